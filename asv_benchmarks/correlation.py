@@ -1,0 +1,47 @@
+"""Room correlation."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from asv_benchmarks import Room
+
+SECOND = 1_000_000_000
+
+
+class Correlation(Room):
+    """1,000 calls wait while others come and go."""
+
+    room = "correlation"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Correlation
+        self.correlation = room.Correlation()
+        for _ in range(1000):
+            self.correlation.put(self.correlation.next_id(), None, 30 * SECOND)
+
+    def time_put_and_take_1000_times(self, implementation: str) -> None:
+        correlation = self.correlation
+        for _ in range(1000):
+            id = correlation.next_id()
+            correlation.put(id, None)
+            correlation.take(id)
+
+    def time_put_with_a_deadline_and_take_1000_times(self, implementation: str) -> None:
+        correlation = self.correlation
+        for _ in range(1000):
+            id = correlation.next_id()
+            correlation.put(id, None, 60 * SECOND)
+            correlation.take(id)
+
+    def time_put_1000_and_drain(self, implementation: str) -> None:
+        correlation = self.make()
+        for id in range(1000):
+            correlation.put(id, None)
+        correlation.drain()
+
+    def time_put_1000_and_expire(self, implementation: str) -> None:
+        correlation = self.make()
+        for id in range(1000):
+            correlation.put(id, None, id)
+        correlation.expire(1000)

@@ -1,0 +1,25 @@
+"""Room slab."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from asv_benchmarks import Room
+
+
+class Slab(Room):
+    room = "slab"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.slab = room.Slab()
+        self.handles = [self.slab.put(i) for i in range(1000)]
+
+    def time_put_and_take_1000_times(self, implementation: str) -> None:
+        slab = self.slab
+        for _ in range(1000):
+            slab.take(slab.put(None))
+
+    def time_get_1000_times(self, implementation: str) -> None:
+        get = self.slab.get
+        for handle in self.handles:
+            get(handle)

@@ -1,0 +1,79 @@
+"""erlmcp: serve the Model Context Protocol from a compiled core. Names are imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from erlmcp.errors import ConfigurationError as ConfigurationError
+    from erlmcp.errors import ErlmcpError as ErlmcpError
+    from erlmcp.errors import InvalidParamsError as InvalidParamsError
+    from erlmcp.errors import LimitError as LimitError
+    from erlmcp.errors import McpError as McpError
+    from erlmcp.errors import ResourceNotFoundError as ResourceNotFoundError
+    from erlmcp.errors import ToolError as ToolError
+    from erlmcp.errors import UrlElicitationRequiredError as UrlElicitationRequiredError
+    from erlmcp.flags import Flags as Flags
+    from erlmcp.limits import Limits as Limits
+    from erlmcp.server.app import Server as Server
+    from erlmcp.server.content import AssistantMessage as AssistantMessage
+    from erlmcp.server.content import Audio as Audio
+    from erlmcp.server.content import File as File
+    from erlmcp.server.content import Image as Image
+    from erlmcp.server.content import ResourceContents as ResourceContents
+    from erlmcp.server.content import ToolResult as ToolResult
+    from erlmcp.server.content import UserMessage as UserMessage
+    from erlmcp.server.context import Context as Context
+    from erlmcp.server.depend import Depends as Depends
+    from erlmcp.server.input import Elicit as Elicit
+    from erlmcp.server.input import ElicitResult as ElicitResult
+    from erlmcp.server.input import ListRoots as ListRoots
+    from erlmcp.server.input import Sample as Sample
+    from erlmcp.server.input import SampleResult as SampleResult
+    from erlmcp.server.param import Param as Param
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ConfigurationError": "errors",
+    "ErlmcpError": "errors",
+    "InvalidParamsError": "errors",
+    "LimitError": "errors",
+    "McpError": "errors",
+    "ResourceNotFoundError": "errors",
+    "ToolError": "errors",
+    "UrlElicitationRequiredError": "errors",
+    "Flags": "flags",
+    "Limits": "limits",
+    "Server": "server.app",
+    "AssistantMessage": "server.content",
+    "Audio": "server.content",
+    "File": "server.content",
+    "Image": "server.content",
+    "ResourceContents": "server.content",
+    "ToolResult": "server.content",
+    "UserMessage": "server.content",
+    "Context": "server.context",
+    "Depends": "server.depend",
+    "Elicit": "server.input",
+    "ElicitResult": "server.input",
+    "ListRoots": "server.input",
+    "Sample": "server.input",
+    "SampleResult": "server.input",
+    "Param": "server.param",
+}
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,32 @@
+"""The C face of ``corridor_out``: answers -> bytes."""
+
+from libc.stddef cimport size_t
+
+from erlmcp._core.buffer cimport buffer_t
+
+
+# One piece of a template: static bytes, then a slot (kind SLOT_END: the template ends after the bytes).
+ctypedef struct piece_t:
+    const char* data  # borrowed from Template.text
+    size_t size
+    int kind
+    Py_ssize_t index  # of the value
+    Py_ssize_t again  # an earlier piece that writes the same JSON, as it holds the same value; else -1
+
+
+cdef class Template:
+    cdef bytes text
+    cdef piece_t* pieces
+    cdef Py_ssize_t slots  # pieces[slots] is the end
+    cdef Py_ssize_t values_min
+    cdef bint has_values  # a slot that is not TEXT
+
+
+cdef class Outbound:
+    cdef buffer_t out
+    cdef buffer_t scratch
+    cdef bytes _prefix
+    cdef size_t bytes_max
+    cdef int framing
+    cdef int depth_max
+    cdef int digits  # of the last length that was written: the guess for the next

@@ -1,0 +1,48 @@
+"""The corridor's way out: one crossing per write (answers -> bytes)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+# Template slots
+TEXT: Final = 0  # the value is a str, written as a JSON string
+VALUE: Final = 1  # any JSON value
+VALUE_AS_TEXT: Final = 2  # any JSON value, encoded and then written as a JSON string holding that text
+
+class Template:
+    """A message's result with holes: bytes pieces (JSON text) and slots (TEXT, VALUE, VALUE_AS_TEXT), made once per tool.
+
+    ``Template([b'{"content":[{"type":"text","text":', (TEXT, 0), b'}],"structuredContent":{"result":', (VALUE, 0), b'}}'])``:
+    a slot is (kind, index into the values given to ``fill``).
+    """
+
+    def __init__(self, pieces: Sequence[bytes | tuple[int, int]]) -> None: ...
+    @property
+    def slot_count(self) -> int: ...
+
+class Outbound:
+    """Answers and requests -> bytes, gathered until ``take``.
+
+    ``framing``: "newline" (JSON, "\\n"), "content_length" (LSP), "none" (bare JSON, one after another), "http" (``prefix``, the
+    body's length in decimal, ``\\r\\n\\r\\n``, JSON: ``prefix`` is a head that ends with ``Content-Length: ``), "sse"
+    (``data: JSON\\n\\n``). A call that raises leaves what was gathered before it untouched. ``JsonError`` is raised for a value that
+    JSON cannot hold, ``LimitError`` where ``bytes_max`` would be passed.
+    """
+
+    prefix: bytes
+    def __init__(self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128) -> None: ...
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        """A response whose result is the template with its slots filled."""
+    def result(self, id_raw: bytes, value: object) -> None:
+        """A response with this result, encoded; ``Raw`` values within are spliced as they are."""
+    def error(self, id_raw: bytes, code: int, message: str, data: object = None) -> None:
+        """An error response; ``data`` is left out where it is None."""
+    def request(self, id: str | int, method: str, params: object = None) -> None: ...
+    def notification(self, method: str, params: object = None) -> None: ...
+    def message(self, raw: bytes) -> None:
+        """A whole JSON message, framed as the others are."""
+    def raw(self, data: bytes) -> None:
+        """Bytes as they are, without a frame."""
+    def take(self) -> bytes:
+        """All that was gathered, which is then empty; b"" where nothing was."""
+    def __len__(self) -> int:
+        """Bytes gathered."""

@@ -1,0 +1,425 @@
+"""The corridor's way out: answers and requests are written once, in place, and taken with one crossing.
+
+A message is written where it will stay. Before it come the framing's bytes; where these hold the body's length, room is left
+for as many digits as the last length had, and the body moves by a byte or two where that guess was wrong. After it the length
+is known, the limit is checked and the frame is closed. What raises on the way goes back to the size noted at the start.
+
+Room is reserved by estimates (a str may need six bytes a character), so the buffer's own bound lies above ``bytes_max``, and
+``bytes_max`` is compared with what was really written.
+
+With the framings that end a message at a line end, line ends within it (blanks of JSON that came from elsewhere) become spaces:
+within a string JSON has none.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.unicode cimport PyUnicode_Check
+from libc.string cimport memchr, memcpy, memmove
+
+from erlmcp._core.buffer cimport (
+    buffer_clear,
+    buffer_free,
+    buffer_init,
+    buffer_peek,
+    buffer_put,
+    buffer_put_reserved,
+    buffer_reserve,
+    buffer_size,
+    buffer_t,
+    buffer_take,
+    buffer_trim,
+    buffer_truncate,
+)
+from erlmcp._core.json cimport json_encode_into, json_put_int, json_put_string, json_put_string_utf8
+from erlmcp._core.memory cimport mem_free, mem_zalloc
+
+from erlmcp.errors import JsonError, LimitError
+
+TEXT = SLOT_TEXT
+VALUE = SLOT_VALUE
+VALUE_AS_TEXT = SLOT_VALUE_AS_TEXT
+
+cdef enum:
+    SLOT_TEXT = 0
+    SLOT_VALUE = 1
+    SLOT_VALUE_AS_TEXT = 2
+    SLOT_END = 3
+
+cdef enum:
+    FRAMING_NEWLINE
+    FRAMING_LENGTH
+    FRAMING_NONE
+    FRAMING_HTTP
+    FRAMING_SSE
+
+cdef enum:
+    DIGITS_MAX = 20
+    KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps
+    SEEN_MAX = 16  # slots whose place is remembered, for others that write the same
+
+cdef dict FRAMINGS = {
+    "newline": FRAMING_NEWLINE,
+    "content_length": FRAMING_LENGTH,
+    "none": FRAMING_NONE,
+    "http": FRAMING_HTTP,
+    "sse": FRAMING_SSE,
+}
+
+cdef const char* HEAD = b'{"jsonrpc":"2.0","id":'
+cdef const char* LENGTH_PREFIX = b"Content-Length: "
+cdef enum:
+    HEAD_SIZE = 22
+    LENGTH_PREFIX_SIZE = 16
+
+
+cdef class Template:
+    def __cinit__(self, pieces):
+        cdef bytes text
+        cdef bytes static = b',"result":'  # the response around the result is part of the first and the last static piece
+        cdef list statics = []
+        cdef list slots = []
+        cdef Py_ssize_t at
+        cdef size_t start = 0
+        for piece in pieces:
+            if type(piece) is bytes:
+                static += piece
+            else:
+                slots.append(slot_of(piece))
+                statics.append(static)
+                static = b""
+        statics.append(static + b"}")
+        text = b"".join(statics)
+        self.text = text.replace(b"\r", b" ").replace(b"\n", b" ")
+        self.slots = len(slots)
+        self.pieces = <piece_t*>mem_zalloc(<size_t>self.slots + 1, sizeof(piece_t))
+        if self.pieces == NULL:
+            raise MemoryError()
+        for at in range(self.slots + 1):
+            text = statics[at]
+            self.pieces[at].data = PyBytes_AS_STRING(self.text) + start
+            self.pieces[at].size = PyBytes_GET_SIZE(text)
+            start += self.pieces[at].size
+            if at == self.slots:
+                self.pieces[at].kind = SLOT_END
+            else:
+                self.pieces[at].kind, self.pieces[at].index = slots[at]
+                self.values_min = max(self.values_min, self.pieces[at].index + 1)
+                self.has_values |= self.pieces[at].kind != SLOT_TEXT
+                self.pieces[at].again = earlier(self.pieces, at)
+
+    def __dealloc__(self):
+        mem_free(self.pieces)
+
+    @property
+    def slot_count(self):
+        return self.slots
+
+
+cdef tuple slot_of(object piece):
+    """(kind, index), checked."""
+    if type(piece) is not tuple or len(piece) != 2 or type(piece[0]) is not int or type(piece[1]) is not int:
+        raise TypeError(f"a piece must be bytes or (kind, index), got {piece!r}")
+    if piece[0] not in (SLOT_TEXT, SLOT_VALUE, SLOT_VALUE_AS_TEXT) or not 0 <= piece[1] < 1 << 30:
+        raise ValueError(f"a slot must be (TEXT, VALUE or VALUE_AS_TEXT, index from 0), got {piece!r}")
+    return piece
+
+
+cdef Py_ssize_t earlier(const piece_t* pieces, Py_ssize_t at) noexcept nogil:
+    """The piece before ``at`` whose JSON can be copied, or -1. A TEXT and a VALUE of one str are the same JSON."""
+    cdef Py_ssize_t other
+    for other in range(min(at, <Py_ssize_t>SEEN_MAX)):
+        if pieces[other].index != pieces[at].index:
+            continue
+        if (pieces[other].kind == SLOT_VALUE_AS_TEXT) == (pieces[at].kind == SLOT_VALUE_AS_TEXT):
+            return other
+    return -1
+
+
+cdef int sweep(char* data, size_t size) noexcept nogil:
+    """Line ends -> spaces."""
+    cdef char* at
+    cdef char* end = data + size
+    at = <char*>memchr(data, 10, size)
+    while at != NULL:
+        at[0] = 32
+        at = <char*>memchr(at, 10, <size_t>(end - at))
+    at = <char*>memchr(data, 13, size)
+    while at != NULL:
+        at[0] = 32
+        at = <char*>memchr(at, 13, <size_t>(end - at))
+    return 0
+
+
+cdef int put_slot(Outbound self, int kind, object value) except -1:
+    if kind == SLOT_TEXT:
+        if not PyUnicode_Check(value):
+            raise JsonError(f"a TEXT slot needs a str, got {type(value).__name__}")
+        return json_put_string(&self.out, value)
+    if kind == SLOT_VALUE:
+        return json_encode_into(&self.out, value, self.depth_max)
+    buffer_clear(&self.scratch)
+    try:
+        json_encode_into(&self.scratch, value, self.depth_max)
+        return json_put_string_utf8(&self.out, buffer_peek(&self.scratch), buffer_size(&self.scratch))
+    finally:
+        buffer_clear(&self.scratch)
+        buffer_trim(&self.scratch, KEEP_BYTES)
+
+
+cdef int put_slots(Outbound self, Template template, tuple values) except -1:
+    """The result, from the comma before "result" to the response's closing brace."""
+    cdef buffer_t* out = &self.out
+    cdef const piece_t* piece = template.pieces
+    cdef size_t[SEEN_MAX] starts
+    cdef size_t[SEEN_MAX] sizes
+    cdef size_t start
+    cdef Py_ssize_t at
+    for at in range(template.slots):
+        buffer_put(out, piece.data, piece.size)
+        start = buffer_size(out)
+        if piece.again >= 0 and (piece.kind != SLOT_TEXT or template.pieces[piece.again].kind == SLOT_TEXT):
+            buffer_reserve(out, sizes[piece.again])
+            buffer_put_reserved(out, buffer_peek(out) + starts[piece.again], sizes[piece.again])
+        else:
+            put_slot(self, piece.kind, <object>PyTuple_GET_ITEM(values, piece.index))
+        if at < SEEN_MAX:
+            starts[at] = start
+            sizes[at] = buffer_size(out) - start
+        piece += 1
+    return buffer_put(out, piece.data, piece.size)
+
+
+cdef int open_frame(Outbound self) except -1:
+    """The frame's bytes before the message."""
+    cdef buffer_t* out = &self.out
+    cdef const char* prefix = LENGTH_PREFIX
+    cdef size_t size = LENGTH_PREFIX_SIZE
+    if self.framing == FRAMING_NEWLINE or self.framing == FRAMING_NONE:
+        return 0
+    if self.framing == FRAMING_SSE:
+        return buffer_put(out, "data: ", 6)
+    if self.framing == FRAMING_HTTP:
+        prefix = PyBytes_AS_STRING(self._prefix)
+        size = PyBytes_GET_SIZE(self._prefix)
+    buffer_reserve(out, size + DIGITS_MAX + 4)
+    buffer_put_reserved(out, prefix, size)
+    out.write += self.digits + 4
+    return 0
+
+
+cdef int close_frame(Outbound self, size_t mark, size_t body, bint may_hold_lines) except -1:
+    """What comes after the message, and the check of the limit. ``mark`` and ``body`` are sizes: before frame and message."""
+    cdef buffer_t* out = &self.out
+    cdef int framing = self.framing
+    if framing == FRAMING_LENGTH or framing == FRAMING_HTTP:
+        put_length(self, body)
+    elif framing == FRAMING_NEWLINE:
+        if may_hold_lines:
+            sweep(buffer_peek(out) + body, buffer_size(out) - body)
+        buffer_put(out, "\n", 1)
+    elif framing == FRAMING_SSE:
+        if may_hold_lines:
+            sweep(buffer_peek(out) + body, buffer_size(out) - body)
+        buffer_put(out, "\n\n", 2)
+    if buffer_size(out) > self.bytes_max:
+        raise LimitError("bytes_max", self.bytes_max, f"{buffer_size(out)} bytes")
+    return 0
+
+
+cdef int put_length(Outbound self, size_t body) except -1:
+    """Writes the digits and the blank line into the room that open_frame left before ``body``."""
+    cdef buffer_t* out = &self.out
+    cdef char[DIGITS_MAX] text
+    cdef int count = 0
+    cdef size_t size = buffer_size(out) - body
+    cdef size_t left = size
+    cdef char* at
+    while True:
+        count += 1
+        text[DIGITS_MAX - count] = <char>(48 + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    buffer_reserve(out, DIGITS_MAX)
+    at = buffer_peek(out) + body
+    if count != self.digits:
+        memmove(at + count - self.digits, at, size)
+        at += count - self.digits
+        out.write = out.write + <size_t>count - <size_t>self.digits
+        self.digits = count
+    memcpy(at - 4, "\r\n\r\n", 4)
+    memcpy(at - 4 - count, &text[DIGITS_MAX - count], <size_t>count)
+    return 0
+
+
+cdef int put_head(Outbound self, bytes id_raw) except -1:
+    """{"jsonrpc":"2.0","id":ID"""
+    cdef size_t size = PyBytes_GET_SIZE(id_raw)
+    buffer_reserve(&self.out, HEAD_SIZE + size)
+    buffer_put_reserved(&self.out, HEAD, HEAD_SIZE)
+    buffer_put_reserved(&self.out, PyBytes_AS_STRING(id_raw), size)
+    return 0
+
+
+cdef int put_method(Outbound self, object id, object method, object params) except -1:
+    """A request, or (id None) a notification, up to its closing brace."""
+    cdef buffer_t* out = &self.out
+    if type(method) is not str:
+        raise TypeError(f"method must be a str, got {type(method).__name__}")
+    if id is None:
+        buffer_put(out, b'{"jsonrpc":"2.0",', 17)
+    else:
+        if type(id) is not int and type(id) is not str:
+            raise TypeError(f"id must be a str or an int, got {type(id).__name__}")
+        buffer_put(out, HEAD, HEAD_SIZE)
+        json_encode_into(out, id, self.depth_max)
+        buffer_put(out, ",", 1)
+    buffer_put(out, b'"method":', 9)
+    json_put_string(out, method)
+    if params is not None:
+        buffer_put(out, b',"params":', 10)
+        json_encode_into(out, params, self.depth_max)
+    return buffer_put(out, "}", 1)
+
+
+cdef int put_error(Outbound self, bytes id_raw, object code, object message, object data) except -1:
+    cdef buffer_t* out = &self.out
+    put_head(self, id_raw)
+    buffer_put(out, b',"error":{"code":', 17)
+    json_put_int(out, code)
+    buffer_put(out, b',"message":', 11)
+    if type(message) is not str:
+        raise TypeError(f"message must be a str, got {type(message).__name__}")
+    json_put_string(out, message)
+    if data is not None:
+        buffer_put(out, b',"data":', 8)
+        json_encode_into(out, data, self.depth_max)
+    return buffer_put(out, "}}", 2)
+
+
+cdef int undo(Outbound self, size_t mark, object error) except -1:
+    """Back to the size ``mark``; raises LimitError anew where the buffer's own, higher bound was met."""
+    buffer_truncate(&self.out, mark)
+    if mark == 0:
+        buffer_clear(&self.out)
+        buffer_trim(&self.out, KEEP_BYTES)
+    if isinstance(error, LimitError) and error.limit == "bytes_max" and error.maximum != self.bytes_max:
+        raise LimitError("bytes_max", self.bytes_max, error.detail) from None
+    return 0
+
+
+cdef int send(Outbound self, object id, object method, object params) except -1:
+    cdef size_t mark = buffer_size(&self.out)
+    cdef size_t body
+    try:
+        open_frame(self)
+        body = buffer_size(&self.out)
+        put_method(self, id, method, params)
+        return close_frame(self, mark, body, True)
+    except BaseException as error:
+        undo(self, mark, error)
+        raise
+
+
+cdef class Outbound:
+    def __cinit__(self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128):
+        kind = FRAMINGS.get(framing)
+        if kind is None:
+            raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, got {framing!r}")
+        if bytes_max < 1:
+            raise ValueError(f"bytes_max must be at least 1, got {bytes_max}")
+        self.framing = kind
+        self.bytes_max = bytes_max
+        self.depth_max = depth_max
+        self.digits = 3
+        self._prefix = b""
+        buffer_init(&self.out, 0, bytes_max * 6 + 4096)
+        buffer_init(&self.scratch, 0, bytes_max * 6 + 4096)
+
+    def __dealloc__(self):
+        buffer_free(&self.out)
+        buffer_free(&self.scratch)
+
+    @property
+    def prefix(self):
+        return self._prefix
+
+    @prefix.setter
+    def prefix(self, bytes value not None):
+        self._prefix = value
+
+    def fill(self, bytes id_raw not None, Template template not None, tuple values not None):
+        cdef size_t mark = buffer_size(&self.out)
+        cdef size_t body
+        if PyTuple_GET_SIZE(values) < template.values_min:
+            raise IndexError(f"the template needs {template.values_min} values, got {PyTuple_GET_SIZE(values)}")
+        try:
+            open_frame(self)
+            body = buffer_size(&self.out)
+            put_head(self, id_raw)
+            put_slots(self, template, values)
+            close_frame(self, mark, body, template.has_values)
+        except BaseException as error:
+            undo(self, mark, error)
+            raise
+
+    def result(self, bytes id_raw not None, value):
+        cdef size_t mark = buffer_size(&self.out)
+        cdef size_t body
+        try:
+            open_frame(self)
+            body = buffer_size(&self.out)
+            put_head(self, id_raw)
+            buffer_put(&self.out, b',"result":', 10)
+            json_encode_into(&self.out, value, self.depth_max)
+            buffer_put(&self.out, "}", 1)
+            close_frame(self, mark, body, True)
+        except BaseException as error:
+            undo(self, mark, error)
+            raise
+
+    def error(self, bytes id_raw not None, code, message, data=None):
+        cdef size_t mark = buffer_size(&self.out)
+        cdef size_t body
+        try:
+            open_frame(self)
+            body = buffer_size(&self.out)
+            put_error(self, id_raw, code, message, data)
+            close_frame(self, mark, body, True)
+        except BaseException as error:
+            undo(self, mark, error)
+            raise
+
+    def request(self, id, method, params=None):
+        if id is None:
+            raise TypeError("id must be a str or an int, got NoneType")
+        send(self, id, method, params)
+
+    def notification(self, method, params=None):
+        send(self, None, method, params)
+
+    def message(self, bytes raw not None):
+        cdef size_t mark = buffer_size(&self.out)
+        cdef size_t body
+        try:
+            open_frame(self)
+            body = buffer_size(&self.out)
+            buffer_put(&self.out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+            close_frame(self, mark, body, True)
+        except BaseException as error:
+            undo(self, mark, error)
+            raise
+
+    def raw(self, bytes data not None):
+        cdef size_t size = PyBytes_GET_SIZE(data)
+        if size > self.bytes_max - buffer_size(&self.out):
+            raise LimitError("bytes_max", self.bytes_max, f"{buffer_size(&self.out) + size} bytes")
+        buffer_put(&self.out, PyBytes_AS_STRING(data), size)
+
+    def take(self):
+        taken = buffer_take(&self.out, buffer_size(&self.out))
+        buffer_trim(&self.out, KEEP_BYTES)
+        return taken
+
+    def __len__(self):
+        return <Py_ssize_t>buffer_size(&self.out)

@@ -1,0 +1,30 @@
+"""Fixed slots with handles that notice their own age."""
+
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+class Slab(Generic[T]):
+    """Lends a slot to an object and gives a handle for it: an int of 64 bits, never 0, good until the object is taken.
+
+    A handle is ``generation << 32 | index``, and the generation grows each time the slot is given back, so a stale
+    handle raises StaleHandleError and never finds the slot's next owner (until the generation wraps, after 2**32 - 1
+    owners).
+    """
+
+    def __init__(self, capacity_max: int = 65536) -> None:
+        """ValueError out of 1 to 2**32 - 2."""
+    def __len__(self) -> int: ...
+    def __contains__(self, handle: int) -> bool: ...
+    @property
+    def capacity_max(self) -> int: ...
+    def put(self, item: T) -> int:
+        """LimitError naming ``capacity_max`` where all slots are taken."""
+    def get(self, handle: int) -> T:
+        """StaleHandleError where the handle is not, or no longer, given out."""
+    def take(self, handle: int) -> T:
+        """Removes and gives the object. StaleHandleError as in ``get``."""
+    def clear(self) -> None:
+        """Takes everything: all handles become stale."""
+    def check(self) -> None:
+        """AssertionError where an invariant is broken. O(n)."""

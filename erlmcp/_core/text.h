@@ -1,0 +1,59 @@
+/* A str or bytes object seen as UTF-8 bytes with their hash, without a copy: what the keepers look names and ids up by. */
+#ifndef ERLMCP_TEXT_H
+#define ERLMCP_TEXT_H
+
+#include <Python.h>
+
+#include "hash.h"
+
+typedef struct {
+    const char *data; /* borrowed from the object, or from whoever gave the bytes */
+    size_t size;
+    uint64_t hash; /* never 0 or 1 */
+} text_t;
+
+#define text_prefetch(address) __builtin_prefetch((const void *)(address))
+#define text_prefetch_write(address) __builtin_prefetch((const void *)(address), 1)
+
+static inline void text_of_data(text_t *text, const char *data, size_t size, uint64_t seed) {
+    text->data = data;
+    text->size = size;
+    text->hash = hash_bytes(data, size, seed);
+}
+
+/* memcmp for short texts, without its call: words that overlap at the end. */
+static inline int text_is_equal(const char *a, const char *b, size_t size) {
+    size_t at;
+    if (size >= 8) {
+        for (at = 0; at + 8 < size; at += 8) {
+            if (hash_read_8(a + at) != hash_read_8(b + at)) return 0;
+        }
+        return hash_read_8(a + size - 8) == hash_read_8(b + size - 8);
+    }
+    if (size >= 4) return hash_read_4(a) == hash_read_4(b) && hash_read_4(a + size - 4) == hash_read_4(b + size - 4);
+    return size == 0 || (a[0] == b[0] && a[size >> 1] == b[size >> 1] && a[size - 1] == b[size - 1]);
+}
+
+/* 1; 0 where the str cannot be written in UTF-8 (no exception is set); -1 with MemoryError. */
+static inline int text_of_str_slow(text_t *text, PyObject *str, uint64_t seed) {
+    Py_ssize_t size;
+    const char *data = PyUnicode_AsUTF8AndSize(str, &size);
+    if (data == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) return -1;
+        PyErr_Clear();
+        return 0;
+    }
+    text_of_data(text, data, (size_t)size, seed);
+    return 1;
+}
+
+/* The same; ``str`` is a str or of a subclass. */
+static inline int text_of_str(text_t *text, PyObject *str, uint64_t seed) {
+    if (PyUnicode_IS_COMPACT_ASCII(str)) {
+        text_of_data(text, (const char *)PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str), seed);
+        return 1;
+    }
+    return text_of_str_slow(text, str, seed);
+}
+
+#endif

@@ -1,0 +1,99 @@
+"""Correlation in plain Python: the specification of ``erlmcp._core.correlation``."""
+
+from __future__ import annotations
+
+import json
+
+from erlmcp.errors import LimitError
+
+COUNT_LIMIT = 2**31 - 1
+WHITE = (b"", b" ", b"\t", b"\n", b"\r")
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def _key(id: object) -> str | int | None:
+    """The id as a dictionary key, or None where it cannot be one. A str and an int are never equal, but True and 1
+    are.
+    """
+    if isinstance(id, str):
+        return "".join(id)
+    if isinstance(id, int) and not isinstance(id, bool):
+        return int(id)
+    return None
+
+
+class Correlation:
+    """Ids and what waits under them, in the order of put."""
+
+    def __init__(self, count_max: int = 1_000_000) -> None:
+        if not 1 <= count_max <= COUNT_LIMIT:
+            raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
+        self._count_max = count_max
+        self._waiting: dict[str | int, tuple[object, int | None]] = {}
+        self._last_id = 0
+        self._now_ns = 0
+
+    @property
+    def count_max(self) -> int:
+        return self._count_max
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, id: object) -> bool:
+        return _key(id) in self._waiting
+
+    def next_id(self) -> int:
+        self._last_id += 1
+        while self._last_id in self._waiting:
+            self._last_id += 1
+        return self._last_id
+
+    def put(self, id: str | int, pending: object, deadline_ns: int | None = None) -> None:
+        key = _key(id)
+        if key is None:
+            raise TypeError(f"an id is a str or an int, not {type(id).__name__}")
+        if isinstance(key, str):
+            key.encode()
+        elif not INT_MIN <= key <= INT_MAX:
+            raise OverflowError("an int id has at most 64 bits")
+        if deadline_ns is not None and deadline_ns < 0:
+            raise ValueError(f"deadline_ns is 0 or more, got {deadline_ns}")
+        if key in self._waiting:
+            raise KeyError(id)
+        if len(self) >= self._count_max:
+            raise LimitError("count_max", self._count_max)
+        self._waiting[key] = (pending, deadline_ns)
+
+    def take(self, id: object) -> object | None:
+        key = _key(id)
+        return None if key is None else self._waiting.pop(key, (None, None))[0]
+
+    def take_token(self, token: bytes) -> object | None:
+        if not isinstance(token, bytes):
+            raise TypeError(f"a token is bytes, not {type(token).__name__}")
+        if token[:1] in WHITE or token[-1:] in WHITE:
+            return None
+        try:
+            return self.take(json.loads(token.decode(), strict=False))
+        except ValueError:
+            return None
+
+    def expire(self, now_ns: int) -> list[tuple[str | int, object]]:
+        self._now_ns = now_ns = max(self._now_ns, now_ns)
+        late = sorted(
+            (deadline_ns, order, id)
+            for order, (id, (_, deadline_ns)) in enumerate(self._waiting.items())
+            if deadline_ns is not None and deadline_ns <= now_ns
+        )
+        return [(id, self._waiting.pop(id)[0]) for _, _, id in late]
+
+    def drain(self) -> list[tuple[str | int, object]]:
+        all_waiting, self._waiting = self._waiting, {}
+        return [(id, pending) for id, (pending, _) in all_waiting.items()]
+
+    def next_deadline_ns(self) -> int | None:
+        return min((deadline_ns for _, deadline_ns in self._waiting.values() if deadline_ns is not None), default=None)
+
+    def check(self) -> None:
+        assert len(self) <= self._count_max, "more ids than count_max"

@@ -1,0 +1,155 @@
+"""The registry in plain Python: the specification of ``erlmcp._core.registry``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from erlmcp.errors import ConfigurationError, LimitError
+
+COUNT_LIMIT = 2**31 - 1
+_ABSENT = object()
+
+
+def _text(name: str | bytes) -> str:
+    if isinstance(name, str):
+        return name.encode().decode()
+    if isinstance(name, bytes):
+        return name.decode()
+    raise TypeError(f"a name is a str or bytes, not {type(name).__name__}")
+
+
+class Registry:
+    """Names and what they stand for. Each lies in a numbered place while it is there, which is what a scan counts
+    through.
+    """
+
+    def __init__(self, count_max: int = 1_000_000) -> None:
+        if not 1 <= count_max <= COUNT_LIMIT:
+            raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
+        self._count_max = count_max
+        self._place_of: dict[str, int] = {}
+        self._places: list[tuple[str, object, Hashable] | None] = []
+        self._free: list[int] = []
+
+    @property
+    def count_max(self) -> int:
+        return self._count_max
+
+    def __len__(self) -> int:
+        return len(self._place_of)
+
+    def _find(self, name: str | bytes) -> tuple[str, object, Hashable] | None:
+        try:
+            place = self._place_of.get(_text(name))
+        except UnicodeError:
+            return None
+        return None if place is None else self._places[place]
+
+    def _take(self, name: str | bytes) -> tuple[str, object, Hashable] | None:
+        item = self._find(name)
+        if item is not None:
+            place = self._place_of.pop(item[0])
+            self._places[place] = None
+            self._free.append(place)
+        return item
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str | bytes) and self._find(name) is not None
+
+    def __getitem__(self, name: str | bytes) -> object:
+        item = self._find(name)
+        if item is None:
+            raise KeyError(name)
+        return item[1]
+
+    def __setitem__(self, name: str | bytes, entry: object) -> None:
+        self.put(name, entry)
+
+    def __delitem__(self, name: str | bytes) -> None:
+        self.pop(name)
+
+    def get(self, name: str | bytes, default: object = None) -> object:
+        item = self._find(name)
+        return default if item is None else item[1]
+
+    def get_many(self, names: Sequence[str | bytes], default: object = None) -> list[object]:
+        if not isinstance(names, list | tuple):
+            raise TypeError(f"get_many takes a list or a tuple, not {type(names).__name__}")
+        return [self.get(name, default) for name in names]
+
+    def put(self, name: str | bytes, entry: object, owner: Hashable = None) -> None:
+        text = _text(name)
+        hash(owner)
+        place = self._place_of.get(text)
+        if place is not None:
+            item = self._places[place]
+            assert item is not None
+            if item[2] != owner:
+                raise ConfigurationError(f"the name {text!r} belongs to {item[2]!r}, not to {owner!r}; remove it first")
+        else:
+            if len(self) >= self._count_max:
+                raise LimitError("count_max", self._count_max, "the registry is full")
+            if not self._free:
+                self._free.append(len(self._places))
+                self._places.append(None)
+            place = self._free.pop()
+        self._place_of[text] = place
+        self._places[place] = (text, entry, owner)
+
+    def owner(self, name: str | bytes) -> Hashable:
+        item = self._find(name)
+        if item is None:
+            raise KeyError(name)
+        return item[2]
+
+    def remove(self, name: str | bytes) -> bool:
+        return self._take(name) is not None
+
+    def pop(self, name: str | bytes, default: object = _ABSENT) -> object:
+        item = self._take(name)
+        if item is None:
+            if default is _ABSENT:
+                raise KeyError(name)
+            return default
+        return item[1]
+
+    def drop_owner(self, owner: Hashable) -> int:
+        if owner is None:
+            raise ValueError("None is no owner; remove names without an owner one by one")
+        hash(owner)
+        dropped = [item[0] for item in self._places if item is not None and item[2] == owner]
+        for name in dropped:
+            self.remove(name)
+        return len(dropped)
+
+    def names(self, prefix: str | bytes = "") -> list[str]:
+        try:
+            start = _text(prefix)
+        except UnicodeError:
+            if isinstance(prefix, str):
+                return []
+            return [name for name in self._place_of if name.encode().startswith(prefix)]
+        return [name for name in self._place_of if name.startswith(start)]
+
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
+        if cursor < 0 or count < 1:
+            raise ValueError(f"a scan takes a cursor of 0 or more and a count of 1 or more, got {cursor} and {count}")
+        found: list[tuple[str, object]] = []
+        for place in range(cursor, len(self._places)):
+            item = self._places[place]
+            if item is not None:
+                if len(found) == count:
+                    return place, found
+                found.append(item[:2])
+        return 0, found
+
+    def clear(self) -> None:
+        dropped = self._places
+        self._place_of, self._places, self._free = {}, [], []
+        del dropped  # what dies here may come back to this registry
+
+    def check(self) -> None:
+        held = {item[0]: place for place, item in enumerate(self._places) if item is not None}
+        assert held == self._place_of, "the index and the places differ"
+        assert sorted([*held.values(), *self._free]) == list(range(len(self._places))), "a place is lost"
+        assert len(held) <= self._count_max, "more names than count_max"

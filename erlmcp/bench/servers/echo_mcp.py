@@ -1,0 +1,53 @@
+"""The official SDK's server, on uvicorn with uvloop and httptools and no access log, or on stdio with uvloop.
+
+python echo_mcp.py stdio | stateless PORT | stateful PORT
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import anyio
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+
+logging.disable(logging.INFO)
+server = MCPServer("bench", log_level="WARNING")
+
+
+@server.tool()
+async def echo(text: str) -> str:
+    """Give the text back."""
+    return text
+
+
+if os.environ.get("BENCH_BLOB"):
+
+    @server.tool()
+    async def blob(size: int) -> str:
+        """A text of this many bytes."""
+        return "x" * size
+
+
+def _add(name: str) -> None:
+    @server.tool(name=name)
+    async def numbered(text: str, count: int = 1) -> str:
+        """Give the text back, count times."""
+        return text * count
+
+
+for number in range(int(os.environ.get("BENCH_TOOLS", "0"))):
+    _add(f"tool_{number:04}")
+
+if __name__ == "__main__":
+    mode = sys.argv[1]
+    if mode == "stdio":
+        anyio.run(server.run_stdio_async, backend_options={"use_uvloop": True})
+    else:
+        stateless = mode == "stateless"
+        app = server.streamable_http_app(json_response=stateless, stateless_http=stateless)
+        fast = {"loop": "uvloop", "http": "httptools", "access_log": False, "log_level": "warning"}
+        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), **fast)

@@ -1,0 +1,141 @@
+"""What can be typed after ``erlmcp``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+EXIT_CODES = """exit codes:
+  0    done
+  1    the tool answered with an error
+  2    the command was written wrongly
+  3    the server's file or object cannot be loaded
+  4    an address cannot be used or reached
+  130  interrupted
+"""
+TARGET_HELP = "a Python file, with the name of the server object after a colon where it is not server, mcp or app"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of descriptions, and leaves the width to the terminal."""
+
+    def __init__(self, prog: str, **given: Any) -> None:
+        given.setdefault("max_help_position", 28)
+        super().__init__(prog, **given)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="erlmcp",
+        description="Serve, inspect and call MCP servers.",
+        epilog=EXIT_CODES,
+        formatter_class=HelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_serve(commands)
+    _add_inspect(commands)
+    _add_call(commands)
+    _add_version(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_command(commands: Any, name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description or summary[0].upper() + summary[1:] + ".",
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(module_of_command=f"erlmcp.cli.{name}")
+    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    return parser
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="FILE[:OBJECT]", help=TARGET_HELP)
+    parser.add_argument("-m", "--module", metavar="MODULE[:OBJECT]", help="an importable module instead of a file")
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error", "critical"],
+        help="how much is said on stderr (default: info)",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a limit, for instance body_bytes_max=1048576; may be repeated; docs/limits.md names them all",
+    )
+
+
+def _add_run(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "run",
+        "serve over stdin and stdout, as MCP clients start it",
+        "Serve over stdin and stdout: what an MCP client puts in its configuration.",
+    )
+    _add_target(parser)
+    _add_serving(parser)
+    parser.set_defaults(log_level="warning")
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "serve",
+        "serve over HTTP, TCP or a Unix socket",
+        "Serve over HTTP (http://127.0.0.1:8080/mcp unless told otherwise), raw TCP or a Unix socket.",
+    )
+    _add_target(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: 8080)")
+    parser.add_argument("--path", default="/mcp", help="path of the endpoint (default: /mcp)")
+    parser.add_argument("--unix", metavar="PATH", help="newline-framed JSON-RPC on a Unix socket instead of HTTP")
+    parser.add_argument("--tcp", metavar="HOST:PORT", help="newline-framed JSON-RPC on a TCP port instead of HTTP")
+    parser.add_argument("--reload", action="store_true", help="restart when a Python file beside FILE changes")
+    _add_serving(parser)
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = _add_command(commands, "inspect", "show what a server offers")
+    _add_target(parser)
+    parser.add_argument("--json", action="store_true", help="print the descriptors as JSON")
+
+
+def _add_call(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "call",
+        "call one tool of a file or of a running server",
+        "Call one tool and print what it returns.\n\n"
+        "A value is read as JSON where it is JSON, and is a string otherwise:\n"
+        "  erlmcp call examples/quickstart.py add a=1 b=2\n"
+        "  erlmcp call http://127.0.0.1:8080/mcp add a=1 b=2",
+    )
+    parser.add_argument("-m", "--module", metavar="MODULE[:OBJECT]", help="an importable module instead of a file")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="FILE[:OBJECT] or URL, then TOOL, then key=value ...")
+    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait (default: 60)")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="an HTTP header to send; may be repeated"
+    )
+
+
+def _add_version(commands: Any) -> None:
+    parser = _add_command(commands, "version", "show versions, and whether the compiled core is in use")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _add_command(
+        commands, "bench", "measure erlmcp beside other servers", "Measure erlmcp beside other servers."
+    )
+    parser.add_argument("suite", choices=["peers"], help="peers: whole servers, one after the other")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -1,0 +1,77 @@
+"""``erlmcp serve``: HTTP, raw TCP or a Unix socket."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erlmcp.cli.fault import CANNOT_REACH, CommandError
+from erlmcp.cli.load import load_server, split_target
+from erlmcp.cli.setting import apply_limits, start_logging
+
+if TYPE_CHECKING:
+    from erlmcp.server.app import Server
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.unix and options.tcp:
+        raise CommandError("--unix and --tcp exclude each other; start one process for each")
+    if options.reload:
+        return _reload(options)
+    apply_limits(options.limit)
+    start_logging(options.log_level)
+    server = load_server(options.target, options.module, keep_traceback=options.traceback)
+    try:
+        _serve(server, options)
+    except OSError as error:
+        raise _explain(error, options) from error
+    return 0
+
+
+def _serve(server: Server, options: argparse.Namespace) -> None:
+    if options.tcp:
+        host, port = read_address(options.tcp)
+        server.run_tcp(host, port)
+    elif options.unix:
+        server.run_unix(options.unix)
+    else:
+        server.run_http(options.host, options.port, options.path)
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """``"127.0.0.1:9000"`` or ``"[::1]:9000"`` -> host and port."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise CommandError(f"--tcp {text}: expected HOST:PORT, for instance 127.0.0.1:9000")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _explain(error: OSError, options: argparse.Namespace) -> CommandError:
+    where = options.tcp or options.unix or f"{options.host}:{options.port}"
+    option = "--tcp" if options.tcp else "--unix" if options.unix else "--port"
+    if error.errno == errno.EADDRINUSE:
+        return CommandError(f"{where} is in use by another process; choose another with {option}", CANNOT_REACH)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        mend = (
+            "a port below 1024 needs rights, choose a higher one"
+            if option != "--unix"
+            else "choose a path you may write"
+        )
+        return CommandError(f"{where} may not be used: {error.strerror}; {mend} with {option}", CANNOT_REACH)
+    if error.errno == errno.EADDRNOTAVAIL or type(error).__name__ == "gaierror":
+        return CommandError(f"{where} is not an address of this machine; choose one with --host", CANNOT_REACH)
+    return CommandError(f"cannot listen on {where}: {error.strerror or error}", CANNOT_REACH)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from erlmcp.cli.reload import Reloader
+
+    place, _ = split_target(options.target or "")
+    folder = Path(place).resolve().parent if options.target else Path.cwd()
+    words = [word for word in sys.argv[1:] if word != "--reload"]
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return Reloader([sys.executable, "-m", "erlmcp", *words], folder).run()

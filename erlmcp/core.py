@@ -1,0 +1,113 @@
+"""The one stair between Python and the compiled rooms: offers ``_core``, or its twins in ``_model``.
+
+``ERLMCP_CORE=core|model`` decides; without it the compiled rooms are taken, and the twins (with a warning, as they are some
+fifty times slower) where they were not built. ``IMPLEMENTATION`` says which are in use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.errors import ConfigurationError
+
+_ROOM_OF = {
+    "Buffer": "buffer",
+    "Table": "table",
+    "Ring": "ring",
+    "Chain": "chain",
+    "TimingWheel": "wheel",
+    "Slab": "slab",
+    "Registry": "registry",
+    "SessionStore": "sessions",
+    "Correlation": "correlation",
+    "Batch": "batch",
+    "LineFramer": "frame",
+    "LengthFramer": "frame",
+    "SseFramer": "frame",
+    "frame_sse": "frame",
+    "scan": "jsonrpc",
+    "decode": "json",
+    "encode": "json",
+    "Raw": "json",
+    "RequestParser": "http1",
+    "ResponseParser": "http1",
+    "Inbound": "corridor",
+    "HttpInbound": "corridor_http",
+    "Outbound": "corridor_out",
+    "Routes": "corridor",
+    "Template": "corridor_out",
+    "Call": "corridor",
+    "Meta": "corridor",
+    "Head": "corridor_http",
+    "HttpRequest": "corridor_http",
+}
+if TYPE_CHECKING:
+    from erlmcp._core.json import Raw as Raw
+    from erlmcp._core.json import decode as decode
+    from erlmcp._core.json import encode as encode
+    from erlmcp._core.jsonrpc import scan as scan
+
+    from erlmcp._core.batch import Batch as Batch
+    from erlmcp._core.buffer import Buffer as Buffer
+    from erlmcp._core.chain import Chain as Chain
+    from erlmcp._core.correlation import Correlation as Correlation
+    from erlmcp._core.corridor import Call as Call
+    from erlmcp._core.corridor import Inbound as Inbound
+    from erlmcp._core.corridor import Meta as Meta
+    from erlmcp._core.corridor import Routes as Routes
+    from erlmcp._core.corridor_http import Head as Head
+    from erlmcp._core.corridor_http import HttpInbound as HttpInbound
+    from erlmcp._core.corridor_http import HttpRequest as HttpRequest
+    from erlmcp._core.corridor_out import Outbound as Outbound
+    from erlmcp._core.corridor_out import Template as Template
+    from erlmcp._core.frame import LengthFramer as LengthFramer
+    from erlmcp._core.frame import LineFramer as LineFramer
+    from erlmcp._core.frame import SseFramer as SseFramer
+    from erlmcp._core.frame import frame_sse as frame_sse
+    from erlmcp._core.http1 import RequestParser as RequestParser
+    from erlmcp._core.http1 import ResponseParser as ResponseParser
+    from erlmcp._core.registry import Registry as Registry
+    from erlmcp._core.ring import Ring as Ring
+    from erlmcp._core.sessions import SessionStore as SessionStore
+    from erlmcp._core.slab import Slab as Slab
+    from erlmcp._core.table import Table as Table
+    from erlmcp._core.wheel import TimingWheel as TimingWheel
+
+IMPLEMENTATION: str
+
+
+def _choose() -> str:
+    wanted = os.environ.get("ERLMCP_CORE", "")
+    if wanted not in ("", "core", "model"):
+        raise ConfigurationError(f"ERLMCP_CORE={wanted!r} is unknown; expected 'core' or 'model'")
+    if wanted:
+        return wanted
+    try:
+        importlib.import_module("erlmcp._core.memory")
+    except ImportError:
+        warnings.warn(
+            "erlmcp._core is not built, the pure-Python twins serve instead; build it with: pip install .",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return "model"
+    return "core"
+
+
+IMPLEMENTATION = _choose()
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"erlmcp._{IMPLEMENTATION}.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOM_OF])

@@ -1,0 +1,117 @@
+"""The exception tree of erlmcp and the numeric codes of JSON-RPC and MCP. Imports nothing."""
+
+from __future__ import annotations
+
+# JSON-RPC 2.0, section 5.1.
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+# MCP. -32000..-32019 is the implementations' range; -32020..-32099 belongs to the specification.
+SERVER_BUSY = -32000
+REQUEST_TIMEOUT = -32001
+RESOURCE_NOT_FOUND_LEGACY = -32002
+HEADER_MISMATCH = -32020
+MISSING_CLIENT_CAPABILITY = -32021
+UNSUPPORTED_PROTOCOL_VERSION = -32022
+URL_ELICITATION_REQUIRED = -32042
+
+
+class ErlmcpError(Exception):
+    """The root of every exception that erlmcp raises by itself."""
+
+
+class ConfigurationError(ErlmcpError):
+    """The program set something up in a way that cannot work; the message says what, and the mend."""
+
+
+class LimitError(ErlmcpError, ValueError):
+    """An input passed a named limit.
+
+    ``limit`` is the setting's name (``body_bytes_max``), ``maximum`` its value; the message names both, so that a reader
+    knows which setting to raise.
+    """
+
+    def __init__(self, limit: str, maximum: int, detail: str = "") -> None:
+        super().__init__(limit, maximum, detail)
+        self.limit = limit
+        self.maximum = maximum
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"limit {self.limit}={self.maximum} exceeded{': ' + self.detail if self.detail else ''}"
+
+
+class JsonError(ErlmcpError, ValueError):
+    """Text that is not JSON by RFC 8259, or a value that JSON cannot hold. ``position`` is a byte offset, or -1."""
+
+    def __init__(self, message: str, position: int = -1) -> None:
+        super().__init__(message, position)
+        self.message = message
+        self.position = position
+
+    def __str__(self) -> str:
+        return self.message if self.position < 0 else f"{self.message} at byte {self.position}"
+
+
+class StaleHandleError(ErlmcpError, LookupError):
+    """A slab handle whose slot was given to somebody else since."""
+
+
+class ConnectionClosedError(ErlmcpError, ConnectionError):
+    """The connection that a call waited on is gone; the message says why."""
+
+
+class NoBackChannelError(ErlmcpError):
+    """The handler asked the client something on a connection that cannot carry a question."""
+
+
+class McpError(ErlmcpError):
+    """A JSON-RPC error answer: ``code``, ``message`` and optional ``data`` go to the peer as they are."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+class InvalidParamsError(McpError):
+    """-32602, JSON-RPC 2.0 section 5.1."""
+
+    def __init__(self, message: str, data: object = None) -> None:
+        super().__init__(INVALID_PARAMS, message, data)
+
+
+class MethodNotFoundError(McpError):
+    """-32601, JSON-RPC 2.0 section 5.1."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(METHOD_NOT_FOUND, f"Method not found: {method}")
+
+
+class ResourceNotFoundError(McpError):
+    """No resource has this URI. -32602 with ``data.uri`` in 2026-07-28, -32002 in the handshake revisions."""
+
+    def __init__(self, uri: str, message: str = "") -> None:
+        super().__init__(INVALID_PARAMS, message or f"Resource not found: {uri}", {"uri": uri})
+        self.uri = uri
+
+
+class UrlElicitationRequiredError(McpError):
+    """-32042 (2025-11-25): the request needs the user to visit the URLs in ``elicitations`` first."""
+
+    def __init__(self, elicitations: list[dict[str, object]], message: str = "URL elicitation required") -> None:
+        super().__init__(URL_ELICITATION_REQUIRED, message, {"elicitations": elicitations})
+
+
+class ToolError(ErlmcpError):
+    """A tool's own failure: the caller receives a result with ``isError`` true and this text."""
+
+
+class ArgumentError(ToolError):
+    """Arguments that do not fit the tool's input schema (an ``isError`` result since SEP-1303)."""

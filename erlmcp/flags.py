@@ -1,0 +1,50 @@
+"""Feature flags: one frozen record, from defaults, the environment and arguments.
+
+A phase is a set of flags; each phase holds those of the phases before it. ``ERLMCP_PHASE=baseline|1..5`` sets a phase,
+``ERLMCP_FLAGS=-zero_copy,+async_execution`` changes single flags on top of it. Only flags whose feature is built are listed here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+
+from erlmcp.errors import ConfigurationError
+
+PHASE_OF = {"async_execution": 3, "zero_copy": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What is switched on.
+
+    ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per request.
+    ``zero_copy``: lists are kept as ready bytes; off: built for each request.
+    """
+
+    async_execution: bool = True
+    zero_copy: bool = True
+
+    @classmethod
+    def load(cls, **given: bool | None) -> Flags:
+        """The defaults, changed by the environment, changed by the arguments that are not None."""
+        found: dict[str, bool] = {}
+        known = [field.name for field in fields(cls)]
+        phase = os.environ.get("ERLMCP_PHASE")
+        if phase is not None:
+            level = 0 if phase == "baseline" else int(phase) if phase in ("1", "2", "3", "4", "5") else -1
+            if level < 0:
+                raise ConfigurationError(f"ERLMCP_PHASE={phase!r} is unknown; expected baseline or 1 to 5")
+            found.update({name: PHASE_OF[name] <= level for name in known})
+        for word in filter(None, os.environ.get("ERLMCP_FLAGS", "").split(",")):
+            if word[0] not in "+-" or word[1:] not in known:
+                raise ConfigurationError(
+                    f"ERLMCP_FLAGS: {word!r} is unknown; expected + or - and one of {', '.join(known)}"
+                )
+            found[word[1:]] = word[0] == "+"
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigurationError(f"unknown flag {name!r}; expected one of {', '.join(known)}")
+            if value is not None:
+                found[name] = value
+        return replace(cls(), **found)

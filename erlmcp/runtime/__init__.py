@@ -1,0 +1,1 @@
+"""Floor 3: asyncio lives here."""

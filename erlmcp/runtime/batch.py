@@ -1,0 +1,68 @@
+"""The answer to a JSON-RPC batch (2025-03-26): the answers of its requests, in one array."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.errors import ErlmcpError
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call, Template
+    from erlmcp.runtime.exchange import Channel
+
+REQUEST, INVALID = 1, 6
+
+
+class Collector:
+    """A channel that holds answers back until the last one is there; notifications and questions pass through."""
+
+    __slots__ = ("_answers", "_expected", "_out", "_sealed", "channel")
+
+    def __init__(self, channel: Channel, items: list[Call]) -> None:
+        self.channel = channel
+        self._out = core.Outbound(framing="none")
+        self._answers: list[bytes] = []
+        self._expected = sum(1 for item in items if item.kind in (REQUEST, INVALID))
+        self._sealed = False
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        self._out.fill(id_raw, template, values)
+        self._add()
+
+    def result(self, id_raw: bytes, value: object) -> None:
+        self._out.result(id_raw, value)
+        self._add()
+
+    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
+        self._out.error(id_raw, code, message, data)
+        self._add()
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        self.channel.notify(method, params)
+
+    def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None:
+        self.channel.ask(id, method, params)
+
+    def whole(self, message: bytes) -> None:
+        raise ErlmcpError("a batch cannot hold a batch")
+
+    def detach(self) -> None:
+        raise ErlmcpError("the stream of a batch cannot be closed early")
+
+    def beat(self) -> None:
+        self.channel.beat()
+
+    def seal(self) -> None:
+        """All items were handed out."""
+        self._sealed = True
+        self._send()
+
+    def _add(self) -> None:
+        self._answers.append(self._out.take())
+        self._send()
+
+    def _send(self) -> None:
+        if self._sealed and self._expected and len(self._answers) >= self._expected:
+            self._expected = 0
+            self.channel.whole(b"[" + b",".join(self._answers) + b"]")

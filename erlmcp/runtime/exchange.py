@@ -1,0 +1,179 @@
+"""One request on its way: from the call that came in to the one answer that goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erlmcp.errors import (
+    INTERNAL_ERROR,
+    REQUEST_TIMEOUT,
+    RESOURCE_NOT_FOUND_LEGACY,
+    JsonError,
+    LimitError,
+    McpError,
+    ResourceNotFoundError,
+)
+from erlmcp.runtime.executor import cancel_soon
+from erlmcp.spec import key
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from erlmcp.core import Call, Template
+    from erlmcp.runtime.session import Session
+    from erlmcp.wire.peer import Peer
+
+log = logging.getLogger("erlmcp.server")
+
+
+class Channel(Protocol):
+    """Where the messages of one request go. Whatever comes after the answer is dropped by the exchange, not here."""
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None: ...
+    def result(self, id_raw: bytes, value: object) -> None: ...
+    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None: ...
+    def notify(self, method: str, params: dict[str, Any] | None) -> None: ...
+    def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None: ...
+    def whole(self, message: bytes) -> None:
+        """The answer as ready JSON (that of a batch)."""
+
+    def detach(self) -> None:
+        """End the stream and let the client come back for the rest (SEP-1699); nothing where there is no such stream."""
+
+    def beat(self) -> None:
+        """The request has waited for a while: keep what carries it alive."""
+
+
+class Exchange:
+    """A request being handled.
+
+    ``peer`` is who asked; ``session`` the conversation it belongs to; ``channel`` where its messages go. It is answered exactly
+    once: by ``fill``, ``result`` or ``fail``; or never, when it was cancelled (spec: basic/utilities/cancellation).
+    """
+
+    __slots__ = ("_timer", "call", "channel", "done", "ended", "headers", "peer", "round", "session", "task")
+
+    def __init__(
+        self, call: Call, peer: Peer, session: Session, channel: Channel, headers: dict[str, str] | None = None
+    ) -> None:
+        self.call = call
+        self.peer = peer
+        self.session = session
+        self.channel = channel
+        self.headers = headers
+        self.done = False
+        self.task: asyncio.Task[None] | Future[None] | None = None
+        self.ended: Callable[[Exchange], None] | None = None
+        self.round: Any = None  # the multi-round state, owned by the server room
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def fill_or_raise(self, template: Template, values: tuple[object, ...]) -> None:
+        """Answer with a template's result; raises JsonError, with nothing sent, for a value that JSON cannot hold."""
+        if self.done:
+            return
+        try:
+            self.channel.fill(self.call.id_raw, template, values)
+        except LimitError as exc:
+            self.fail(exc)
+        else:
+            self._close()
+
+    def result(self, value: object) -> None:
+        """Answer with this result."""
+        if self.done:
+            return
+        try:
+            self.channel.result(self.call.id_raw, value)
+        except (JsonError, LimitError) as exc:
+            self.fail(exc)
+        else:
+            self._close()
+
+    def result_or_error(self, found: object) -> None:
+        """Answer with a result, or with the error where it is one."""
+        if isinstance(found, BaseException):
+            self.fail(found)
+        else:
+            self.result(found)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error: an McpError as it is, anything else logged and masked."""
+        if self.done:
+            return
+        if isinstance(error, McpError):
+            code = error.code
+            if isinstance(error, ResourceNotFoundError) and not self.peer.modern:
+                code = RESOURCE_NOT_FOUND_LEGACY
+            message, data = error.message, error.data
+        else:
+            log.error("%s failed", self.call.method, exc_info=error)
+            code, data = INTERNAL_ERROR, None
+            message = "Internal error" if self.session.mask_errors else f"Internal error: {error}"
+        try:
+            self.channel.error(self.call.id_raw, code, message, data)
+        except (JsonError, LimitError) as exc:
+            log.error("the error answer of %s could not be written: %s", self.call.method, exc)
+            self.channel.error(self.call.id_raw, INTERNAL_ERROR, "Internal error", None)
+        self._close()
+
+    def _close(self) -> None:
+        self.done = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.task is not None or self.ended is not None:
+            self.session.forget(self)
+        if self.ended is not None:
+            self.ended(self)
+
+    # -- while it runs -------------------------------------------------------------------------------------------------
+
+    @property
+    def progress_token(self) -> str | int | None:
+        meta = self.call.meta
+        token = meta.values.get(key.PROGRESS_TOKEN) if meta is not None else None
+        return token if isinstance(token, str | int) and not isinstance(token, bool) else None
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> bool:
+        """Send a notification that belongs to this request; False where it was answered or cancelled already."""
+        if self.done:
+            return False
+        self.channel.notify(method, params)
+        return True
+
+    def waits(self, task: asyncio.Task[None] | Future[None], timeout_s: float | None) -> None:
+        """The handler did not end at once: remember it, so that it can be cancelled and timed out."""
+        self.task = task
+        self.session.remember(self)
+        if timeout_s is not None:
+            self._timer = self.session.loop.call_later(timeout_s, self._expire, timeout_s)
+
+    def stays(self, ended: Callable[[Exchange], None]) -> None:
+        """The request stays open without a handler that runs (a listen stream); ``ended`` is called at its end."""
+        self.ended = ended
+        self.session.remember(self)
+
+    def _expire(self, timeout_s: float) -> None:
+        self._timer = None
+        self.fail(McpError(REQUEST_TIMEOUT, f"Request timed out after {timeout_s:g} s"))
+        self._stop()
+
+    def cancel(self) -> None:
+        """The client no longer wants the answer: none is sent, and the handler is cancelled."""
+        if not self.done:
+            self._close()
+        self._stop()
+
+    def _stop(self) -> None:
+        if isinstance(self.task, asyncio.Task):
+            cancel_soon(self.task)
+        elif self.task is not None:
+            self.task.cancel()
+
+
+Handler = Callable[[Exchange], None]

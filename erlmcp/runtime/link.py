@@ -1,0 +1,126 @@
+"""The driver of one byte-stream connection (stdio, TCP, Unix socket, memory): bytes in, answers out, one write per read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.errors import JsonError, LimitError, NoBackChannelError
+from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.session import REQUEST, Session
+from erlmcp.spec.method import CLIENT_REQUESTS
+from erlmcp.spec.version import LATEST_MODERN, MODERN
+from erlmcp.wire.peer import Peer
+
+if TYPE_CHECKING:
+    from erlmcp.core import Template
+    from erlmcp.runtime.session import Host
+
+log = logging.getLogger("erlmcp.server")
+_MODERN_REQUESTS = CLIENT_REQUESTS[LATEST_MODERN]
+
+
+class Link:
+    """One connection. ``write(bytes)`` takes what is to be sent; ``feed`` takes what was read.
+
+    Answers that are ready when ``feed`` returns leave in one write; those that come later leave together at the end of the
+    loop turn in which they came.
+    """
+
+    __slots__ = ("_dirty", "_write", "closed", "inbound", "outbound", "session")
+
+    def __init__(self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline") -> None:
+        limits = host.limits
+        self.session = Session(host)
+        self.session.standalone = self
+        self.inbound = core.Inbound(
+            host.routes,
+            self.session.correlation,
+            framing=framing,
+            message_bytes_max=limits.message_bytes_max,
+            depth_max=limits.depth_max,
+            string_bytes_max=limits.string_bytes_max,
+            number_bytes_max=limits.number_bytes_max,
+            batch_count_max=limits.batch_count_max,
+        )
+        self.outbound = core.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
+        self._write = write
+        self.closed = False
+        self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
+
+    def feed(self, data: bytes) -> None:
+        """Handle all messages that are complete with this read. Never raises for what the peer sent."""
+        session = self.session
+        connection = session.connection
+        self._dirty = True
+        try:
+            for call in self.inbound.feed(data):
+                if connection.era is MODERN and call.kind == REQUEST and call.meta is not None:
+                    peer = call.meta.tag
+                    if peer.__class__ is Peer and call.method in _MODERN_REQUESTS:
+                        session.dispatch(Exchange(call, peer, session, self))
+                        continue
+                session.receive(call, self)
+        finally:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        self._dirty = False
+        data = self.outbound.take()
+        if data and not self.closed:
+            self._write(data)
+
+    def _touch(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self.session.loop.call_soon(self.flush)
+
+    # -- the channel of every request on this connection ----------------------------------------------------------------
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        self.outbound.fill(id_raw, template, values)
+        if not self._dirty:
+            self._touch()
+
+    def result(self, id_raw: bytes, value: object) -> None:
+        self.outbound.result(id_raw, value)
+        self._touch()
+
+    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
+        self.outbound.error(id_raw, code, message, data)
+        self._touch()
+
+    def whole(self, message: bytes) -> None:
+        self.outbound.message(message)
+        self._touch()
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        if self.closed:
+            return
+        try:
+            self.outbound.notification(method, params)
+        except (JsonError, LimitError) as error:
+            log.error("the notification %s could not be written: %s", method, error)
+            return
+        self._touch()
+
+    def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None:
+        if self.closed:
+            raise NoBackChannelError(f"{method} cannot be sent: the connection is closed")
+        self.outbound.request(id, method, params)
+        self._touch()
+
+    def detach(self) -> None:
+        """A byte stream has nothing to come back to."""
+
+    def beat(self) -> None:
+        """Nothing between the ends of a byte stream closes it for being idle."""
+
+    def close(self, reason: str = "the connection was closed") -> None:
+        """The connection is gone: nothing more is written, whatever waits is cancelled."""
+        if not self.closed:
+            self.closed = True
+            self.session.close(reason)

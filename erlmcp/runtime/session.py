@@ -1,0 +1,250 @@
+"""One conversation with one client: a stream connection, a legacy HTTP session, or nothing but the present request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erlmcp import core
+from erlmcp.errors import (
+    INVALID_REQUEST,
+    REQUEST_TIMEOUT,
+    SERVER_BUSY,
+    ConnectionClosedError,
+    McpError,
+    MethodNotFoundError,
+    NoBackChannelError,
+)
+from erlmcp.runtime.batch import Collector
+from erlmcp.runtime.exchange import Channel, Exchange
+from erlmcp.spec.method import INITIALIZE
+from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, MODERN
+from erlmcp.wire.connection import Connection
+from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call, Meta, Routes
+    from erlmcp.limits import Limits
+    from erlmcp.runtime.executor import Executor
+    from erlmcp.runtime.lane import ThreadLanes
+    from erlmcp.runtime.subscription import Hub
+
+log = logging.getLogger("erlmcp.server")
+
+REQUEST, NOTIFICATION, RESULT, ERROR, BATCH, INVALID = 1, 2, 3, 4, 5, 6
+UNKNOWN_PEER = Peer(LATEST_LEGACY)
+
+
+class Host(Protocol):
+    """What a conversation needs of the server it is held with."""
+
+    routes: Routes
+    limits: Limits
+    mask_errors: bool
+    hub: Hub
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def executor(self) -> Executor: ...
+    @property
+    def lanes(self) -> ThreadLanes: ...
+
+
+def judge(meta: Meta) -> Peer | McpError | bool:
+    """The verdict on a ``_meta``, kept in its tag: a modern peer, the error to answer with, or False (not modern)."""
+    verdict: Peer | McpError | bool
+    if not is_enveloped(meta.values):
+        verdict = False
+    else:
+        try:
+            verdict = judge_meta(meta.values)
+        except McpError as error:
+            verdict = error
+    meta.tag = verdict
+    return verdict
+
+
+def requested_version(call: Call) -> object:
+    """The protocolVersion that an ``initialize`` asks for; None for any other request."""
+    if call.method != INITIALIZE:
+        return None
+    params = call.params
+    return params.get("protocolVersion") if isinstance(params, dict) else None
+
+
+class Session:
+    """The state of one conversation.
+
+    ``standalone`` is where messages go that belong to no request (None where the client opened no such stream);
+    ``resources`` the URIs subscribed to; ``state`` the author's own values.
+    """
+
+    __slots__ = (
+        "connection",
+        "correlation",
+        "host",
+        "id",
+        "inflight",
+        "log_level",
+        "loop",
+        "mask_errors",
+        "owner",
+        "resources",
+        "standalone",
+        "state",
+        "streams",
+    )
+
+    def __init__(self, host: Host, *, id: str | None = None, owner: bytes | None = None) -> None:
+        self.host = host
+        self.loop = host.loop
+        self.mask_errors = host.mask_errors
+        self.id = id
+        self.owner = owner
+        self.connection = Connection()
+        self.correlation = core.Correlation()
+        self.inflight: dict[str | int, Exchange] = {}
+        self.log_level: str | None = None
+        self.resources: set[str] = set()
+        self.standalone: Channel | None = None
+        self.state: dict[str, Any] = {}
+        self.streams: Any = None  # the HTTP endpoint's resumable streams
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def receive(self, call: Call, channel: Channel, headers: dict[str, str] | None = None) -> None:
+        """Handle one message of a conversation that may be of either era. Never raises."""
+        kind = call.kind
+        if kind == REQUEST:
+            meta = call.meta
+            peer = None if meta is None else meta.tag
+            if peer is None and meta is not None:
+                peer = judge(meta)
+            if peer.__class__ is Peer:
+                refusal = self.connection.admit_modern(call.method)
+            elif isinstance(peer, McpError):
+                refusal = peer if self.connection.era != "legacy" else self.connection.admit_modern(call.method)
+            else:
+                refusal = self.connection.admit_legacy(call.method, requested_version(call))
+                peer = self.connection.peer or UNKNOWN_PEER
+            if refusal is None:
+                self.dispatch(Exchange(call, peer, self, channel, headers))
+            else:
+                channel.error(call.id_raw, refusal.code, refusal.message, refusal.data)
+        elif kind == NOTIFICATION:
+            self.note(call)
+        elif kind == RESULT or kind == ERROR:
+            self.settle(call)
+        elif kind == BATCH:
+            self.receive_batch(call, channel, headers)
+        else:
+            channel.error(call.id_raw, call.code, call.message or "Invalid request", None)
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Hand an admitted request to its route."""
+        call = exchange.call
+        route: Any = call.route
+        if route is None:
+            exchange.fail(MethodNotFoundError(call.method or ""))
+            return
+        if self.inflight:
+            if call.id in self.inflight:
+                exchange.fail(McpError(INVALID_REQUEST, f"Request id {call.id!r} is already in use"))
+                return
+            if len(self.inflight) >= self.host.limits.inflight_count_max:
+                exchange.fail(
+                    McpError(
+                        SERVER_BUSY,
+                        f"Server busy: inflight_count_max={self.host.limits.inflight_count_max} requests are in flight",
+                    )
+                )
+                return
+        try:
+            route(exchange)
+        except Exception as error:
+            exchange.fail(error)
+
+    def note(self, call: Call) -> None:
+        """Handle a notification; unknown ones are passed over (JSON-RPC 2.0, section 4.1)."""
+        route: Any = call.route
+        if route is None:
+            return
+        try:
+            route(self, call)
+        except Exception:
+            log.exception("the notification %s could not be handled", call.method)
+
+    def settle(self, call: Call, pending: object = None) -> None:
+        """The client's answer to a question of ours; ``pending`` is what waits, where the call itself does not know."""
+        future: Any = call.pending or pending
+        if future is None or future.done():
+            return
+        if call.kind == RESULT:
+            future.set_result(call.result)
+            return
+        error = call.error if isinstance(call.error, dict) else {}
+        code, message = error.get("code"), error.get("message")
+        future.set_exception(
+            McpError(code if isinstance(code, int) else 0, str(message or "the client answered with an error"), error.get("data"))
+        )
+
+    def receive_batch(self, call: Call, channel: Channel, headers: dict[str, str] | None) -> None:
+        """A JSON-RPC batch: part of 2025-03-26 only."""
+        if self.connection.version != BATCH_VERSION:
+            channel.error(b"null", INVALID_REQUEST, f"JSON-RPC batches exist in {BATCH_VERSION} only", None)
+            return
+        collector = Collector(channel, call.items)
+        for item in call.items:
+            self.receive(item, collector, headers)
+        collector.seal()
+
+    # -- requests that wait --------------------------------------------------------------------------------------------
+
+    def remember(self, exchange: Exchange) -> None:
+        if exchange.call.id is not None:
+            self.inflight[exchange.call.id] = exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        if exchange.call.id is not None and self.inflight.get(exchange.call.id) is exchange:
+            del self.inflight[exchange.call.id]
+
+    # -- what goes out by itself ---------------------------------------------------------------------------------------
+
+    async def ask(
+        self, channel: Channel | None, method: str, params: dict[str, Any] | None, timeout_s: float
+    ) -> dict[str, Any]:
+        """Send the client a request and wait for its result (legacy eras only).
+
+        Raises McpError with the client's error or on a timeout, NoBackChannelError where no stream can carry the question,
+        ConnectionClosedError where the connection is lost meanwhile.
+        """
+        channel = channel or self.standalone
+        if channel is None or self.connection.era == MODERN:
+            raise NoBackChannelError(f"{method} cannot be sent: the client has no stream open for it")
+        future: asyncio.Future[Any] = self.loop.create_future()
+        id = self.correlation.next_id()
+        self.correlation.put(id, future)
+        try:
+            channel.ask(id, method, params)
+            async with asyncio.timeout(timeout_s):
+                value = await future
+        except TimeoutError:
+            raise McpError(REQUEST_TIMEOUT, f"the client did not answer {method} within {timeout_s:g} s") from None
+        finally:
+            self.correlation.take(id)
+        if not isinstance(value, dict):
+            raise McpError(INVALID_REQUEST, f"the client's answer to {method} is not an object")
+        return value
+
+    def close(self, reason: str = "the connection was closed") -> None:
+        """End the conversation: cancel what runs, fail what waits for the client. May be called more than once."""
+        self.host.hub.leave(self)
+        for exchange in list(self.inflight.values()):
+            exchange.cancel()
+        for _id, future in self.correlation.drain():
+            if not future.done():
+                future.set_exception(ConnectionClosedError(reason))
+                future.exception()
+        self.standalone = None

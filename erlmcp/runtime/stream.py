@@ -1,0 +1,165 @@
+"""Resumable event streams of legacy HTTP sessions (2025-03-26 to 2025-11-25, basic/transports: resumability).
+
+Each stream numbers its events; the id of an event names its stream and its number, and is unique within the session. A client
+that lost a stream comes back with the last id it saw and gets what came after it, on that stream only: other sessions' events
+cannot be named, and other streams' are not replayed. Kept are at most ``event_count_max`` events of a stream, and the
+last few streams of a session.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.errors import JsonError, LimitError, NoBackChannelError
+
+if TYPE_CHECKING:
+    from erlmcp.runtime.reply import Reply
+
+STREAM_COUNT_MAX = 32
+RETRY_MS = 500
+
+
+class EventStream:
+    """One stream: what was sent on it, and the reply that carries it now (None while the client is away)."""
+
+    __slots__ = ("_events", "_kept", "_number", "ended", "id", "primes", "reply")
+
+    def __init__(self, id: str, event_count_max: int, *, primes: bool) -> None:
+        self.id = id
+        self.primes = primes
+        self._number = 0
+        self._kept = event_count_max
+        self._events: deque[tuple[int, bytes]] = deque(maxlen=event_count_max or None)
+        self.reply: Reply | None = None
+        self.ended = False
+
+    def attach(self, reply: Reply, after: int | None = None) -> None:
+        """Let a reply carry the stream; with ``after`` it first gets the events behind that number."""
+        self.reply = reply
+        reply.gone = self._lost
+        if after is None:
+            if self.primes:
+                reply.send(core.frame_sse(b"", event=None, id=f"{self.id}-0", retry_ms=RETRY_MS))
+            return
+        for number, event in list(self._events):
+            if number > after:
+                reply.send(event)
+        if self.ended:
+            self.release()
+
+    def push(self, message: bytes) -> None:
+        """Send one JSON message, and keep it for a client that comes back."""
+        if not self._kept:
+            if self.reply is not None:
+                self.reply.send(core.frame_sse(message))
+            return
+        self._number += 1
+        event = core.frame_sse(message, id=f"{self.id}-{self._number}")
+        self._events.append((self._number, event))
+        if self.reply is not None:
+            self.reply.send(event)
+
+    def release(self) -> None:
+        """End the HTTP answer; the stream itself goes on."""
+        reply, self.reply = self.reply, None
+        if reply is not None:
+            reply.gone = None
+            reply.finish()
+
+    def end(self) -> None:
+        """The last message was pushed."""
+        self.ended = True
+        self.release()
+
+    def beat(self) -> None:
+        if self.reply is not None:
+            self.reply.send(b":\n\n")
+
+    def _lost(self) -> None:
+        self.reply = None
+
+
+class StreamStore:
+    """The streams of one session."""
+
+    __slots__ = ("_event_count_max", "_next", "_streams", "standalone")
+
+    def __init__(self, event_count_max: int) -> None:
+        self._event_count_max = event_count_max  # 0: nothing is kept
+        self._next = 0
+        self._streams: OrderedDict[str, EventStream] = OrderedDict()
+        self.standalone: StandaloneChannel | None = None
+
+    def make(self, *, primes: bool) -> EventStream:
+        self._next += 1
+        stream = EventStream(f"s{self._next:x}", self._event_count_max, primes=primes and self._event_count_max > 0)
+        if self._event_count_max:
+            self._streams[stream.id] = stream
+            while len(self._streams) > STREAM_COUNT_MAX:
+                self._drop_oldest()
+        return stream
+
+    def _drop_oldest(self) -> None:
+        for id, stream in self._streams.items():
+            if stream.reply is None:
+                del self._streams[id]
+                return
+        self._streams.popitem(last=False)
+
+    def find(self, event_id: str) -> tuple[EventStream, int] | None:
+        """The stream that an event id belongs to, and the event's number; None where it is not one of this session's."""
+        name, dash, number = event_id.rpartition("-")
+        stream = self._streams.get(name)
+        if stream is None or not dash or not number.isascii() or not number.isdigit() or len(number) > 18:
+            return None
+        return stream, int(number)
+
+    def beat(self) -> bool:
+        """A keep-alive tick for the GET stream; whether it is open."""
+        if self.standalone is None or self.standalone.stream.reply is None:
+            return False
+        self.standalone.stream.beat()
+        return True
+
+    def close(self) -> None:
+        for stream in list(self._streams.values()):
+            stream.release()
+        if self.standalone is not None:
+            self.standalone.stream.release()
+        self._streams.clear()
+
+
+class StandaloneChannel:
+    """Messages of a session that belong to no request: the stream that the client opened by GET."""
+
+    __slots__ = ("_out", "stream")
+
+    def __init__(self, stream: EventStream) -> None:
+        self.stream = stream
+        self._out = core.Outbound(framing="none")
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        try:
+            self._out.notification(method, params)
+        except (JsonError, LimitError):
+            return
+        self.stream.push(self._out.take())
+
+    def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None:
+        if self.stream.reply is None:
+            raise NoBackChannelError(f"{method} cannot be sent: the client's GET stream is closed")
+        self._out.request(id, method, params)
+        self.stream.push(self._out.take())
+
+    def _no_answers(self, *_: object) -> None:
+        raise NoBackChannelError("answers do not travel on the GET stream")
+
+    fill = result = error = whole = _no_answers
+
+    def detach(self) -> None:
+        self.stream.release()
+
+    def beat(self) -> None:
+        self.stream.beat()

@@ -1,0 +1,1 @@
+"""Floor 4: what the author of an MCP server sees."""

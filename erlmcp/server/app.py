@@ -1,0 +1,437 @@
+"""The server: what an author registers, and the ways to serve it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from erlmcp import core
+from erlmcp.errors import ConfigurationError
+from erlmcp.flags import Flags
+from erlmcp.limits import Limits
+from erlmcp.runtime.executor import Executor
+from erlmcp.runtime.lane import ThreadLanes
+from erlmcp.runtime.link import Link
+from erlmcp.runtime.subscription import Hub
+from erlmcp.server.context import Context
+from erlmcp.server.listing import Listing
+from erlmcp.server.plan import ToolPlan, compile_tool, dump_model
+from erlmcp.server.prompt import PromptPlan, compile_prompt
+from erlmcp.server.resource import ResourcePlan, compile_resource
+from erlmcp.server.service import Service
+from erlmcp.server.tool import Tool
+from erlmcp.spec import method as m
+from erlmcp.spec.descriptor import fit_other, fit_tool
+
+if TYPE_CHECKING:
+    from erlmcp.transports.asgi import AsgiApp
+    from erlmcp.transports.memory import MemoryConnection
+
+F = TypeVar("F", bound=Callable[..., Any])
+Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[Any]]
+Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
+
+
+class Server:
+    """An MCP server of both eras.
+
+    ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation; ``instructions`` are for the
+    client's model. ``lifespan(server)`` is an async context manager around serving; its value is ``ctx.lifespan``.
+    ``middleware`` are ``async (ctx, call_next)`` functions around every request, outermost first. ``mask_errors`` hides the text of
+    unexpected exceptions from clients. ``page_size`` splits lists. ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of
+    2026-07-28. ``state_secret`` signs the requestState of multi-round requests: give the same to all processes behind one
+    address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and ``allowed_origins`` extend what
+    the HTTP endpoint accepts (see docs/security.md).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0",
+        title: str | None = None,
+        description: str | None = None,
+        instructions: str | None = None,
+        website_url: str | None = None,
+        icons: Any = None,
+        lifespan: Lifespan | None = None,
+        middleware: Iterable[Middleware] = (),
+        limits: Limits | None = None,
+        flags: Flags | None = None,
+        mask_errors: bool = True,
+        page_size: int | None = None,
+        cache_ttl_ms: int = 0,
+        cache_scope: str = "private",
+        state_secret: bytes | str | None = None,
+        event_store: bool = True,
+        sse_transport: bool = False,
+        allowed_hosts: Iterable[str] | None = None,
+        allowed_origins: Iterable[str] | None = None,
+    ) -> None:
+        if cache_scope not in ("public", "private"):
+            raise ConfigurationError(f"cache_scope must be 'public' or 'private', got {cache_scope!r}")
+        if page_size is not None and page_size < 1:
+            raise ConfigurationError(f"page_size must be at least 1, got {page_size}")
+        self.name = name
+        self.version = version
+        self.instructions = instructions
+        info = {
+            "name": name,
+            "version": version,
+            "title": title,
+            "description": description,
+            "websiteUrl": website_url,
+            "icons": dump_model(icons),
+        }
+        self.info: dict[str, Any] = {key: value for key, value in info.items() if value is not None}
+        self.limits = limits or Limits.load()
+        self.flags = flags or Flags.load()
+        self.mask_errors = mask_errors
+        self.cache_ttl_ms = max(0, cache_ttl_ms)
+        self.cache_scope = cache_scope
+        self.event_store = event_store
+        self.sse_transport = sse_transport
+        self.allowed_hosts = tuple(allowed_hosts or ())
+        self.allowed_origins = tuple(allowed_origins or ())
+        secret = state_secret.encode() if isinstance(state_secret, str) else state_secret
+        self.state_secret: bytes = secret or secrets.token_bytes(32)
+        self.lifespan_value: Any = None
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.middleware: list[Middleware] = list(middleware)
+        self.routes = core.Routes()
+        self.hub = Hub(self.limits.subscription_count_max)
+        self.tools: dict[str, Tool] = {}
+        self.prompts: dict[str, PromptPlan] = {}
+        self.resources: dict[str, ResourcePlan] = {}
+        self.templates: dict[str, ResourcePlan] = {}
+        self.completions: dict[tuple[str, str | None], Callable[..., Any]] = {}
+        self.tool_list = Listing("tools", fit_tool, page_size)
+        self.prompt_list = Listing("prompts", fit_other, page_size)
+        self.resource_list = Listing("resources", fit_other, page_size)
+        self.template_list = Listing("resourceTemplates", fit_other, page_size)
+        stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": self.info}}
+        self.modern_suffix = b"," + core.encode(stamp)[1:-1]
+        self._lifespan = lifespan
+        self._users = 0
+        self._running: contextlib.AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._executor: Executor | None = None
+        self._lanes: ThreadLanes | None = None
+        self.service = Service(self)
+        self.service.install()
+
+    # -- registration --------------------------------------------------------------------------------------------------
+
+    @overload
+    def tool(self, fn: F, /) -> F: ...
+    @overload
+    def tool(self, fn: None = None, /, **options: Any) -> Callable[[F], F]: ...
+    def tool(self, fn: Any = None, /, **options: Any) -> Any:
+        """Register a function as a tool: ``@server.tool``, or ``@server.tool(name=..., ...)``.
+
+        Options: name, title, description, annotations, icons, meta, input_schema, output_schema, structured_output, tags,
+        timeout (seconds), run_in_thread, strict. Raises ConfigurationError, naming the tool, for what cannot be served.
+        """
+        return self._decorate(self.add_tool, fn, options)
+
+    def add_tool(self, fn: Callable[..., Any], *, timeout: float | None = None, **options: Any) -> ToolPlan:
+        """Register a tool; see ``tool``. Clients that asked are told that the list changed."""
+        plan = compile_tool(
+            fn, timeout_s=timeout, is_context=_is_context, run_sync=self.in_thread, overrides=None, **options
+        )
+        if plan.name in self.tools:
+            raise ConfigurationError(f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise")
+        tool = Tool(self, plan)
+        self.tools[plan.name] = tool
+        self.tool_list.put(plan.name, plan.descriptor)
+        self.routes.set_entry(m.TOOLS_CALL, plan.name, tool)
+        self._changed(m.TOOLS_CHANGED)
+        return plan
+
+    def remove_tool(self, name: str) -> None:
+        """Raises KeyError where there is no such tool. Calls in flight end as they would have."""
+        del self.tools[name]
+        self.tool_list.remove(name)
+        self.routes.drop_entry(m.TOOLS_CALL, name)
+        self._changed(m.TOOLS_CHANGED)
+
+    def resource(self, uri: str, /, **options: Any) -> Callable[[F], F]:
+        """Register a function as a resource, or as a template where the URI has RFC 6570 expressions.
+
+        Options: name, title, description, mime_type, icons, annotations, size, meta, tags.
+        """
+
+        def register(fn: F) -> F:
+            self.add_resource(fn, uri, **options)
+            return fn
+
+        return register
+
+    def add_resource(self, fn: Callable[..., Any], uri: str, **options: Any) -> ResourcePlan:
+        plan = compile_resource(fn, uri, is_context=_is_context, **options)
+        known, listing = (
+            (self.templates, self.template_list) if plan.is_template else (self.resources, self.resource_list)
+        )
+        if uri in known:
+            raise ConfigurationError(f"resource {uri!r} is registered already; remove_resource first")
+        known[uri] = plan
+        listing.put(uri, plan.descriptor)
+        self._changed(m.RESOURCES_CHANGED)
+        return plan
+
+    def remove_resource(self, uri: str) -> None:
+        """Of a resource or a template; raises KeyError where there is none."""
+        known, listing = (
+            (self.templates, self.template_list) if uri in self.templates else (self.resources, self.resource_list)
+        )
+        del known[uri]
+        listing.remove(uri)
+        self._changed(m.RESOURCES_CHANGED)
+
+    @overload
+    def prompt(self, fn: F, /) -> F: ...
+    @overload
+    def prompt(self, fn: None = None, /, **options: Any) -> Callable[[F], F]: ...
+    def prompt(self, fn: Any = None, /, **options: Any) -> Any:
+        """Register a function as a prompt. Options: name, title, description, icons, meta, tags."""
+        return self._decorate(self.add_prompt, fn, options)
+
+    def add_prompt(self, fn: Callable[..., Any], **options: Any) -> PromptPlan:
+        plan = compile_prompt(fn, is_context=_is_context, **options)
+        if plan.name in self.prompts:
+            raise ConfigurationError(f"prompt {plan.name!r} is registered already; remove_prompt first")
+        self.prompts[plan.name] = plan
+        self.prompt_list.put(plan.name, plan.descriptor)
+        self.routes.set_entry(m.PROMPTS_GET, plan.name, plan)
+        self._changed(m.PROMPTS_CHANGED)
+        return plan
+
+    def remove_prompt(self, name: str) -> None:
+        del self.prompts[name]
+        self.prompt_list.remove(name)
+        self.routes.drop_entry(m.PROMPTS_GET, name)
+        self._changed(m.PROMPTS_CHANGED)
+
+    def completion(
+        self, *, prompt: str | None = None, resource: str | None = None, argument: str | None = None
+    ) -> Callable[[F], F]:
+        """Register ``fn(value, context_arguments) -> values`` for an argument of a prompt or a variable of a resource
+        template (for all of them where ``argument`` is None)."""
+        target = prompt if resource is None else resource
+        if target is None or (prompt is not None and resource is not None):
+            raise ConfigurationError("completion needs either prompt= (a name) or resource= (a URI template)")
+
+        def register(fn: F) -> F:
+            self.completions[target, argument] = fn
+            return fn
+
+        return register
+
+    def add_middleware(self, middleware: Middleware) -> None:
+        """Add a middleware inside those that are there."""
+        self.middleware.append(middleware)
+        self.service.install()
+
+    @staticmethod
+    def _decorate(add: Callable[..., Any], fn: Any, options: dict[str, Any]) -> Any:
+        if fn is not None and not callable(fn):
+            raise ConfigurationError(f"use the decorator as @server.tool or @server.tool(name={fn!r})")
+
+        def register(fn: Any) -> Any:
+            add(fn, **options)
+            return fn
+
+        return register if fn is None else register(fn)
+
+    def _changed(self, method: str) -> None:
+        if self._users:
+            self.hub.publish(method)
+
+    # -- what it offers ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_resources(self) -> bool:
+        return bool(self.resources or self.templates)
+
+    @property
+    def has_prompts(self) -> bool:
+        return bool(self.prompts)
+
+    def capabilities(self, version: str) -> dict[str, Any]:
+        """The ServerCapabilities of a revision: what is registered, and what can change."""
+        found: dict[str, Any] = {"logging": {}, "tools": {"listChanged": True}}
+        if self.has_prompts:
+            found["prompts"] = {"listChanged": True}
+        if self.has_resources:
+            found["resources"] = {"listChanged": True, "subscribe": True}
+        if self.completions and version >= "2025-03-26":
+            found["completions"] = {}
+        return found
+
+    def describe(self) -> dict[str, list[dict[str, Any]]]:
+        """The descriptors of everything registered."""
+        return {
+            "tools": list(self.tool_list.descriptors.values()),
+            "resources": list(self.resource_list.descriptors.values()),
+            "resourceTemplates": list(self.template_list.descriptors.values()),
+            "prompts": list(self.prompt_list.descriptors.values()),
+        }
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise _not_running()
+        return self._loop
+
+    @property
+    def executor(self) -> Executor:
+        if self._executor is None:
+            raise _not_running()
+        return self._executor
+
+    @property
+    def lanes(self) -> ThreadLanes:
+        if self._lanes is None:
+            raise _not_running()
+        return self._lanes
+
+    async def start(self) -> None:
+        """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do something."""
+        self._users += 1
+        if self._users > 1:
+            return
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._executor = Executor(loop)
+        self._lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
+        self._running = contextlib.AsyncExitStack()
+        try:
+            if self._lifespan is not None:
+                self.lifespan_value = await self._running.enter_async_context(self._lifespan(self))
+        except BaseException:
+            self._users = 0
+            self._close()
+            raise
+
+    async def stop(self) -> None:
+        """Leave the lifespan when the last user stops; handlers that still run are cancelled first."""
+        self._users -= 1
+        if self._users > 0 or self._running is None:
+            return
+        self.hub.close()
+        if self._executor is not None and self._executor.running:
+            running = list(self._executor.running)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=self.limits.drain_timeout_s)
+        stack, self._running = self._running, None
+        try:
+            await stack.aclose()
+        finally:
+            self.lifespan_value = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
+        if self._lanes is not None:
+            self._lanes.close()
+        self._executor = self._lanes = self._loop = self._running = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Server]:
+        """``start`` and ``stop`` as a context."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    async def in_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run a function in a thread lane and wait for it."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+
+        def done(value: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+        call = (lambda: fn(*args, **kwargs)) if kwargs else fn
+        self.lanes.submit(call, () if kwargs else args, done)
+        return await future
+
+    async def invoke(self, plan: Any, arguments: Mapping[str, Any], context: Context) -> Any:
+        """Run a prompt's or resource's function, in a thread where it is synchronous."""
+        if plan.in_thread:
+            return await self.in_thread(plan.invoke, arguments, context)
+        value = plan.invoke(arguments, context)
+        return await value if asyncio.iscoroutine(value) else value
+
+    def owner_of(self, context: Context) -> str:
+        """Whom a requestState is bound to: a digest of the request's credential."""
+        credential = context.headers.get("authorization", "")
+        return hashlib.sha256(credential.encode()).hexdigest()[:16] if credential else ""
+
+    # -- serving -------------------------------------------------------------------------------------------------------
+
+    def link(self, write: Callable[[bytes], None]) -> Link:
+        """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server must be
+        running."""
+        return Link(self, write)
+
+    @asynccontextmanager
+    async def memory(self) -> AsyncIterator[MemoryConnection]:
+        """An in-memory connection to this server, for tests: ``async with server.memory() as wire``."""
+        from erlmcp.transports.memory import MemoryConnection
+
+        async with self.running(), MemoryConnection(self.link) as wire:
+            yield wire
+
+    def asgi(self, path: str = "/mcp") -> AsgiApp:
+        """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the first
+        request where the host never ran its lifespan."""
+        from erlmcp.transports.asgi import AsgiApp
+
+        return AsgiApp(self, path)
+
+    def run_stdio(self) -> None:
+        """Serve over standard input and output until the input ends."""
+        from erlmcp.server.serve import run_stdio
+
+        run_stdio(self)
+
+    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp") -> None:
+        """Serve Streamable HTTP until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
+        from erlmcp.server.serve import run_http
+
+        run_http(self, host, port, path)
+
+    def run_tcp(self, host: str = "127.0.0.1", port: int = 8081) -> None:
+        """Serve newline-framed MCP over TCP until SIGINT or SIGTERM. There is no authentication: bind to loopback."""
+        from erlmcp.server.serve import run_tcp
+
+        run_tcp(self, host, port)
+
+    def run_unix(self, path: str) -> None:
+        """Serve newline-framed MCP on a Unix socket that only this user can open."""
+        from erlmcp.server.serve import run_unix
+
+        run_unix(self, path)
+
+
+def _is_context(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Context)
+
+
+def _not_running() -> ConfigurationError:
+    return ConfigurationError("the server is not running; use async with server.running(), or one of the run_ methods")

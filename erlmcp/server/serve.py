@@ -1,0 +1,185 @@
+"""From a server object to a process that serves: loops, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.wire.header import LOOPBACK_NAMES, Gate
+
+if TYPE_CHECKING:
+    from erlmcp.server.app import Server
+    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.stream import Listener
+
+log = logging.getLogger("erlmcp.server")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed and ERLMCP_LOOP is not "asyncio"."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if os.environ.get("ERLMCP_LOOP") != "asyncio":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)
+
+
+def settle() -> None:
+    """Take what was made at start out of the collector's sight: its passes are what stalls a busy server."""
+    gc.collect()
+    gc.freeze()
+
+
+def make_gate(server: Server, path: str, host: str | None) -> Gate:
+    """Who may speak to the endpoint: loopback names only where it is bound to loopback."""
+    hosts = (*server.allowed_hosts, *_words("ERLMCP_ALLOWED_HOSTS"))
+    origins = (*server.allowed_origins, *_words("ERLMCP_ALLOWED_ORIGINS"))
+    return Gate("/" + path.strip("/"), host is None or host in LOOPBACK_NAMES, hosts, origins)
+
+
+def _words(name: str) -> list[str]:
+    return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
+
+
+@asynccontextmanager
+async def http(
+    server: Server, host: str | None = "127.0.0.1", port: int = 0, path: str = "/mcp", unix: str | None = None
+) -> AsyncIterator[HttpListener]:
+    """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains."""
+    from erlmcp.runtime.endpoint import Endpoint
+    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.stream import bind_unix
+
+    async with server.running():
+        endpoint = Endpoint(server, make_gate(server, path, host), event_store=server.event_store)
+        handler: Any = endpoint
+        if server.sse_transport:
+            from erlmcp.runtime.oldsse import OldSse
+
+            handler = OldSse(server, endpoint)
+        listener = HttpListener(handler, server.routes, server.limits)
+        await listener.listen(host, port, bind_unix(unix) if unix else None)
+        try:
+            yield listener
+        finally:
+            await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
+            handler.close()
+            if unix:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(unix)
+
+
+def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
+    """Streams that stay open by themselves end first, so that what is left to drain are calls."""
+
+    def end() -> None:
+        server.hub.close()
+        handler.end_streams()
+
+    return end
+
+
+@asynccontextmanager
+async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Listener]:
+    """Serve newline-framed MCP over TCP within this context."""
+    from erlmcp.transports.stream import listen_tcp
+
+    async with server.running():
+        listener = await listen_tcp(server.link, host, port, server.limits.connection_count_max)
+        try:
+            yield listener
+        finally:
+            await listener.close(server.limits.drain_timeout_s)
+
+
+@asynccontextmanager
+async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
+    """Serve newline-framed MCP on a Unix socket within this context."""
+    from erlmcp.transports.stream import listen_unix
+
+    async with server.running():
+        listener = await listen_unix(server.link, path, server.limits.connection_count_max)
+        try:
+            yield listener
+        finally:
+            await listener.close(server.limits.drain_timeout_s)
+
+
+async def stdio(server: Server) -> None:
+    """Serve over standard input and output until the input ends or the output breaks."""
+    from erlmcp.transports.stdio import StdioConnection, take_descriptors
+
+    read_fd, write_fd = take_descriptors()
+    async with server.running():
+        connection = StdioConnection(
+            server.link, read_fd, write_fd, outbox_bytes_max=server.limits.outbox_bytes_max
+        )
+        with _stop_signals() as stopped:
+            done, _ = await asyncio.wait(
+                [asyncio.ensure_future(stopped.wait()), connection.finished], return_when=asyncio.FIRST_COMPLETED
+            )
+        connection.close()
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Any:
+    """An event that SIGINT and SIGTERM set; a second one of them ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(130)
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _until_stopped(opening: Any, announce: Callable[[Any], str]) -> None:
+    async with opening as listener:
+        settle()
+        print(announce(listener), file=sys.stderr, flush=True)
+        with _stop_signals() as stopped:
+            await stopped.wait()
+
+
+def run_http(server: Server, host: str, port: int, path: str) -> None:
+    from erlmcp import core
+
+    shown = f"[{host}]" if ":" in host else host
+    route = "/" + path.strip("/")
+    run(
+        _until_stopped(
+            http(server, host, port, path),
+            lambda listener: f"{server.name}: serving http://{shown}:{listener.port}{route} ({core.IMPLEMENTATION})",
+        )
+    )
+
+
+def run_tcp(server: Server, host: str, port: int) -> None:
+    run(_until_stopped(tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}"))
+
+
+def run_unix(server: Server, path: str) -> None:
+    run(_until_stopped(unix(server, path), lambda _listener: f"{server.name}: serving unix:{path}"))
+
+
+def run_stdio(server: Server) -> None:
+    run(stdio(server))

@@ -1,0 +1,305 @@
+"""The methods of MCP, answered from what a server has registered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.errors import InvalidParamsError, McpError, ResourceNotFoundError, ToolError
+from erlmcp.runtime.exchange import Exchange
+from erlmcp.server.context import Context
+from erlmcp.server.input import InputRequired
+from erlmcp.spec import key
+from erlmcp.spec import method as m
+from erlmcp.spec.descriptor import fit_implementation
+from erlmcp.spec.version import MODERN_VERSIONS, negotiate
+from erlmcp.wire.peer import Peer, judge_initialize
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call
+    from erlmcp.runtime.session import Session
+    from erlmcp.server.app import Server
+    from erlmcp.server.listing import Listing
+
+log = logging.getLogger("erlmcp.server")
+Handle = Callable[[Context], Awaitable[Any]]
+
+
+class Service:
+    """Routes for every method. Without middleware, tools/call and the lists are answered by shorter ways."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._handlers: dict[str, Handle] = {
+            m.DISCOVER: self._discover,
+            m.TOOLS_LIST: partial(self._list, server.tool_list),
+            m.TOOLS_CALL: self._call_tool,
+            m.RESOURCES_LIST: partial(self._list, server.resource_list),
+            m.TEMPLATES_LIST: partial(self._list, server.template_list),
+            m.RESOURCES_READ: self._read,
+            m.PROMPTS_LIST: partial(self._list, server.prompt_list),
+            m.PROMPTS_GET: self._get_prompt,
+            m.COMPLETE: self._complete,
+            m.SET_LEVEL: self._set_level,
+            m.SUBSCRIBE: partial(self._subscribe, True),
+            m.UNSUBSCRIBE: partial(self._subscribe, False),
+        }
+
+    def install(self) -> None:
+        """Put a route for every method into the server's table."""
+        routes = self.server.routes
+        for method, handle in self._handlers.items():
+            routes.set_method(method, self._route(handle), m.NAME_KEYS.get(method))
+        routes.set_method(m.INITIALIZE, self._initialize)
+        routes.set_method(m.PING, lambda exchange: exchange.result({}))
+        routes.set_method(m.LISTEN, self._listen)
+        if not self.server.middleware:
+            routes.set_method(m.TOOLS_CALL, self._start_tool, "name")
+            for method, listing in (
+                (m.TOOLS_LIST, self.server.tool_list),
+                (m.RESOURCES_LIST, self.server.resource_list),
+                (m.TEMPLATES_LIST, self.server.template_list),
+                (m.PROMPTS_LIST, self.server.prompt_list),
+            ):
+                routes.set_method(method, partial(self._list_ready, method, listing))
+        routes.set_method(m.INITIALIZED, lambda session, call: None)
+        routes.set_method(m.CANCELLED, self._cancelled)
+        routes.set_method(m.PROGRESS, lambda session, call: None)
+        routes.set_method(m.ROOTS_CHANGED, lambda session, call: None)
+
+    # -- how a handler runs --------------------------------------------------------------------------------------------
+
+    def _route(self, handle: Handle) -> Callable[[Exchange], None]:
+        chained = handle
+        for middleware in reversed(self.server.middleware):
+            chained = partial(_through, middleware, chained)
+
+        def route(exchange: Exchange) -> None:
+            context = Context(exchange, self.server)
+            task = self.server.executor.start(chained(context), partial(self._answer, exchange))  # type: ignore[arg-type]
+            if task is not None and not exchange.done:
+                exchange.waits(task, self.server.limits.request_timeout_s)
+
+        return route
+
+    def _answer(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
+        if error is None:
+            exchange.result(value)
+        elif isinstance(error, asyncio.CancelledError) and exchange.done:
+            return
+        elif (rounds := self.input_required(exchange, error)) is not None:
+            exchange.result(rounds)
+        else:
+            exchange.fail(error)
+
+    def input_required(self, exchange: Exchange, error: BaseException) -> dict[str, Any] | None:
+        """The ``input_required`` result, where ``error`` says that a question has no answer yet."""
+        if isinstance(error, BaseExceptionGroup):
+            matching = error.subgroup(InputRequired)
+            if matching is None:
+                return None
+        elif not isinstance(error, InputRequired):
+            return None
+        return self.stamp(exchange.round.result(), exchange.peer)
+
+    def failure(self, exchange: Exchange, name: str, error: BaseException) -> Any:
+        """What a tool's exception is answered with: a result, or the McpError itself."""
+        rounds = self.input_required(exchange, error)
+        if rounds is not None:
+            return rounds
+        if isinstance(error, McpError):
+            return error
+        if isinstance(error, ToolError):
+            return self.error_result(exchange.peer, str(error))
+        log.error("tool %s failed", name, exc_info=error)
+        detail = "" if self.server.mask_errors else f": {type(error).__name__}: {error}"
+        return self.error_result(exchange.peer, f"Error executing tool {name}{detail}")
+
+    def error_result(self, peer: Peer, text: str) -> dict[str, Any]:
+        """A CallToolResult with ``isError`` true."""
+        return self.stamp({"content": [{"type": "text", "text": text}], "isError": True}, peer)
+
+    def stamp(self, result: dict[str, Any], peer: Peer, *, cacheable: bool = False) -> dict[str, Any]:
+        """What every result of 2026-07-28 carries (resultType, serverInfo, caching hints); nothing before that."""
+        if not peer.modern:
+            return result
+        result.setdefault("resultType", "complete")
+        if cacheable:
+            result["ttlMs"] = self.server.cache_ttl_ms
+            result["cacheScope"] = self.server.cache_scope
+        result["_meta"] = {**result.get("_meta", {}), key.SERVER_INFO: self.server.info}
+        return result
+
+    # -- the handshake, and its successor ------------------------------------------------------------------------------
+
+    def _initialize(self, exchange: Exchange) -> None:
+        requested, peer = judge_initialize(exchange.call.params)
+        version = negotiate(requested)
+        session = exchange.session
+        session.connection.initialized(version, Peer(version, peer.capabilities, peer.info))
+        self.server.hub.join(session)
+        found: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": self.server.capabilities(version),
+            "serverInfo": fit_implementation(self.server.info, version),
+        }
+        if self.server.instructions is not None:
+            found["instructions"] = self.server.instructions
+        exchange.result(found)
+
+    async def _discover(self, context: Context) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "supportedVersions": list(MODERN_VERSIONS),
+            "capabilities": self.server.capabilities(context.protocol_version),
+        }
+        if self.server.instructions is not None:
+            found["instructions"] = self.server.instructions
+        return self.stamp(found, context._exchange.peer, cacheable=True)
+
+    # -- lists ---------------------------------------------------------------------------------------------------------
+
+    async def _list(self, listing: Listing, context: Context) -> dict[str, Any]:
+        peer = context._exchange.peer
+        page = listing.page(peer.version, context.params.get("cursor"))
+        return self.stamp(page, peer, cacheable=True)
+
+    def _list_ready(self, method: str, listing: Listing, exchange: Exchange) -> None:
+        params = exchange.call.params
+        cursor = params.get("cursor") if isinstance(params, dict) else None
+        peer = exchange.peer
+        template = listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
+        exchange.fill_or_raise(template, ())
+
+    # -- tools ---------------------------------------------------------------------------------------------------------
+
+    def _start_tool(self, exchange: Exchange) -> None:
+        tool: Any = exchange.call.entry
+        if tool is None:
+            exchange.fail(self._unknown("tool", exchange))
+        else:
+            tool.start(exchange)
+
+    async def _call_tool(self, context: Context) -> dict[str, Any]:
+        tool: Any = context._exchange.call.entry
+        if tool is None:
+            raise self._unknown("tool", context._exchange)
+        return await tool.call(context, context._exchange.call.arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _unknown(kind: str, exchange: Exchange) -> McpError:
+        name = exchange.call.name
+        if name is None:
+            return InvalidParamsError("Invalid params: name must be a string")
+        return InvalidParamsError(f"Unknown {kind}: {name}")
+
+    # -- resources -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, context: Context) -> dict[str, Any]:
+        uri = context._exchange.call.name
+        if uri is None:
+            raise InvalidParamsError("Invalid params: uri must be a string")
+        contents = await self.read(uri, context)
+        return self.stamp({"contents": contents}, context._exchange.peer, cacheable=True)
+
+    async def read(self, uri: str, context: Context) -> list[dict[str, Any]]:
+        """The contents of a resource; raises ResourceNotFoundError."""
+        plan = self.server.resources.get(uri)
+        variables: dict[str, Any] = {}
+        if plan is None:
+            for template in self.server.templates.values():
+                found = template.match(uri)
+                if found is not None:
+                    plan, variables = template, found
+                    break
+        if plan is None:
+            raise ResourceNotFoundError(uri)
+        value = await self.server.invoke(plan, variables, context)
+        return plan.convert(value, uri)  # type: ignore[no-any-return]
+
+    async def _subscribe(self, on: bool, context: Context) -> dict[str, Any]:
+        uri = context.params.get("uri")
+        if not isinstance(uri, str):
+            raise InvalidParamsError("Invalid params: uri must be a string")
+        uris = context._exchange.session.resources
+        if not on:
+            uris.discard(uri)
+        elif len(uris) >= self.server.limits.subscription_count_max:
+            raise InvalidParamsError(
+                f"subscription_count_max={self.server.limits.subscription_count_max} resources are subscribed to"
+            )
+        else:
+            uris.add(uri)
+        return {}
+
+    # -- prompts and completion ----------------------------------------------------------------------------------------
+
+    async def _get_prompt(self, context: Context) -> dict[str, Any]:
+        exchange = context._exchange
+        plan: Any = exchange.call.entry
+        if plan is None:
+            raise self._unknown("prompt", exchange)
+        arguments = exchange.call.arguments
+        if arguments is not None and not isinstance(arguments, dict):
+            raise InvalidParamsError("Invalid params: arguments must be an object")
+        try:
+            value = await self.server.invoke(plan, arguments or {}, context)
+        except ToolError as error:
+            raise InvalidParamsError(f"Invalid params: {error}") from error
+        found: dict[str, Any] = {"messages": plan.convert(value)}
+        if plan.descriptor.get("description"):
+            found = {"description": plan.descriptor["description"], **found}
+        return self.stamp(found, exchange.peer)
+
+    async def _complete(self, context: Context) -> dict[str, Any]:
+        from erlmcp.server.completion import complete
+
+        return self.stamp(await complete(self.server, context), context._exchange.peer)
+
+    # -- logging, subscriptions, cancellation --------------------------------------------------------------------------
+
+    async def _set_level(self, context: Context) -> dict[str, Any]:
+        level = context.params.get("level")
+        if level not in key.LOG_RANK:
+            raise InvalidParamsError(
+                f"Invalid params: unknown log level {level!r}, expected one of {', '.join(key.LOG_LEVELS)}"
+            )
+        context._exchange.session.log_level = level
+        return {}
+
+    def _listen(self, exchange: Exchange) -> None:
+        params = exchange.call.params
+        wanted = params.get("notifications") if isinstance(params, dict) else None
+        if not isinstance(wanted, dict):
+            raise InvalidParamsError("Invalid params: notifications must be an object")
+        methods = set()
+        if wanted.get("toolsListChanged") is True:
+            methods.add(m.TOOLS_CHANGED)
+        if wanted.get("promptsListChanged") is True and self.server.has_prompts:
+            methods.add(m.PROMPTS_CHANGED)
+        if wanted.get("resourcesListChanged") is True and self.server.has_resources:
+            methods.add(m.RESOURCES_CHANGED)
+        uris = wanted.get("resourceSubscriptions", [])
+        if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+            raise InvalidParamsError("Invalid params: resourceSubscriptions must be an array of URIs")
+        if len(uris) > self.server.limits.subscription_count_max:
+            raise InvalidParamsError(
+                f"resourceSubscriptions holds more than subscription_count_max={self.server.limits.subscription_count_max}"
+            )
+        granted = frozenset(uris) if self.server.has_resources else frozenset()
+        self.server.hub.listen(exchange, frozenset(methods), granted)
+        exchange.stays(self.server.hub.stop)
+
+    @staticmethod
+    def _cancelled(session: Session, call: Call) -> None:
+        params = call.params
+        id = params.get("requestId") if isinstance(params, dict) else None
+        exchange = session.inflight.get(id) if isinstance(id, str | int) and not isinstance(id, bool) else None
+        if exchange is not None:
+            exchange.cancel()
+
+
+async def _through(middleware: Any, handle: Handle, context: Context) -> Any:
+    return await middleware(context, handle)

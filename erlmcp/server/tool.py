@@ -1,0 +1,167 @@
+"""A tool as it is served: its plan, and how a call of it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.errors import InvalidParamsError, JsonError, McpError
+from erlmcp.server.context import Context
+from erlmcp.server.input import InputRequired
+from erlmcp.server.plan import ToolPlan
+from erlmcp.spec.descriptor import has_structured
+
+if TYPE_CHECKING:
+    from erlmcp.runtime.exchange import Exchange
+    from erlmcp.server.app import Server
+    from erlmcp.wire.peer import Peer
+
+log = logging.getLogger("erlmcp.server")
+
+TEXT, VALUE, VALUE_AS_TEXT = 0, 1, 2
+_OPEN = b'{"content":[{"type":"text","text":'
+
+
+class Tool:
+    """One registered tool. ``start`` is the hot path: decode, call, answer, with a task only where the handler waits."""
+
+    __slots__ = (
+        "_modern",
+        "_plain",
+        "_structured",
+        "in_thread",
+        "invoke",
+        "kind",
+        "needs_context",
+        "plan",
+        "result_class",
+        "server",
+        "timeout_s",
+    )
+
+    def __init__(self, server: Server, plan: ToolPlan) -> None:
+        self.server = server
+        self.plan = plan
+        self.invoke = plan.invoke
+        self.kind = plan.result_kind
+        self.result_class = plan.result_class
+        self.timeout_s = plan.timeout_s or server.limits.request_timeout_s
+        self.in_thread = plan.in_thread
+        self.needs_context = plan.needs_context
+        self._modern = self._template(server.modern_suffix, structured=True)
+        self._structured = self._template(b"", structured=True)
+        self._plain = self._template(b"", structured=False)
+
+    def _template(self, suffix: bytes, *, structured: bool) -> core.Template | None:
+        """The answer with a hole for the value, for the kinds of result whose shape is known beforehand."""
+        end = b',"isError":false' + suffix + b"}"
+        if self.kind == "text" and structured:
+            return core.Template([_OPEN, (TEXT, 0), b'}],"structuredContent":{"result":', (TEXT, 0), b"}" + end])
+        if self.kind in ("text", "text_only"):
+            return core.Template([_OPEN, (TEXT, 0), b"}]" + end])
+        if self.kind != "value":
+            return None
+        if not structured:
+            return core.Template([_OPEN, (VALUE_AS_TEXT, 0), b"}]" + end])
+        opened, closed = (b'{"result":', b"}") if self.plan.wraps_result else (b"", b"")
+        return core.Template(
+            [_OPEN, (VALUE_AS_TEXT, 0), b'}],"structuredContent":' + opened, (VALUE, 0), closed + end]
+        )
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    def start(self, exchange: Exchange) -> None:
+        """Begin a call. Every way it can end leads to ``_done``."""
+        arguments = exchange.call.arguments
+        if arguments is None:
+            arguments = {}
+        elif arguments.__class__ is not dict:
+            exchange.fail(InvalidParamsError("Invalid params: arguments must be an object"))
+            return
+        server = self.server
+        context = Context(exchange, server) if self.needs_context else None
+        done = partial(self._done, exchange)
+        if self.in_thread:
+            waiting = server.lanes.submit(self.invoke, (arguments, context), done)
+            exchange.waits(waiting, self.timeout_s)
+            return
+        try:
+            value = self.invoke(arguments, context)
+        except BaseException as error:
+            self._done(exchange, None, error)
+            return
+        if value.__class__ is CoroutineType:
+            task = server.executor.start(value, done)
+            if task is not None and not exchange.done:
+                exchange.waits(task, self.timeout_s)
+        else:
+            self._done(exchange, value, None)
+
+    def _done(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(exchange, error)
+            return
+        peer = exchange.peer
+        template = (
+            self._modern if peer.modern else self._structured if has_structured(peer.version) else self._plain
+        )
+        if template is not None and value.__class__ is self.result_class:
+            try:
+                exchange.fill_or_raise(template, (value,))
+                return
+            except JsonError:
+                pass  # A value that JSON cannot hold as it is: the general way converts it.
+        try:
+            exchange.result(self.result(value, peer))
+        except Exception as fault:
+            self._failed(exchange, fault)
+
+    def _failed(self, exchange: Exchange, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError) and exchange.done:
+            return
+        exchange.result_or_error(self.server.service.failure(exchange, self.plan.name, error))
+
+    # -- the general way, around which middleware runs -------------------------------------------------------------------
+
+    async def call(self, context: Context, arguments: Any) -> dict[str, Any]:
+        """The result object of a call; raises McpError for a protocol error."""
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, dict):
+            raise InvalidParamsError("Invalid params: arguments must be an object")
+        exchange = context._exchange
+        try:
+            timeout_s = self.plan.timeout_s
+            async with asyncio.timeout(timeout_s) as bound:
+                if self.in_thread:
+                    value = await self.server.in_thread(self.invoke, arguments, context)
+                else:
+                    value = self.invoke(arguments, context)
+                    if value.__class__ is CoroutineType:
+                        value = await value
+            return self.result(value, exchange.peer)
+        except TimeoutError as error:
+            if bound.expired():
+                return self.server.service.error_result(
+                    exchange.peer, f"Tool {self.plan.name!r} timed out after {timeout_s:g} s"
+                )
+            return self.server.service.failure(exchange, self.plan.name, error)
+        except McpError:
+            raise
+        except (InputRequired, Exception) as error:
+            found = self.server.service.failure(exchange, self.plan.name, error)
+            if isinstance(found, McpError):
+                raise found from error
+            return found
+
+    def result(self, value: Any, peer: Peer) -> dict[str, Any]:
+        """The CallToolResult of a returned value, as this peer's revision has it."""
+        found = self.plan.convert(value)
+        if not (peer.modern or has_structured(peer.version)):
+            found.pop("structuredContent", None)
+        found.setdefault("isError", False)
+        return self.server.service.stamp(found, peer)

@@ -1,0 +1,359 @@
+"""HTTP/1.1 over TCP or a Unix socket: connections, keep-alive, pipelining, time limits, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol, cast
+
+from erlmcp import core
+
+if TYPE_CHECKING:
+    from erlmcp.core import HttpRequest, Outbound, Routes
+    from erlmcp.limits import Limits
+
+log = logging.getLogger("erlmcp.http")
+SWEEP_S = 1.0
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Handler(Protocol):
+    """What answers requests, through the reply that the connection is."""
+
+    def handle(self, request: HttpRequest, reply: HttpConnection) -> None: ...
+
+
+class HttpConnection(asyncio.Protocol):
+    """One connection, and the reply to the request that is being answered on it.
+
+    Requests are answered one after the other, in the order in which they came; a client that pipelines more than
+    ``pipeline_count_max`` of them is not read from until some were answered.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_chunked",
+        "_draining",
+        "_in_read",
+        "_inbound",
+        "_keep",
+        "_listener",
+        "_out",
+        "_paused",
+        "_queue",
+        "_verb",
+        "gone",
+        "mark",
+        "mark_since",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, listener: HttpListener) -> None:
+        self._listener = listener
+        self._inbound = listener.make_inbound()
+        self._out = core.Outbound(framing="http", bytes_max=listener.limits.outbox_bytes_max)
+        self._queue: deque[HttpRequest] = deque()
+        self._busy = False
+        self._keep = True
+        self._chunked = True
+        self._verb = ""
+        self._in_read = False
+        self._paused = False
+        self._draining = False
+        self.gone: Callable[[], None] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.served = 0
+        self.mark = (0, 0)
+        self.mark_since = 0.0
+
+    # -- the connection ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.mark_since = time.monotonic()
+        if not self._listener.admit(self):
+            self._keep = False
+            self.plain(503, b"Too many connections: connection_count_max is reached", b"Retry-After: 1\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        inbound = self._inbound
+        self._in_read = True
+        for request in inbound.feed(data):
+            if self._busy or self._queue:
+                self._queue.append(request)
+            else:
+                self._start(request)
+        self._in_read = False
+        if self._queue and not self._busy:
+            self._pump()
+        if inbound.wants_continue and not self._busy:
+            inbound.wants_continue = False
+            self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._flush()
+        if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _start(self, request: HttpRequest) -> None:
+        self.served += 1
+        self._busy = True
+        head = request.head
+        if request.status or head is None:
+            self._keep = False
+            self._verb = "" if head is None else head.verb
+            self.plain(request.status or 400, (request.message or "Bad Request").encode())
+            return
+        self._keep = head.keep_alive and not self._draining
+        self._chunked = head.version == 11
+        self._verb = head.verb
+        try:
+            self._listener.handler.handle(request, self)
+        except Exception:
+            log.exception("a request could not be handled")
+            self._keep = False
+            if self._busy:
+                self.plain(500, b"Internal Server Error")
+
+    def _pump(self) -> None:
+        """Answer requests that were read while another was being answered."""
+        while self._queue and not self._busy and not self._is_closing():
+            self._start(self._queue.popleft())
+        if self.transport is not None and not self._paused and not self._is_closing():
+            self.transport.resume_reading()
+
+    def _ended(self) -> None:
+        """The answer is whole."""
+        self._busy = False
+        self.gone = None
+        if not self._keep:
+            self._queue.clear()
+            self._flush()
+            self._close()
+        elif not self._in_read:
+            if self._queue:
+                self._pump()
+            self._flush()
+
+    def _flush(self) -> None:
+        data = self._out.take()
+        if data and not self._is_closing():
+            assert self.transport is not None
+            self.transport.write(data)
+
+    def _is_closing(self) -> bool:
+        return self.transport is None or self.transport.is_closing()
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        """A client that shuts down its side gets the answer it waits for, and the connection is closed after it."""
+        self._keep = False
+        self._draining = True
+        return self._busy and not self._listener.cancels_at_eof
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if not self._is_closing() and self.transport is not None:
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        self._queue.clear()
+        self._busy = False
+        gone, self.gone = self.gone, None
+        self.transport = None
+        if gone is not None:
+            gone()
+
+    # -- the reply -----------------------------------------------------------------------------------------------------
+
+    def begin(self, status: int, extra: bytes) -> Outbound:
+        self._out.prefix = self._listener.prefix(status, extra, self._keep, self._chunked)
+        return self._out
+
+    def end(self) -> None:
+        self._ended()
+
+    def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None:
+        head = self._listener.head(status, self._keep, self._chunked) + extra
+        if status != 204:
+            if body:
+                head += b"Content-Type: " + content_type + b"; charset=utf-8\r\n"
+            head += b"Content-Length: %d\r\n" % len(body)
+        self._out.raw(head + b"\r\n" + (b"" if self._verb == "HEAD" else body))
+        self._ended()
+
+    def open(self, extra: bytes) -> None:
+        if not self._chunked:
+            self._keep = False
+        head = self._listener.head(200, self._keep, self._chunked) + extra
+        self._out.raw(head + (b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"))
+        self._flush_stream()
+
+    def send(self, data: bytes) -> None:
+        self._out.raw(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._flush_stream()
+
+    def finish(self) -> None:
+        if self._chunked:
+            self._out.raw(b"0\r\n\r\n")
+        self._ended()
+
+    def _flush_stream(self) -> None:
+        if self._in_read:
+            return
+        self._flush()
+        if self._paused and self.transport is not None:
+            limit = self._listener.limits.outbox_bytes_max
+            if self.transport.get_write_buffer_size() > limit:
+                log.warning("a client does not read its stream: outbox_bytes_max=%d passed", limit)
+                self.transport.abort()
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float, limits: Limits) -> None:
+        """Close a connection that is slow or idle: called about once a second, for all of them."""
+        mark = (self.served, self._inbound.phase)
+        if self._busy or mark != self.mark:
+            self.mark = mark
+            self.mark_since = now
+            return
+        age_s = now - self.mark_since
+        if self._inbound.phase == 0:
+            if age_s > (limits.keepalive_timeout_s if self.served else limits.head_timeout_s):
+                self._close()
+        elif age_s > (limits.head_timeout_s if self._inbound.phase == 1 else limits.body_timeout_s):
+            self._keep = False
+            what = "head_timeout_s" if self._inbound.phase == 1 else "body_timeout_s"
+            self.plain(408, f"Request Timeout: {what} passed".encode())
+
+    def drain(self) -> None:
+        """Close now if idle, else after the answer that is under way."""
+        self._draining = True
+        self._keep = False
+        if not self._busy:
+            self._close()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._busy
+
+
+class HttpListener:
+    """A listening socket, its connections, and what they share."""
+
+    cancels_at_eof = True
+
+    def __init__(self, handler: Handler, routes: Routes, limits: Limits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.connections: set[HttpConnection] = set()
+        self._routes = routes
+        self._server: asyncio.AbstractServer | None = None
+        self._date = b""
+        self._prefixes: dict[tuple[int, bytes, bool, bool], bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def make_inbound(self) -> core.HttpInbound:
+        limits = self.limits
+        return core.HttpInbound(
+            self._routes,
+            None,
+            head_bytes_max=limits.head_bytes_max,
+            header_count_max=limits.header_count_max,
+            body_bytes_max=limits.body_bytes_max,
+            depth_max=limits.depth_max,
+            string_bytes_max=limits.string_bytes_max,
+            number_bytes_max=limits.number_bytes_max,
+            batch_count_max=limits.batch_count_max,
+        )
+
+    def admit(self, connection: HttpConnection) -> bool:
+        if len(self.connections) >= self.limits.connection_count_max:
+            return False
+        self.connections.add(connection)
+        return True
+
+    def forget(self, connection: HttpConnection) -> None:
+        self.connections.discard(connection)
+
+    def head(self, status: int, keep: bool, is_11: bool) -> bytes:
+        """Status line, Date, Connection."""
+        line = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b"Unknown"), self._date)
+        if not keep:
+            return line + b"Connection: close\r\n"
+        return line if is_11 else line + b"Connection: keep-alive\r\n"
+
+    def prefix(self, status: int, extra: bytes, keep: bool, is_11: bool) -> bytes:
+        """The head of a JSON answer, up to its length; kept for the second that its Date is right."""
+        key = (status, extra, keep, is_11)
+        found = self._prefixes.get(key)
+        if found is None:
+            found = self.head(status, keep, is_11) + extra + b"Content-Type: application/json\r\nContent-Length: "
+            if len(self._prefixes) < 1000:
+                self._prefixes[key] = found
+        return found
+
+    def _sweep(self) -> None:
+        self._date = formatdate(usegmt=True).encode()
+        self._prefixes.clear()
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.sweep(now, self.limits)
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    async def listen(self, host: str | None, port: int | None, sock: object = None) -> None:
+        """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound ``sock``."""
+        loop = asyncio.get_running_loop()
+        self._sweep()
+        try:
+            if sock is not None:
+                self._server = await loop.create_unix_server(lambda: HttpConnection(self), sock=sock)  # type: ignore[call-overload]
+            else:
+                self._server = await loop.create_server(lambda: HttpConnection(self), host, port, backlog=1024)
+        except BaseException:
+            self._stop_sweep()
+            raise
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also where 0 was asked for."""
+        return cast(int, cast(asyncio.Server, self._server).sockets[0].getsockname()[1])
+
+    def _stop_sweep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def close(self, drain_timeout_s: float, before_abort: Callable[[], None] = lambda: None) -> None:
+        """Accept no more; let the answers under way leave, for so long; then cut what is left. ``before_abort`` ends streams
+        that would stay open by themselves."""
+        if self._server is not None:
+            self._server.close()
+        before_abort()
+        for connection in list(self.connections):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_timeout_s):
+                while self.connections:
+                    await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+        self._stop_sweep()

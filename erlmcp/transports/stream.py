@@ -1,0 +1,137 @@
+"""Raw TCP and Unix sockets with newline framing: one MCP conversation per connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from erlmcp.errors import ConfigurationError
+
+
+class ByteLink(Protocol):
+    """What a byte-stream transport drives."""
+
+    closed: bool
+
+    def feed(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def close(self, reason: str = ...) -> None: ...
+
+
+LinkFactory = Callable[[Callable[[bytes], None]], ByteLink]
+
+
+class StreamProtocol(asyncio.Protocol):
+    """Bytes of a socket to a link, and back. A client that does not read its answers is not read from any more."""
+
+    def __init__(self, make: LinkFactory, open_connections: set[StreamProtocol], connection_count_max: int) -> None:
+        self._make = make
+        self._open = open_connections
+        self._connection_count_max = connection_count_max
+        self.transport: asyncio.Transport | None = None
+        self.link: ByteLink | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if len(self._open) >= self._connection_count_max:
+            self.transport.abort()
+            return
+        self._open.add(self)
+        self.link = self._make(self.transport.write)
+        self.data_received = self.link.feed  # type: ignore[method-assign]  # one call less per read
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def pause_writing(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
+        if self.link is not None:
+            self.link.close("the client closed the connection" if exc is None else f"the connection was lost: {exc}")
+
+    def close(self) -> None:
+        """Stop reading, let what was written leave, close."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+async def listen_tcp(make: LinkFactory, host: str, port: int, connection_count_max: int) -> Listener:
+    """Listen on a TCP port; raises OSError where it cannot be had."""
+    loop = asyncio.get_running_loop()
+    connections: set[StreamProtocol] = set()
+    server = await loop.create_server(lambda: StreamProtocol(make, connections, connection_count_max), host, port)
+    return Listener(server, connections)
+
+
+async def listen_unix(make: LinkFactory, path: str, connection_count_max: int) -> Listener:
+    """Listen on a Unix socket that only this user can reach. A socket file that nobody answers on is taken over."""
+    loop = asyncio.get_running_loop()
+    connections: set[StreamProtocol] = set()
+    server = await loop.create_unix_server(
+        lambda: StreamProtocol(make, connections, connection_count_max), sock=bind_unix(path)
+    )
+    return Listener(server, connections, path)
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A bound Unix socket with mode 0600; raises ConfigurationError where the path is in use or no socket."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigurationError(f"{path} exists and is not a socket; choose another --unix path")
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            probe.connect(path)
+        except OSError:
+            os.unlink(path)
+        else:
+            raise ConfigurationError(f"another server is listening on {path}; choose another --unix path")
+        finally:
+            probe.close()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock
+
+
+class Listener:
+    """A listening socket and its connections."""
+
+    def __init__(
+        self, server: asyncio.AbstractServer, connections: set[StreamProtocol], unix_path: str | None = None
+    ) -> None:
+        self._server = server
+        self.connections = connections
+        self._unix_path = unix_path
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also where 0 was asked for."""
+        return cast(int, cast(asyncio.Server, self._server).sockets[0].getsockname()[1])
+
+    async def close(self, drain_timeout_s: float = 0.0) -> None:
+        """Accept no more, close every connection. Answers already written still leave."""
+        self._server.close()
+        for connection in list(self.connections):
+            connection.close()
+        if self._unix_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._unix_path)

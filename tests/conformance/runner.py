@@ -1,0 +1,169 @@
+"""Runs the official conformance suite against examples/everything.py and judges its results.
+
+    python tests/conformance/runner.py --erlmcp .venv/bin/erlmcp --node NODE --suite INDEX.JS
+
+The two frozen requirement sets are run whole, then scenarios that no set requires. A run fails on any failed check of a
+scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURE = ROOT / "examples/everything.py"
+# Requirement set -> the number of server scenarios in it (suite 0.2.0-alpha.12).
+REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
+# Scenario -> the revisions at which it is run besides.
+EXTRA = {
+    "http-header-validation": ["2026-07-28"],
+    "http-custom-header-server-validation": ["2026-07-28"],
+    "server-session-lifecycle": ["2025-03-26", "2025-06-18", "2025-11-25"],
+    "server-sse-polling": ["2025-11-25"],
+    "json-schema-2020-12": ["2025-11-25", "2026-07-28"],
+}
+START_TIMEOUT_S = 30.0
+RUN_TIMEOUT_S = 600.0
+
+
+@dataclass
+class Verdict:
+    """What one run of the suite found."""
+
+    name: str
+    passed: int
+    failed: list[str]
+    said: str
+
+    @property
+    def is_fine(self) -> bool:
+        return not self.failed and self.passed > 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Any HTTP answer means that the server is there."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            sys.exit(f"the server ended with code {server.returncode} before it was reachable")
+        try:
+            urlopen(url, timeout=2).close()
+            return
+        except HTTPError as answer:
+            answer.close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"the server was not reachable at {url} within {START_TIMEOUT_S} s")
+
+
+def required_scenarios(suite: str, revision: str) -> list[str]:
+    """The server scenarios that a revision's frozen list holds; the package carries the list as YAML."""
+    text = (Path(suite).parents[1] / "requirements" / f"{revision}.yaml").read_text(encoding="utf-8")
+    section = re.search(r"^server:\n((?:[ #].*\n|\n)*)", text, re.M)
+    return re.findall(r"^  - ([\w-]+)$", section[1], re.M) if section else []
+
+
+def read_checks(folder: Path) -> dict[str, Counter[str]]:
+    """Scenario -> how many checks ended with each status, from ``server-SCENARIO-TIME/checks.json``."""
+    found: dict[str, Counter[str]] = {}
+    for path in sorted(folder.rglob("checks.json")):
+        name = re.sub(r"-\d{4}-\d\d-\d\dT[\d-]+Z$", "", path.parent.name).removeprefix("server-")
+        checks = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(name, Counter()).update(check["status"] for check in checks)
+    return found
+
+
+def run_suite(node: str, suite: str, url: str, folder: Path, *arguments: str) -> tuple[int, str]:
+    command = [node, suite, "server", "--url", url, "-o", str(folder), *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def judge_set(node: str, suite: str, url: str, folder: Path, revision: str) -> Verdict:
+    """Run a whole set: each scenario of the frozen list must have run, with a success and without a failure."""
+    code, said = run_suite(node, suite, url, folder, "--requirements", revision)
+    wanted = required_scenarios(suite, revision)
+    checks = read_checks(folder)
+    failed = []
+    for name in wanted:
+        count = checks.get(name, Counter())
+        if count["FAILURE"] or not count["SUCCESS"]:
+            failed.append(f"{name}: {count['SUCCESS']} passed, {count['FAILURE']} failed")
+    passed = len(wanted) - len(failed)
+    if len(wanted) != REQUIRED[revision]:
+        failed.append(f"the frozen list holds {len(wanted)} scenarios, expected {REQUIRED[revision]}")
+    if code and not failed:
+        failed = [f"the suite ended with code {code}"]
+    return Verdict(f"requirements {revision}", passed, failed, said)
+
+
+def judge_scenario(node: str, suite: str, url: str, folder: Path, scenario: str, revision: str) -> Verdict:
+    """Run one scenario; any failed check fails it, and so does a scenario without a successful one."""
+    code, said = run_suite(node, suite, url, folder, "--scenario", scenario, "--spec-version", revision)
+    count = sum(read_checks(folder).values(), Counter())
+    failed = [f"{count['FAILURE']} failed checks"] if count["FAILURE"] else []
+    if code and not failed:
+        failed = [f"the suite ended with code {code}"]
+    return Verdict(f"{scenario} {revision}", count["SUCCESS"], failed, said)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--erlmcp", required=True, help="the command erlmcp")
+    parser.add_argument("--node", required=True, help="node, 22 or newer")
+    parser.add_argument("--suite", required=True, help="dist/index.js of the conformance package")
+    parser.add_argument("--results", type=Path, help="folder for the suite's files (default: a temporary one)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.results or Path(temporary)
+        port = free_port()
+        url = f"http://localhost:{port}/mcp"
+        command = [options.erlmcp, "serve", str(FIXTURE), "--port", str(port), "--log-level", "warning"]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        try:
+            wait_until_up(url, server)
+            ask = (options.node, options.suite, url)
+            verdicts = [judge_set(*ask, folder / revision, revision) for revision in REQUIRED]
+            for scenario, revisions in EXTRA.items():
+                for revision in revisions:
+                    place = folder / f"{scenario}-{revision}"
+                    verdicts.append(judge_scenario(*ask, place, scenario, revision))
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+    return report(verdicts, server.returncode)
+
+
+def report(verdicts: list[Verdict], code: int) -> int:
+    for verdict in verdicts:
+        print(f"{'passed' if verdict.is_fine else 'FAILED'}  {verdict.name} ({verdict.passed})")
+        if not verdict.is_fine:
+            print("\n".join(["", *verdict.failed, verdict.said[-6000:], ""]))
+    if code != 0:
+        print(f"FAILED  the server ended with code {code} on SIGTERM")
+    return 0 if code == 0 and all(verdict.is_fine for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+"""Correlation: ids, deadlines, the loss of a connection."""
+
+from __future__ import annotations
+
+import enum
+import gc
+import importlib
+import json
+import sys
+import weakref
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from erlmcp.errors import LimitError
+
+Impl = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def new(impl: Impl) -> Any:
+    return impl("correlation").Correlation
+
+
+@pytest.fixture
+def waiting(new: Any) -> Any:
+    return new()
+
+
+def test_what_was_put_is_taken_once(waiting: Any) -> None:
+    waiting.put("a", "first")
+    waiting.put(1, "second")
+    assert len(waiting) == 2
+    assert "a" in waiting
+    assert waiting.take("a") == "first"
+    assert waiting.take("a") is None
+    assert waiting.take(1) == "second"
+    assert len(waiting) == 0
+    waiting.check()
+
+
+def test_an_int_and_its_digits_are_two_ids(waiting: Any) -> None:
+    waiting.put(1, "int")
+    waiting.put("1", "str")
+    assert waiting.take_token(b"1") == "int"
+    assert waiting.take_token(b'"1"') == "str"
+    number = 0x3837363534333231
+    waiting.put("12345678", "str")
+    assert waiting.take(number) is None
+    waiting.put(number, "int")
+    assert waiting.take("12345678") == "str"
+    assert waiting.take(number) == "int"
+
+
+@pytest.mark.parametrize("id", [True, False, None, 1.0, b"1", ["1"]])
+def test_other_types_are_no_ids(waiting: Any, id: Any) -> None:
+    waiting.put(1, "one")
+    waiting.put(0, "zero")
+    with pytest.raises(TypeError, match="an id is a str or an int"):
+        waiting.put(id, "x")
+    assert waiting.take(id) is None
+    assert id not in waiting
+    assert len(waiting) == 2
+
+
+def test_ints_of_64_bits_are_ids_and_longer_ones_are_not(waiting: Any) -> None:
+    for number in (2**63 - 1, -(2**63), 0, -1):
+        waiting.put(number, number)
+        assert waiting.take_token(str(number).encode()) == number
+    for number in (2**63, -(2**63) - 1, 10**40):
+        with pytest.raises(OverflowError):
+            waiting.put(number, "x")
+        assert waiting.take(number) is None
+        assert waiting.take_token(str(number).encode()) is None
+        assert number not in waiting
+    with pytest.raises(UnicodeEncodeError):
+        waiting.put("\ud800", "x")
+    assert waiting.take("\ud800") is None
+    waiting.check()
+
+
+def test_ids_of_a_subclass_are_what_they_spell(waiting: Any) -> None:
+    class Name(str):
+        __slots__ = ()
+
+    class Number(enum.IntEnum):
+        FIVE = 5
+
+    waiting.put(Name("a"), 1)
+    waiting.put(Number.FIVE, 2)
+    assert [(type(id), id, pending) for id, pending in waiting.drain()] == [(str, "a", 1), (int, 5, 2)]
+
+
+def test_an_id_that_waits_cannot_be_put_again(waiting: Any) -> None:
+    waiting.put("a", 1)
+    with pytest.raises(KeyError, match="a"):
+        waiting.put("a", 2, 5)
+    assert waiting.expire(10) == []
+    assert waiting.take("a") == 1
+    waiting.put("a", 2)
+    assert waiting.take("a") == 2
+
+
+def test_next_id_counts_and_passes_over_what_waits(waiting: Any) -> None:
+    assert [waiting.next_id() for _ in range(3)] == [1, 2, 3]
+    waiting.put(4, "x")
+    waiting.put(5, "x")
+    assert waiting.next_id() == 6
+    waiting.take(4)
+    waiting.drain()
+    assert waiting.next_id() == 7
+
+
+def test_deadlines_expire_in_order_and_exactly(waiting: Any) -> None:
+    base = 10**15
+    for id, deadline in (("late", base + 2), (1, base + 1), ("never", None), ("tie", base + 1), ("far", base + 10**12)):
+        waiting.put(id, f"{id}!", deadline)
+    assert waiting.next_deadline_ns() <= base + 1
+    assert waiting.expire(base) == []
+    assert waiting.expire(base + 1) == [(1, "1!"), ("tie", "tie!")]
+    assert waiting.take("late") == "late!"
+    assert waiting.expire(base + 10**12 - 1) == []
+    assert waiting.expire(base + 10**12) == [("far", "far!")]
+    assert waiting.next_deadline_ns() is None
+    assert len(waiting) == 1
+    waiting.put("past", 1, 5)
+    assert waiting.expire(0) == [("past", 1)]
+    with pytest.raises(ValueError):
+        waiting.put("x", 1, -1)
+    waiting.check()
+
+
+def test_a_lost_connection_gives_all_back_in_the_order_of_put(waiting: Any) -> None:
+    for number in range(50):
+        waiting.put(number, number, 1000 - number if number % 3 else None)
+        waiting.put(str(number), number)
+    waiting.take(7)
+    expected = [(kind(number), number) for number in range(50) for kind in (int, str) if (kind, number) != (int, 7)]
+    assert waiting.drain() == expected
+    assert waiting.drain() == []
+    assert waiting.expire(10**9) == []
+    assert len(waiting) == 0
+    waiting.put(0, "again")
+    assert waiting.take(0) == "again"
+    waiting.check()
+
+
+def test_count_max_bounds_what_waits(new: Any) -> None:
+    waiting = new(2)
+    assert waiting.count_max == 2
+    waiting.put(1, 1)
+    waiting.put("1", 1)
+    with pytest.raises(LimitError, match="count_max=2"):
+        waiting.put(3, 1, 7)
+    waiting.take(1)
+    waiting.put(3, 1)
+    waiting.check()
+    for count_max in (0, -5, 2**31):
+        with pytest.raises(ValueError):
+            new(count_max)
+
+
+@pytest.mark.parametrize(
+    ("token", "id"),
+    [
+        (rb'"abc"', "abc"),
+        (rb'"\u0061\u0062c"', "abc"),
+        (rb'"\"\\\/\b\f\n\r\t"', '"\\/\b\f\n\r\t'),
+        (rb'"\u00e9"', "é"),
+        (rb'"\u65E5\u672c"', "日本"),
+        (rb'"\ud83d\ude00!"', "\U0001f600!"),
+        (b'"\\u0061' + b"x" * 600 + b'"', "a" + "x" * 600),
+        (b'""', ""),
+        (b"-0", 0),
+        (b"-12", -12),
+    ],
+)
+def test_a_token_is_the_id_that_it_spells(waiting: Any, token: bytes, id: Any) -> None:
+    waiting.put(id, "found")
+    assert waiting.take_token(token) == "found"
+    assert len(waiting) == 0
+
+
+def test_a_token_that_spells_no_id_finds_nothing(waiting: Any) -> None:
+    for id in (0, 1, -1, "", "a", "1", '"', "\\"):
+        waiting.put(id, id)
+    tokens = [b"", b"-", b"01", b"1.0", b"1e0", b"+1", b" 1", b"1 ", b"true", b"null", b'"', b'"a', b"a", b"[1]", b"--1"]
+    tokens += [rb'"\x"', rb'"\u00"', rb'"\u00g1"', rb'"\ud800"', rb'"\udc00\ud800"', rb'"\ud800\u0061"', b'"\\"']
+    assert [waiting.take_token(token) for token in tokens] == [None] * len(tokens)
+    assert len(waiting) == 8
+    with pytest.raises(TypeError):
+        waiting.take_token("1")
+
+
+@given(text=st.text(max_size=20), ascii_only=st.booleans())
+@example(text="\U0010ffff\x7f\x80߿ࠀ￿", ascii_only=True)
+def test_every_text_is_found_by_its_json(text: str, ascii_only: bool) -> None:
+    for side in ("_core", "_model"):
+        waiting = importlib.import_module(f"erlmcp.{side}.correlation").Correlation()
+        waiting.put(text, "found")
+        assert waiting.take_token(json.dumps(text, ensure_ascii=ascii_only).encode()) == "found"
+
+
+def test_a_waiting_object_that_refers_back_is_collected(new: Any) -> None:
+    class Pending:
+        def __init__(self, waiting: Any) -> None:
+            self.waiting = waiting
+
+    waiting = new()
+    pending = Pending(waiting)
+    waiting.put(1, pending, 5)
+    waiting.put("1", pending)
+    alive = weakref.ref(pending)
+    del waiting, pending
+    gc.collect()
+    assert alive() is None
+
+
+def test_references_are_given_back(waiting: Any) -> None:
+    pending, id = object(), "an id that nobody else has"
+    before = sys.getrefcount(pending), sys.getrefcount(id)
+    for take in (lambda: waiting.take(id), lambda: waiting.expire(10**6), waiting.drain):
+        waiting.put(id, pending, 5)
+        waiting.put(10**9, pending, 6)
+        take()
+        waiting.take_token(json.dumps(id).encode())
+        waiting.take(10**9)
+    assert (sys.getrefcount(pending), sys.getrefcount(id)) == before
+
+
+def test_a_waiting_object_that_comes_back_when_it_dies_does_no_harm(waiting: Any) -> None:
+    class Echo:
+        def __del__(self) -> None:
+            waiting.check()
+            waiting.put(waiting.next_id(), "from the dead", 3)
+            waiting.take("other")
+
+    for id in ("a", "b", 3):
+        waiting.put(id, Echo(), 5)
+    waiting.put("other", 1)
+    waiting.take("a")
+    waiting.expire(10)
+    waiting.check()
+    assert "other" not in waiting
+    assert len(waiting.drain()) >= 1
+    waiting.check()
+
+
+def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
+    memory = importlib.import_module("erlmcp._core.memory")
+    if not memory.IS_CHECKED:
+        pytest.skip("needs ERLMCP_BUILD=checked")
+    core = importlib.import_module("erlmcp._core.correlation")
+    before = memory.live_blocks()
+    failed = 0
+    for nth in range(1, 200):
+        waiting = core.Correlation()
+        memory.fail_after(nth)
+        done = 0
+        try:
+            for number in range(20):
+                waiting.put(number if number % 2 else str(number), number, number if number % 3 else None)
+                done += 1
+        except MemoryError:
+            failed += 1
+        finally:
+            memory.fail_never()
+        waiting.check()
+        assert [pending for _, pending in waiting.drain()] == list(range(done))
+        del waiting
+        assert memory.live_blocks() == before
+        if done == 20:
+            break
+    assert failed > 20
+
+
+IDS = st.sampled_from([0, 1, 2, -1, 2**62, "", "0", "1", "a", "é", "x" * 40])
+
+
+class CorrelationMachine(RuleBasedStateMachine):
+    """Core and model in step: the same answers, the same errors."""
+
+    @initialize(count_max=st.sampled_from([1, 4, 100]), start=st.sampled_from([0, 10**15]))
+    def start(self, count_max: int, start: int) -> None:
+        rooms = [importlib.import_module(f"erlmcp.{side}.correlation") for side in ("_core", "_model")]
+        self.both = [room.Correlation(count_max) for room in rooms]
+        self.now = self.latest = start
+        self.next = 0
+
+    def same(self, method: str, *args: Any) -> Any:
+        answers = []
+        for waiting in self.both:
+            try:
+                answers.append(getattr(waiting, method)(*args))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                answers.append((type(error), getattr(error, "limit", str(error))))
+        assert answers[0] == answers[1]
+        return answers[0]
+
+    @rule(id=IDS, later=st.none() | st.integers(-50, 50) | st.sampled_from([64, 4096, 2**40, 2**50]))
+    def put(self, id: Any, later: int | None) -> None:
+        self.next += 1
+        self.same("put", id, self.next, None if later is None else max(0, self.now + later))
+
+    @rule()
+    def put_next(self) -> None:
+        self.next += 1
+        self.same("put", self.same("next_id"), self.next)
+
+    @rule(id=IDS)
+    def take(self, id: Any) -> None:
+        self.same("take", id)
+
+    @rule(id=IDS)
+    def take_token(self, id: Any) -> None:
+        self.same("take_token", json.dumps(id).encode())
+
+    @rule(step=st.integers(-5, 60) | st.sampled_from([64, 4096, 2**40, 2**50]))
+    def expire(self, step: int) -> None:
+        self.now = max(0, self.now + step)
+        self.latest = max(self.latest, self.now)
+        self.same("expire", self.now)
+
+    @rule()
+    def drain(self) -> None:
+        self.same("drain")
+
+    @rule(id=IDS)
+    def contains(self, id: Any) -> None:
+        self.same("__contains__", id)
+
+    @invariant()
+    def is_whole(self) -> None:
+        if not hasattr(self, "both"):
+            return
+        core, model = self.both
+        core.check()
+        assert len(core) == len(model)
+        bound, exact = core.next_deadline_ns(), model.next_deadline_ns()
+        assert (bound is None) == (exact is None)
+        assert bound is None or bound <= max(exact, self.latest)
+
+
+TestCorrelationMachine = CorrelationMachine.TestCase
+
+
+@pytest.mark.deep
+class TestCorrelationMachineDeep(CorrelationMachine.TestCase):  # type: ignore[misc,valid-type]
+    settings = settings(max_examples=250, stateful_step_count=100, deadline=None)

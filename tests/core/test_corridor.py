@@ -1,0 +1,372 @@
+"""The corridor: bytes of a stream -> calls."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+Impl = Callable[[str], ModuleType]
+
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 7,
+    "method": "tools/call",
+    "params": {"name": "echo", "arguments": {"text": "hi", "n": [1, 2.5, None]}, "_meta": META},
+}
+
+
+def dump(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def routes_of(room: ModuleType) -> Any:
+    routes = room.Routes()
+    routes.set_method("tools/call", "CALL", "name")
+    routes.set_method("resources/read", "READ", "uri")
+    routes.set_method("ping", "PING")
+    routes.set_entry("tools/call", "echo", "ECHO")
+    routes.set_entry("resources/read", "file:///é", "FILE")
+    return routes
+
+
+def seen(call: Any, *, with_message: bool = True) -> tuple[object, ...]:
+    """All that a call says, for comparison."""
+    return (
+        call.kind, call.id, type(call.id), call.id_raw, call.method, call.route, call.name, call.entry,
+        None if call.meta is None else (call.meta.raw, call.meta.values, call.meta.protocol_version),
+        call.code, call.message if with_message else None, call.pending, call.has_params, repr(call.params),
+        repr(call.arguments), repr(call.result), repr(call.error), call.raw, [seen(item) for item in call.items],
+    )  # fmt: skip
+
+
+def cut(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
+    edges = [0, *sorted({at % (len(data) + 1) for at in cuts}), len(data)]
+    return (data[a:b] for a, b in pairwise(edges))
+
+
+def both(room: str) -> tuple[ModuleType, ModuleType]:
+    return importlib.import_module(f"erlmcp._core.{room}"), importlib.import_module(f"erlmcp._model.{room}")
+
+
+# -- Calls
+
+
+def test_a_request_is_scanned_routed_and_decoded_on_demand(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    (call,) = inbound.feed(dump(CALL) + b"\n")
+    assert (call.kind, call.id, call.id_raw, call.method) == (room.REQUEST, 7, b"7", "tools/call")
+    assert (call.route, call.name, call.entry) == ("CALL", "echo", "ECHO")
+    assert call.arguments == {"text": "hi", "n": [1, 2.5, None]}
+    assert call.arguments is call.arguments
+    assert call.params == CALL["params"]
+    assert call.params is call.params
+    assert call.has_params
+    assert call.meta.values == META
+    assert call.meta.protocol_version == "2026-07-28"
+    assert call.raw == dump(CALL)
+    assert (call.code, call.message, call.items, call.pending) == (0, None, [], None)
+    assert inbound.buffered == 0
+
+
+def test_a_name_is_found_by_its_key_and_with_escapes(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    plain = b'{"jsonrpc":"2.0","id":"a","method":"resources/read","params":{"uri":"file:///\xc3\xa9"}}\n'
+    escaped = b'{"params":{"uri":"file:\\/\\/\\/\\u00e9"},"method":"resources\\/read","id":"\\u0061","jsonrpc":"2.0"}\n'
+    first, second = inbound.feed(plain + escaped)
+    assert (first.name, first.entry, first.route) == ("file:///é", "FILE", "READ")
+    assert (second.name, second.entry, second.route) == ("file:///é", "FILE", "READ")
+    assert (second.id, second.id_raw) == ("a", b'"\\u0061"')
+    assert first.method == second.method == "resources/read"
+
+
+def test_a_known_method_is_always_the_same_str(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    first, second = inbound.feed((dump(CALL) + b"\n") * 2)
+    assert first.method is second.method
+
+
+def test_names_that_are_no_strings_or_unknown_have_no_entry(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    calls = inbound.feed(
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":5}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"nobody"}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["name","echo"]}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call"}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"other","params":{"name":"echo"}}\n'
+        b'{"jsonrpc":"2.0","method":"ping","params":{"name":"echo"}}\n'
+    )
+    assert [(call.name, call.entry) for call in calls] == [(None, None), ("nobody", None), *[(None, None)] * 4]
+    assert [call.route for call in calls] == ["CALL"] * 4 + [None, "PING"]
+    assert calls[2].params == ["name", "echo"]
+    assert calls[2].arguments is None
+    assert (calls[3].has_params, calls[3].params, calls[3].arguments) == (False, None, None)
+    assert calls[5].kind == room.NOTIFICATION
+
+
+def test_routes_change_under_calls_that_are_held(impl: Impl) -> None:
+    room = impl("corridor")
+    routes = routes_of(room)
+    inbound = room.Inbound(routes)
+    (call,) = inbound.feed(dump(CALL) + b"\n")
+    routes.drop_entry("tools/call", "echo")
+    routes.set_method("tools/call", "NEW", "name")
+    (later,) = inbound.feed(dump(CALL) + b"\n")
+    assert (call.entry, call.route) == ("ECHO", "CALL")
+    assert (later.entry, later.route) == (None, "NEW")
+    routes.drop_method("tools/call")
+    (last,) = inbound.feed(dump(CALL) + b"\n")
+    assert (last.method, last.route, last.name) == ("tools/call", None, None)
+
+
+def test_routes_answer_what_they_hold(impl: Impl) -> None:
+    room = impl("corridor")
+    routes = routes_of(room)
+    assert routes.method("ping") == "PING"
+    assert routes.method("nope") is None
+    assert routes.entry("tools/call", "echo") == "ECHO"
+    assert routes.entry("tools/call", "nope") is None
+    assert routes.entry("nope", "echo") is None
+    with pytest.raises(KeyError):
+        routes.set_entry("nope", "a", 1)
+    with pytest.raises(KeyError):
+        routes.set_entry("ping", "a", 1)
+    with pytest.raises(KeyError):
+        routes.drop_entry("tools/call", "nope")
+    with pytest.raises(KeyError):
+        routes.drop_method("nope")
+    routes.set_method("tools/call", "AGAIN", "name")
+    assert routes.entry("tools/call", "echo") == "ECHO"
+    routes.set_method("tools/call", "OTHER", "uri")
+    assert routes.entry("tools/call", "echo") is None
+
+
+def test_equal_meta_bytes_are_one_meta(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    first, second = inbound.feed((dump(CALL) + b"\n") * 2)
+    assert first.meta is second.meta
+    assert first.meta.tag is None
+    first.meta.tag = "seen"
+    other = {**CALL, "params": {"_meta": {**META, "progressToken": 1}}}
+    third, fourth = inbound.feed(dump(other) + b"\n" + dump(CALL) + b"\n")
+    assert third.meta is not first.meta
+    assert third.meta.values["progressToken"] == 1
+    assert fourth.meta.tag == "seen"
+
+
+def test_a_meta_that_is_no_object_is_none_and_a_version_must_be_a_string(impl: Impl) -> None:
+    room = impl("corridor")
+    calls = room.Inbound(routes_of(room)).feed(
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":[]}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":2}}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{}}}\n'
+    )
+    assert calls[0].meta is None
+    assert [call.meta.protocol_version for call in calls[1:]] == [None, None]
+
+
+def test_answers_carry_what_waited_for_them(impl: Impl) -> None:
+    room = impl("corridor")
+    correlation = impl("correlation").Correlation()
+    for id in (1, "1", 2):
+        correlation.put(id, f"waiter {id!r}")
+    inbound = room.Inbound(correlation=correlation)
+    calls = inbound.feed(
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":1}}\n'
+        b'{"jsonrpc":"2.0","id":"1","error":{"code":-1,"message":"m"}}\n'
+        b'{"jsonrpc":"2.0","id":1,"result":null}\n'
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"m"}}\n'
+    )
+    assert [call.kind for call in calls] == [room.RESULT, room.ERROR, room.RESULT, room.ERROR]
+    assert [call.pending for call in calls] == ["waiter 1", "waiter '1'", None, None]
+    assert calls[0].result == {"a": 1}
+    assert calls[1].error == {"code": -1, "message": "m"}
+    assert calls[2].result is None
+    assert correlation.take(2) == "waiter 2"
+
+
+def test_a_batch_holds_its_messages_each_by_itself(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room), batch_count_max=3)
+    (batch,) = inbound.feed(b"[" + dump(CALL) + b', 5 ,{"jsonrpc":"2.0","method":"ping"}]\n')
+    assert batch.kind == room.BATCH
+    assert [item.kind for item in batch.items] == [room.REQUEST, room.INVALID, room.NOTIFICATION]
+    assert batch.items[0].entry == "ECHO"
+    assert batch.items[0].arguments == {"text": "hi", "n": [1, 2.5, None]}
+    assert batch.items[0].raw == dump(CALL)
+    empty, full = inbound.feed(b"[]\n[1,2,3,4]\n")
+    assert (empty.kind, empty.code) == (full.kind, full.code) == (room.INVALID, -32600)
+    assert "batch_count_max=3" in full.message
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"nonsense", -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping"', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping"} x', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"p\xff"}', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"name":"a","name":"b"}}', -32600),
+        (b"[" * 10_000 + b"]" * 10_000, None),
+        (b'{"a":' * 10_000, None),
+        (b'{"id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":5}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":5}', -32600),
+        (b'{"jsonrpc":"2.0","id":1}', -32600),
+        (b"5", -32600),
+        (b"[]", -32600),
+    ],
+)
+def test_a_bad_line_is_invalid_and_harms_no_neighbour(impl: Impl, line: bytes, code: int | None) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    good = dump(CALL) + b"\n"
+    before, bad, after = inbound.feed(good + line + b"\n" + good)
+    assert (before.kind, bad.kind, after.kind) == (room.REQUEST, room.INVALID, room.REQUEST)
+    assert bad.code == code if code is not None else bad.code in (-32700, -32600)
+    assert isinstance(bad.message, str)
+    assert bad.message
+    assert (after.entry, after.arguments) == ("ECHO", CALL["params"]["arguments"])  # type: ignore[index]
+    assert not inbound.closed
+
+
+# -- Inbound
+
+
+def test_blank_lines_are_passed_over_and_carriage_returns_accepted(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    calls = inbound.feed(b"\n\r\n" + dump(CALL) + b"\r\n\n" + dump(CALL))
+    assert [call.raw for call in calls] == [dump(CALL)]
+    assert inbound.buffered == len(dump(CALL))
+    assert [call.raw for call in inbound.feed(b"\r\n")] == [dump(CALL)]
+    assert inbound.buffered == 0
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_message_over_the_limit_is_dropped_to_its_end(impl: Impl, step: int) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room), message_bytes_max=400)
+    data = dump(CALL) + b"\n" + b'"' + b"x" * 2000 + b'"\n' + dump(CALL) + b"\n"
+    calls = [call for at in range(0, len(data), step) for call in inbound.feed(data[at : at + step])]
+    assert [call.kind for call in calls] == [room.REQUEST, room.INVALID, room.REQUEST]
+    assert calls[1].code == -32600
+    assert "message_bytes_max" in calls[1].message
+    assert inbound.buffered == 0
+
+
+def test_an_endless_line_is_not_kept(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(message_bytes_max=1000)
+    for _ in range(50):
+        inbound.feed(b"x" * 500)
+        assert inbound.buffered <= 1500
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("depth_max", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[[[[[]]]]]}'),
+        ("string_bytes_max", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["' + b"x" * 100 + b'"]}'),
+        ("number_bytes_max", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[' + b"1" * 100 + b"]}"),
+        ("batch_count_max", b'[{"jsonrpc":"2.0","method":"ping"}' + b',{"jsonrpc":"2.0","method":"ping"}' * 60 + b"]"),
+    ],
+)
+def test_each_limit_is_kept_and_named(impl: Impl, limit: str, line: bytes) -> None:
+    room = impl("corridor")
+    least = 4 if limit == "depth_max" else 50
+    (call,) = room.Inbound(**{limit: least}).feed(line + b"\n")
+    assert call.kind == room.INVALID
+    assert limit in call.message
+    (call,) = room.Inbound().feed(line + b"\n")
+    assert call.kind in (room.REQUEST, room.BATCH)
+
+
+def test_length_framing_cuts_by_its_headers(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room), framing="content_length", message_bytes_max=1000)
+    body = dump(CALL)
+    framed = b"Content-Type: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    big = b"Content-Length: 2000\r\n\r\n" + b"y" * 2000
+    calls = inbound.feed(framed + big + framed)
+    assert [call.kind for call in calls] == [room.REQUEST, room.INVALID, room.REQUEST]
+    assert "message_bytes_max=1000" in calls[1].message
+    assert inbound.feed(b"Content-Length: abc\r\n\r\n")[0].kind == room.INVALID
+    assert inbound.closed
+    assert inbound.feed(framed) == []
+
+
+def test_an_unknown_framing_is_refused(impl: Impl) -> None:
+    room = impl("corridor")
+    with pytest.raises(ValueError, match="newline"):
+        room.Inbound(framing="morse")
+
+
+# -- Core and model in step
+
+LINES = st.sampled_from(
+    [
+        dump(CALL),
+        dump({**CALL, "id": "ü", "params": {"_meta": {"progressToken": 1, **META}, "name": "nobody"}}),
+        b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}',
+        b'{"jsonrpc" : "2.0" , "id" : 1 , "result" : {"a":[]} }',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}',
+        b'[{"jsonrpc":"2.0","id":-1,"method":"ping"},{"jsonrpc":"2.0","id":1,"method":"tools/call"}, 3]',
+        b"[" * 200,
+        b"",
+        b"\r",
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"' + b"x" * 700 + b'"}}',
+        b"\xff\xfe",
+        b'{"jsonrpc":"2.0","id":01,"method":"ping"}',
+    ]
+)
+CUTS = st.one_of(st.just([]), st.just(range(4000)), st.lists(st.integers(0, 4000), max_size=12))
+
+
+@given(st.lists(st.one_of(LINES, st.binary(max_size=30)), max_size=6), CUTS)
+def test_lines_in_any_pieces_give_the_calls_of_the_model(lines: list[bytes], cuts: Iterable[int]) -> None:
+    core, model = both("corridor")
+    data = b"\n".join(lines)
+    found = core.Inbound(routes_of(core), message_bytes_max=600)
+    whole = model.Inbound(routes_of(model), message_bytes_max=600)
+    calls = [seen(call) for part in cut(data, cuts) for call in found.feed(part)]
+    assert calls == [seen(call) for call in whole.feed(data)]
+    assert found.buffered == whole.buffered
+
+
+@given(
+    st.lists(
+        st.one_of(
+            LINES.map(lambda line: b"Content-Length: %d\r\n\r\n" % len(line) + line),
+            st.sampled_from([b"Content-Length: x\r\n\r\n", b"A: b\r\n\r\n", b"content-length:1\r\nA:b\r\n\r\n5"]),
+        ),
+        max_size=5,
+    ),
+    CUTS,
+)
+def test_lengths_in_any_pieces_give_the_calls_of_the_model(frames: list[bytes], cuts: Iterable[int]) -> None:
+    core, model = both("corridor")
+    data = b"".join(frames)
+    found = core.Inbound(routes_of(core), framing="content_length", message_bytes_max=600)
+    whole = model.Inbound(routes_of(model), framing="content_length", message_bytes_max=600)
+    calls = [seen(call) for part in cut(data, cuts) for call in found.feed(part)]
+    assert calls == [seen(call) for call in whole.feed(data)]
+    assert found.closed == whole.closed

@@ -1,0 +1,175 @@
+"""The corridor's way out: answers -> bytes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlmcp.errors import JsonError, LimitError
+
+Impl = Callable[[str], ModuleType]
+
+
+def dump(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def both(room: str) -> tuple[ModuleType, ModuleType]:
+    return importlib.import_module(f"erlmcp._core.{room}"), importlib.import_module(f"erlmcp._model.{room}")
+
+
+FRAMES: dict[str, Callable[[bytes], bytes]] = {
+    "newline": lambda body: body + b"\n",
+    "content_length": lambda body: b"Content-Length: %d\r\n\r\n%b" % (len(body), body),
+    "none": lambda body: body,
+    "http": lambda body: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
+    "sse": lambda body: b"data: %b\n\n" % body,
+}
+
+
+def outbound_of(room: ModuleType, framing: str, **limits: int) -> Any:
+    outbound = room.Outbound(framing=framing, **limits)
+    outbound.prefix = b"HTTP/1.1 200 OK\r\nContent-Length: "
+    return outbound
+
+
+@pytest.mark.parametrize("framing", list(FRAMES))
+def test_every_message_is_framed(impl: Impl, framing: str) -> None:
+    room = impl("corridor_out")
+    outbound = outbound_of(room, framing)
+    outbound.result(b"1", {"a": [1, None, "é\n"]})
+    outbound.error(b"null", -32700, 'no "JSON"')
+    outbound.error(b'"x"', -1, "m", {"d": 1})
+    outbound.request("q", "roots/list")
+    outbound.request(5, "m", {"p": 1})
+    outbound.notification("n")
+    outbound.notification("n", [1])
+    outbound.message(b'{"whole":1}')
+    bodies = [
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":[1,null,"\xc3\xa9\\n"]}}',
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no \\"JSON\\""}}',
+        b'{"jsonrpc":"2.0","id":"x","error":{"code":-1,"message":"m","data":{"d":1}}}',
+        b'{"jsonrpc":"2.0","id":"q","method":"roots/list"}',
+        b'{"jsonrpc":"2.0","id":5,"method":"m","params":{"p":1}}',
+        b'{"jsonrpc":"2.0","method":"n"}',
+        b'{"jsonrpc":"2.0","method":"n","params":[1]}',
+        b'{"whole":1}',
+    ]
+    expected = b"".join(map(FRAMES[framing], bodies))
+    assert len(outbound) == len(expected)
+    assert outbound.take() == expected
+    assert (len(outbound), outbound.take()) == (0, b"")
+    outbound.raw(b"as it is")
+    assert outbound.take() == b"as it is"
+
+
+@pytest.mark.parametrize("framing", list(FRAMES))
+@pytest.mark.parametrize("text", ["hi", "", 'a "b" \\ \n é 😀', "x" * 1000, "y" * 20_000])
+def test_a_template_is_filled(impl: Impl, framing: str, text: str) -> None:
+    room = impl("corridor_out")
+    template = room.Template(
+        [b'{"content":[{"type":"text","text":', (room.TEXT, 0), b'}],"structuredContent":', (room.VALUE, 1),
+         b',"again":', (room.TEXT, 0), b',"text":', (room.VALUE_AS_TEXT, 1), b"}"]
+    )  # fmt: skip
+    assert template.slot_count == 4
+    outbound = outbound_of(room, framing)
+    value = {"result": text, "n": [1, 2.5]}
+    outbound.fill(b"42", template, (text, value))
+    outbound.fill(b'"a"', template, (text, value))
+    shown = {
+        "content": [{"type": "text", "text": text}],
+        "structuredContent": value,
+        "again": text,
+        "text": dump(value).decode(),
+    }
+    expected = b"".join(FRAMES[framing](dump({"jsonrpc": "2.0", "id": id, "result": shown})) for id in (42, "a"))
+    assert outbound.take() == expected
+
+
+def test_a_template_checks_its_pieces_and_its_values(impl: Impl) -> None:
+    room = impl("corridor_out")
+    for wrong in (["str"], [5], [(0,)], [(0, 0, 0)], [("0", 0)]):
+        with pytest.raises(TypeError):
+            room.Template(wrong)
+    for bad in ([(3, 0)], [(-1, 0)], [(0, -1)]):
+        with pytest.raises(ValueError):
+            room.Template(bad)
+    assert room.Template([]).slot_count == 0
+    template = room.Template([b"[", (room.TEXT, 0), b",", (room.VALUE, 1), b"]"])
+    outbound = room.Outbound()
+    outbound.message(b"1")
+    with pytest.raises(IndexError):
+        outbound.fill(b"1", template, ("a",))
+    with pytest.raises(JsonError):
+        outbound.fill(b"1", template, (5, 1))
+    with pytest.raises(JsonError):
+        outbound.fill(b"1", template, ("a", object()))
+    with pytest.raises(JsonError):
+        outbound.fill(b"1", template, ("\ud800", 1))
+    assert outbound.take() == b"1\n"
+
+
+@pytest.mark.parametrize("framing", list(FRAMES))
+def test_a_call_that_raises_leaves_the_rest_untouched(impl: Impl, framing: str) -> None:
+    room = impl("corridor_out")
+    outbound = outbound_of(room, framing, bytes_max=200)
+    outbound.message(b"1")
+    expected = FRAMES[framing](b"1")
+    for bad in (object(), float("nan"), {"a": {"b": [object()]}}, {1: 2}, "\udc00"):
+        with pytest.raises(JsonError):
+            outbound.result(b"1", bad)
+    with pytest.raises(LimitError, match="bytes_max=200"):
+        outbound.result(b"1", "x" * 200)
+    with pytest.raises(LimitError, match="bytes_max=200"):
+        outbound.raw(b"x" * 200)
+    with pytest.raises(JsonError):
+        outbound.notification("n", object())
+    with pytest.raises(JsonError):
+        outbound.error(b"1", 1, "m", object())
+    assert len(outbound) == len(expected)
+    outbound.raw(b"x" * (200 - len(expected)))
+    assert outbound.take() == expected + b"x" * (200 - len(expected))
+
+
+def test_nesting_of_what_is_written_is_bounded(impl: Impl) -> None:
+    room = impl("corridor_out")
+    outbound = room.Outbound(depth_max=4)
+    outbound.result(b"1", [[[1]]])
+    with pytest.raises((JsonError, LimitError)):
+        outbound.result(b"1", [[[[[[1]]]]]])
+    assert outbound.take() == b'{"jsonrpc":"2.0","id":1,"result":[[[1]]]}\n'
+
+
+def test_raw_values_are_spliced(impl: Impl) -> None:
+    room = impl("corridor_out")
+    raw = impl("json").Raw(b'{"made":  "before"}')
+    outbound = room.Outbound()
+    outbound.result(b"1", {"a": raw})
+    assert outbound.take() == b'{"jsonrpc":"2.0","id":1,"result":{"a":{"made":  "before"}}}\n'
+
+
+@given(st.sampled_from(list(FRAMES)), st.lists(st.tuples(st.text(), st.integers(), st.floats()), max_size=8))
+def test_written_bytes_are_those_of_the_model(framing: str, rows: list[tuple[str, int, float]]) -> None:
+    taken = []
+    for room in both("corridor_out"):
+        outbound = outbound_of(room, framing, bytes_max=700)
+        template = room.Template([b"[", (room.TEXT, 0), b",", (room.VALUE, 1), b",", (room.VALUE_AS_TEXT, 2), b"]"])
+        for text, number, real in rows:
+            for write in (
+                lambda o, m=template, t=text, n=number, r=real: o.fill(b"1", m, (t, n, r)),  # type: ignore[misc]
+                lambda o, t=text, n=number, r=real: o.result(b'"x"', {t: [n, {t: r}]}),  # type: ignore[misc]
+                lambda o, t=text, n=number: o.notification(t, [n]),  # type: ignore[misc]
+            ):
+                try:
+                    write(outbound)
+                except (JsonError, LimitError):
+                    continue
+        taken.append(outbound.take())
+    assert taken[0] == taken[1]

@@ -1,0 +1,91 @@
+"""What an import costs, checked by what it loads; and that each module can be imported first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "erlmcp"
+
+# Imports each named module in a fork of its own, so that each is the first one, at the cost of one interpreter.
+IMPORT_ALONE = """
+import importlib, json, os, sys
+failed = {}
+for name in json.loads(sys.argv[1]):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode()[:2000])
+            os._exit(1)
+        os._exit(0)
+    os.close(write)
+    said = b""
+    while chunk := os.read(read, 65536):
+        said += chunk
+    os.close(read)
+    if os.waitpid(child, 0)[1]:
+        failed[name] = said.decode()
+print(json.dumps(failed))
+"""
+
+
+def module_names() -> list[str]:
+    names = []
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx")]):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[-1] != "__main__":
+            names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return names
+
+
+def run_python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The modules that are loaded once ``statement`` has run in a fresh interpreter."""
+    return set(json.loads(run_python("-c", f"{statement}\nimport json, sys\nprint(json.dumps(list(sys.modules)))")))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("half", [0, 1])
+def test_each_module_can_be_imported_first_and_without_a_warning(half: int) -> None:
+    failed = json.loads(run_python("-W", "error", "-c", IMPORT_ALONE, json.dumps(module_names()[half::2])))
+    assert not failed, "\n".join(["", *(f"{name}: {said}" for name, said in failed.items())])
+
+
+def test_the_front_door_alone_loads_no_machinery() -> None:
+    loaded = loaded_after("import erlmcp")
+    assert not loaded & {"asyncio", "pydantic", "mcp_types", "numpy", "ujson", "uvloop", "inspect", "dataclasses"}
+    assert not {name for name in loaded if name.startswith("erlmcp._core")}
+
+
+def test_a_server_loads_nothing_heavy() -> None:
+    loaded = loaded_after("from erlmcp import Server\nserver = Server('x')")
+    assert not loaded & {"pydantic", "pydantic_core", "mcp_types", "numpy", "starlette", "mcp", "argparse"}
+
+
+def test_a_plain_tool_loads_no_pydantic() -> None:
+    loaded = loaded_after(
+        "from erlmcp import Server\n@Server('x').tool\ndef add(a: int, b: int = 1) -> int: return a + b"
+    )
+    assert not loaded & {"pydantic", "mcp_types", "numpy"}
+
+
+def test_the_command_line_loads_only_what_its_command_needs() -> None:
+    loaded = loaded_after("import erlmcp.cli")
+    assert not loaded & {"asyncio", "http.client", "pydantic", "numpy", "erlmcp.server", "erlmcp.core"}
+
+
+def test_every_name_of_the_front_door_can_be_taken() -> None:
+    run_python("-W", "error", "-c", "import erlmcp\nfor name in erlmcp.__all__: getattr(erlmcp, name)")
