@@ -77,12 +77,13 @@ def rooms() -> list[Path]:
 
 def extensions() -> list[Extension]:
     compile_flags, link_flags, macros = FLAVOURS[FLAVOUR]
+    headers = [str(path.relative_to(HERE)) for path in sorted((HERE / CORE).glob("*.h"))]
     return [
         Extension(
             ".".join(path.with_suffix("").parts),
             [str(path)],
             include_dirs=[CORE],
-            depends=[f"{CORE}/debug.h"],
+            depends=headers,
             extra_compile_args=[*COMMON_FLAGS, *compile_flags],
             extra_link_args=link_flags,
             define_macros=macros,

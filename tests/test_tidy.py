@@ -15,6 +15,7 @@ CORE = PACKAGE / "_core"
 
 LINE_CHARS_MAX = 120
 FILE_LINES_MAX = {".py": 500, ".pyx": 600, ".pyi": 600, ".pxd": 300}
+TEST_LINES_MAX = 700  # tests are mostly tables of cases
 FUNCTION_LINES_MAX = 70
 BANNED_STEMS = {"util", "utils", "helper", "helpers", "misc", "manager", "managers", "common", "stuff"}
 # Rooms that need less than the full set, each with its reason.
@@ -209,13 +210,14 @@ def test_nothing_is_left_for_later_in_the_source() -> None:
     complain(broken)
 
 
-def test_only_the_command_line_and_the_benchmarks_print() -> None:
+def test_only_the_command_line_and_the_benchmarks_print_to_stdout() -> None:
     broken = []
     for path in sorted(PACKAGE.rglob("*.py")):
         if path.relative_to(PACKAGE).parts[0] in PRINTERS:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            if is_print and not any(keyword.arg == "file" for keyword in node.keywords):
                 broken.append(f"{path.relative_to(ROOT)}:{node.lineno} prints")
     complain(broken)
 

@@ -1,4 +1,4 @@
-/* C11 atomics over plain 64-bit and size_t words, so that Cython structs need no _Atomic members. */
+/* C11 atomics over plain size_t words, so that Cython structs need no _Atomic members. */
 #ifndef ERLMCP_ATOMIC_H
 #define ERLMCP_ATOMIC_H
 
@@ -13,17 +13,8 @@ static inline size_t atomic_get_acquire(const size_t *word) {
     return atomic_load_explicit((const _Atomic size_t *)word, memory_order_acquire);
 }
 
-static inline void atomic_set_relaxed(size_t *word, size_t value) {
-    atomic_store_explicit((_Atomic size_t *)word, value, memory_order_relaxed);
-}
-
 static inline void atomic_set_release(size_t *word, size_t value) {
     atomic_store_explicit((_Atomic size_t *)word, value, memory_order_release);
-}
-
-/* The value before the addition. */
-static inline size_t atomic_add(size_t *word, size_t more) {
-    return atomic_fetch_add_explicit((_Atomic size_t *)word, more, memory_order_acq_rel);
 }
 
 /* 1 where *word was *expected and is now wanted; else 0, and *expected is what was found. May fail spuriously. */

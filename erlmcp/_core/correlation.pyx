@@ -1,11 +1,12 @@
 """What waits for answers, by id.
 
-Wanted: an answer finds its caller by the bytes of the id as they came; 1 and "1" are two ids; a deadline of its own for each; all
-of a lost connection failed in one pass, in the order in which they were asked.
+Wanted: an answer finds its caller by the bytes of the id as they came; 1 and "1" are two ids; a deadline of its own
+for each; all of a lost connection failed in one pass, in the order in which they were asked.
 
-Int ids and str ids have a table each, so that they cannot meet. A waiting object has a record that never moves: the table's
-key lies in it, the chain of all goes through it, and so does the wheel (one tick is one nanosecond, so that expiry is exact).
-What leaves is first taken out of everything, then made into objects: making objects may run foreign code that comes back.
+Int ids and str ids have a table each, so that they cannot meet. A waiting object has a record that never moves: the
+table's key lies in it, the chain of all goes through it, and so does the wheel (one tick is one nanosecond, so that
+expiry is exact). What leaves is first taken out of everything, then made into objects: making objects may run
+foreign code that comes back.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -69,8 +70,8 @@ cdef inline char* text_data(pending_t* record) noexcept nogil:
 
 
 cdef inline pending_t* of_node(chain_node_t* node) noexcept nogil:
-    cdef pending_t* record = NULL
-    return <pending_t*>(<char*>node - <size_t>&record.node) if node != NULL else NULL
+    cdef pending_t* record = <pending_t*>node
+    return <pending_t*>(<char*>node - (<char*>&record.node - <char*>record)) if node != NULL else NULL
 
 
 cdef inline pending_t* of_timer(wheel_node_t* timer) noexcept nogil:
@@ -221,7 +222,8 @@ cdef char* write_utf8(uint32_t point, char* out) noexcept nogil:
 
 
 cdef Py_ssize_t unescape(const char* data, Py_ssize_t size, char* out) noexcept nogil:
-    """The inside of a JSON string as UTF-8, never longer than it (RFC 8259, section 7); how long, or -1 where it is none."""
+    """The inside of a JSON string as UTF-8, never longer than it (RFC 8259, section 7); how long, or -1 where it is
+    none."""
     cdef const char* end = data + size
     cdef char* start = out
     cdef const char* letter

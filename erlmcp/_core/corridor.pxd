@@ -81,7 +81,7 @@ cdef class Scanner:
     ) except -1
     # The call of the message data[start : start + size]. Takes nothing out of correlation yet.
     cdef Call scan(self, bytes data, size_t start, size_t size, bint is_item)
-    # Takes out of correlation what waits for the call, and for those of a batch: once the call cannot get lost any more.
+    # Takes out of correlation what waits for the call, and for a batch's: once the call cannot get lost any more.
     cdef void settle(self, Call call) noexcept
     cdef int find_route(self, Call call, const char* p) except -1
     cdef int find_entry(self, Call call, const char* p, Method method) except -1
@@ -100,7 +100,6 @@ cdef class Inbound(Scanner):
     cdef bytes late  # a read that an error interrupted
     cdef list late_calls  # what it had given until then
 
-    cdef list resume(self)
     cdef frame_step_t next(self, const char* p, size_t n, frame_cut_t* cut) noexcept
     cdef int read(self, bytes data, list calls) except -1
     cdef int read_straddling(self, const char* p, size_t n, list calls) except -1

@@ -1,10 +1,10 @@
 """The corridor's way in: one crossing per read (bytes -> calls).
 
-Nothing here calls user code: an ``Inbound`` says what arrived, its owner decides what to do. The same for HTTP/1.1 is in
-``corridor_http``, the way out in ``corridor_out``.
+Nothing here calls user code: an ``Inbound`` says what arrived, its owner decides what to do. The same for HTTP/1.1 is
+in ``corridor_http``, the way out in ``corridor_out``.
 """
 
-from typing import Final
+from typing import Final, final
 
 from erlmcp._core.correlation import Correlation
 
@@ -16,15 +16,19 @@ ERROR: Final = 4
 BATCH: Final = 5
 INVALID: Final = 6
 
+@final
 class Routes:
     """What is served: per method a route (any object), and per (method, name) an entry (any object).
 
     ``name_key`` is the key of ``params`` that names the entry: "name" for tools/call and prompts/get, "uri" for
-    resources/read. Shared by all connections of a server; looked up by borrowed bytes, changed at any time.
+    resources/read; any other key works too, and is slower. Shared by all connections of a server; looked up by
+    borrowed bytes, changed at any time: a Call keeps what it found.
     """
 
-    def set_method(self, method: str, route: object, name_key: str | None = None) -> None: ...
-    def drop_method(self, method: str) -> None: ...
+    def set_method(self, method: str, route: object, name_key: str | None = None) -> None:
+        """Replaces the route of a method that is there; its entries stay unless ``name_key`` changes."""
+    def drop_method(self, method: str) -> None:
+        """Takes its entries away too. KeyError where it is not there."""
     def method(self, method: str) -> object | None: ...
     def set_entry(self, method: str, name: str, entry: object) -> None:
         """Raises KeyError where the method has no route with a name key."""
@@ -32,11 +36,16 @@ class Routes:
         """Dropping what is not there raises KeyError."""
     def entry(self, method: str, name: str) -> object | None: ...
 
+@final
 class Meta:
-    """A ``params._meta`` object. A peer that sends the same bytes again gets the same Meta, so a verdict on it can be kept
-    in ``tag`` (per Inbound the last few are remembered; the progress token makes most others differ)."""
+    """A ``params._meta`` object.
 
-    tag: object  # for the owner of the connection; starts as None
+    A peer that sends the same bytes again gets the same Meta, so a verdict on it can be kept in ``tag``. A connection
+    remembers the last four, and a Routes 64 more for all its connections, so a verdict must not depend on the
+    connection. One that has a progress token, or is longer than 4096 bytes, is not remembered.
+    """
+
+    tag: object  # for the owner of the connections; starts as None
     @property
     def raw(self) -> bytes: ...
     @property
@@ -46,31 +55,59 @@ class Meta:
     def protocol_version(self) -> str | None:
         """``io.modelcontextprotocol/protocolVersion`` where it is a string, else None."""
 
+@final
 class Call:
     """One JSON-RPC message, scanned and not yet decoded.
 
-    Valid for as long as it is held: it owns, or shares, the bytes it was cut from. The whole message was checked against RFC
-    8259 and the limits when it was scanned, so the lazy properties cannot fail on its grammar.
+    Valid for as long as it is held: it owns, or shares, the bytes it was cut from. The whole message was checked
+    against RFC 8259 and the limits when it was scanned, so the lazy properties cannot fail on its grammar.
     """
 
-    kind: int
-    id: str | int | None  # None for a notification, and for INVALID where no id could be read
-    id_raw: bytes  # the token as it is to be echoed: b'1', b'"1"', or b'null'
-    method: str | None  # the same str object each time where Routes knows the method
-    route: object | None  # what Routes holds for the method
-    name: str | None  # params[name_key], where the route has a name key and the value is a string
-    entry: object | None  # what Routes holds for (method, name)
-    meta: Meta | None  # params._meta where it is an object
-    code: int  # INVALID: the JSON-RPC error code of the answer (-32700 or -32600); else 0
-    message: str | None  # INVALID: the text of the answer
-    items: list[Call]  # BATCH: its messages in order (each may be INVALID); else empty
-    pending: object | None  # RESULT and ERROR: what Correlation held for the id (taken out), else None
+    @property
+    def kind(self) -> int: ...
+    @property
+    def id(self) -> str | int | None:
+        """None for a notification, and for INVALID where no id could be read."""
+    @property
+    def id_raw(self) -> bytes:
+        """The token as it is to be echoed: b'1', b'"1"', or b'null'."""
+    @property
+    def method(self) -> str | None:
+        """The same str object each time where Routes knows the method."""
+    @property
+    def route(self) -> object | None:
+        """What Routes held for the method."""
+    @property
+    def name(self) -> str | None:
+        """``params[name_key]``, where the route has a name key and the value is a string."""
+    @property
+    def entry(self) -> object | None:
+        """What Routes held for (method, name)."""
+    @property
+    def meta(self) -> Meta | None:
+        """``params._meta`` where it is an object."""
+    @property
+    def code(self) -> int:
+        """INVALID: the JSON-RPC error code of the answer (-32700 or -32600); else 0."""
+    @property
+    def message(self) -> str | None:
+        """INVALID: the text of the answer."""
+    @property
+    def is_response(self) -> bool:
+        """INVALID: it looked like an answer (a result or an error, and no method), so it is not to be answered."""
+    @property
+    def items(self) -> list[Call]:
+        """BATCH: its messages in order (each may be INVALID); else empty."""
+    @property
+    def pending(self) -> object | None:
+        """RESULT and ERROR: what Correlation held for the id (taken out), else None."""
     @property
     def params(self) -> object | None:
         """The decoded params (dict or list); None where there are none. Kept after the first call."""
     @property
     def arguments(self) -> object | None:
-        """``params["arguments"]`` decoded alone, without the rest of params; None where absent. Kept after the first call."""
+        """``params["arguments"]`` decoded alone, without the rest of params; None where absent. Kept after the first
+        call."""
     @property
     def has_params(self) -> bool: ...
     @property
@@ -81,18 +118,21 @@ class Call:
         """ERROR: the decoded error."""
     @property
     def raw(self) -> bytes:
-        """The whole message, without its frame."""
+        """The whole message, without its frame; empty where it was dropped for its size."""
 
+@final
 class Inbound:
     """Bytes of one stream (stdio, TCP, Unix socket) -> calls.
 
-    ``framing`` is "newline" (MCP's stdio framing; blank lines are passed over, "\\r\\n" is accepted) or "content_length"
-    (LSP's). A bad message is an INVALID call in its place and harms no neighbour; a message over ``message_bytes_max`` is
-    dropped up to its end and reported as INVALID with -32600 naming the limit. With "content_length" a broken header is
-    fatal: one INVALID call, ``closed`` becomes true and all later input is ignored.
+    ``framing`` is "newline" (MCP's stdio framing; blank lines are passed over, "\\r\\n" is accepted) or
+    "content_length" (LSP's). A bad message is an INVALID call in its place and harms no neighbour; a message over
+    ``message_bytes_max`` is dropped as it comes and reported where it ends as INVALID with -32600 naming the limit.
+    With "content_length" a broken header is fatal: one INVALID call, ``closed`` becomes true and all later input is
+    ignored. Limits out of range raise ValueError.
     """
 
-    closed: bool
+    @property
+    def closed(self) -> bool: ...
     def __init__(
         self,
         routes: Routes | None = None,
@@ -106,7 +146,8 @@ class Inbound:
         batch_count_max: int = 100,
     ) -> None: ...
     def feed(self, data: bytes) -> list[Call]:
-        """All messages that are complete with this read, in order."""
+        """All messages that are complete with this read, in order. A MemoryError loses the message it hit and no
+        other: those before it come out of the next call, which goes on after it."""
     @property
     def buffered(self) -> int:
         """Bytes of an incomplete message held now."""

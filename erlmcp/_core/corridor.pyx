@@ -15,7 +15,7 @@ An error (memory, nothing else can fail here) keeps the calls found before it fo
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -167,13 +167,13 @@ cdef Meta meta_shared(Routes routes, const char* p, size_t size):
 cdef class Meta:
     @property
     def values(self):
-        if self._values is None:
+        if self._values is None and self.raw is not None:
             self._values = json_decode_span(PyBytes_AS_STRING(self.raw), PyBytes_GET_SIZE(self.raw), &NO_LIMITS)
         return self._values
 
     @property
     def protocol_version(self):
-        found = self.values.get(VERSION_KEY)
+        found = None if self.values is None else self.values.get(VERSION_KEY)
         return found if type(found) is str else None
 
 
@@ -252,6 +252,10 @@ cdef class Call:
         return self.extra if self.kind == JSONRPC_INVALID else None
 
     @property
+    def is_response(self):
+        return self.kind == JSONRPC_INVALID and self.env.is_response != 0
+
+    @property
     def items(self):
         return self.extra if self.kind == JSONRPC_BATCH else []
 
@@ -285,7 +289,7 @@ cdef class Call:
 
     @property
     def raw(self):
-        if self.start == 0 and self.size == <size_t>PyBytes_GET_SIZE(self.data):
+        if self.data is None or (self.start == 0 and self.size == <size_t>PyBytes_GET_SIZE(self.data)):
             return self.data
         return PyBytes_FromStringAndSize(call_data(self), <Py_ssize_t>self.size)
 
@@ -437,15 +441,15 @@ cdef class Scanner:
             call.kept |= KEPT_LOOSE_META
             return 0
         meta = meta_shared(self.routes, p, call.env.meta.size)
+        call._meta = meta
         at = self.hint_next
-        if at == self.hint_count:
+        if at == PyList_GET_SIZE(self.metas):
             self.metas.append(meta)
-            self.hint_count += 1
-        else:
-            self.metas[at] = meta
+        # The hint first: dropping the old Meta may run its tag's finalizer, and that may come back here.
         jsonrpc_remember(&call.env, PyBytes_AS_STRING(meta.raw), &self.hints[at])
         self.hint_next = (at + 1) % HINTS_MAX
-        call._meta = meta
+        self.hint_count = max(self.hint_count, at + 1)
+        self.metas[at] = meta
         return 0
 
 
@@ -481,9 +485,12 @@ cdef class Inbound(Scanner):
         return buffer_size(&self.held)
 
     def feed(self, bytes data not None):
-        cdef list calls = []
-        if self.late is not None:
-            calls = self.resume()
+        cdef list calls
+        if self.late is not None and not self.closed:
+            data = self.late[self.at:] + data
+        calls = [] if self.late_calls is None else self.late_calls
+        self.late = None
+        self.late_calls = None
         if self.closed:
             return calls
         self.at = 0
@@ -493,14 +500,6 @@ cdef class Inbound(Scanner):
             self.late = data
             self.late_calls = calls
             raise
-        return calls
-
-    cdef list resume(self):
-        """Goes on with the read that an error interrupted; gives what it had found."""
-        cdef list calls = self.late_calls
-        self.read(self.late, calls)
-        self.late = None
-        self.late_calls = None
         return calls
 
     cdef frame_step_t next(self, const char* p, size_t n, frame_cut_t* cut) noexcept:

@@ -1,12 +1,12 @@
-"""The corridor's way in over HTTP/1.1: one crossing from the bytes of a read to the requests in it, bodies already scanned.
+"""The corridor's way in over HTTP/1.1: one crossing from the bytes of a read to the requests in it, bodies scanned.
 
-The heads of one client are mostly the same bytes each time, but for Content-Length. So a connection compares a request with the
-heads it saw last, and only parses what equals none of them; a Routes remembers a few more, for connections that live for one
-request. A body that lies within one read is scanned where it is. One that straddles reads is put together in a bytes object of
-its final size; its memory is only touched as the bytes come in.
+The heads of one client are mostly the same bytes each time, but for Content-Length. So a connection compares a request
+with the heads it saw last, and only parses what equals none of them; a Routes remembers a few more, for connections
+that live for one request. A body that lies within one read is scanned where it is. One that straddles reads is put
+together in a bytes object of its final size; its memory is only touched as the bytes come in.
 
-What has been read counts as read once its request is in the list, so an error (memory, nothing else can fail here) loses nothing:
-the next ``feed`` goes on where it happened.
+What has been read counts as read once its request is in the list, so an error (memory, nothing else can fail here)
+loses nothing: the next ``feed`` goes on where it happened.
 """
 
 cimport cython
@@ -121,6 +121,8 @@ cdef class Head:
         cdef dict counts = {}
         cdef http1_span_t span
         cdef uint32_t at
+        if self.raw is None:
+            raise TypeError("a Head is made by a HttpInbound")
         limits.head_bytes_max = limits.header_count_max = <uint32_t>0xFFFFFFFF
         limits.body_bytes_max = NO_BOUND
         head.fields = <http1_field_t*>mem_alloc((self.head.field_count + 1) * sizeof(http1_field_t))
@@ -289,13 +291,13 @@ cdef class HttpInbound(Scanner):
         return buffer_size(&self.held) + self.filled + buffer_size(&self.body)
 
     def feed(self, bytes data not None):
-        cdef list requests = []
+        cdef list requests
+        if self.data is not None and not self.closed:
+            data = self.data[self.at:] + data
+        requests = [] if self.late is None else self.late
+        self.late = None
         if self.closed:
             return requests
-        if self.data is not None:
-            requests = self.late if self.late is not None else requests
-            self.late = requests
-            data = self.data[self.at:] + data
         self.data = data
         self.at = 0
         try:
@@ -304,7 +306,6 @@ cdef class HttpInbound(Scanner):
             self.late = requests
             raise
         self.data = None
-        self.late = None
         return requests
 
     cdef int read(self, list requests) except -1:
@@ -358,7 +359,7 @@ cdef class HttpInbound(Scanner):
         return True
 
     cdef Head find_head(self, list heads, const char* p, size_t n, int64_t* length):
-        """The remembered head that p[0:n) starts with, but for the value of Content-Length; None where there is none."""
+        """The remembered head that p[0:n) starts with, but for the value of Content-Length; None if there is none."""
         cdef Py_ssize_t at
         cdef Head head
         for at in range(PyList_GET_SIZE(heads)):
@@ -449,6 +450,7 @@ cdef class HttpInbound(Scanner):
             if used >= 0 and http1_chunk_is_done(&self.chunk):
                 whole = buffer_take(&self.body, buffer_size(&self.body))
                 buffer_trim(&self.body, KEEP_BYTES)
+                self.deliver(requests, whole, 0, <size_t>PyBytes_GET_SIZE(whole))
         except MemoryError:
             # Some of the input is decoded already, so the request cannot be read again.
             self.closed = True
@@ -456,12 +458,8 @@ cdef class HttpInbound(Scanner):
         if used < 0:
             self.refuse(requests, self.head, <int>-used, self.chunk.message)
             return False
-        if whole is None:
-            self.at += <size_t>used
-            return False
-        self.deliver(requests, whole, 0, <size_t>PyBytes_GET_SIZE(whole))
         self.at += <size_t>used
-        return True
+        return whole is not None
 
     cdef int deliver(self, list requests, bytes data, size_t start, size_t size) except -1:
         """The request, its body data[start : start + size]. Nothing has changed where this raises."""

@@ -1,16 +1,18 @@
 """The corridor's way out: answers and requests are written once, in place, and taken with one crossing.
 
-A message is written where it will stay. Before it come the framing's bytes; where these hold the body's length, room is left
-for as many digits as the last length had, and the body moves by a byte or two where that guess was wrong. After it the length
-is known, the limit is checked and the frame is closed. What raises on the way goes back to the size noted at the start.
+A message is written where it will stay. Before it come the framing's bytes; where these hold the body's length, room is
+left for as many digits as the last length had, and the body moves by a byte or two where that guess was wrong. After
+it the length is known, the limit is checked and the frame is closed. What raises on the way goes back to the size noted
+at the start.
 
-Room is reserved by estimates (a str may need six bytes a character), so the buffer's own bound lies above ``bytes_max``, and
-``bytes_max`` is compared with what was really written.
+Room is reserved by estimates (a str may need six bytes a character), so the buffer's own bound lies above
+``bytes_max``, and ``bytes_max`` is compared with what was really written.
 
-With the framings that end a message at a line end, line ends within it (blanks of JSON that came from elsewhere) become spaces:
-within a string JSON has none.
+With the framings that end a message at a line end, line ends within it (blanks of JSON that came from elsewhere) become
+spaces: within a string JSON has none.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
@@ -30,7 +32,13 @@ from erlmcp._core.buffer cimport (
     buffer_trim,
     buffer_truncate,
 )
-from erlmcp._core.json cimport json_encode_into, json_put_int, json_put_string, json_put_string_utf8
+from erlmcp._core.json cimport (
+    JSON_DEPTH_CEILING,
+    json_encode_into,
+    json_put_int,
+    json_put_string,
+    json_put_string_utf8,
+)
 from erlmcp._core.memory cimport mem_free, mem_zalloc
 
 from erlmcp.errors import JsonError, LimitError
@@ -57,6 +65,8 @@ cdef enum:
     KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps
     SEEN_MAX = 16  # slots whose place is remembered, for others that write the same
 
+cdef size_t BYTES_MAX_MAX = <size_t>1 << 48
+
 cdef dict FRAMINGS = {
     "newline": FRAMING_NEWLINE,
     "content_length": FRAMING_LENGTH,
@@ -72,10 +82,11 @@ cdef enum:
     LENGTH_PREFIX_SIZE = 16
 
 
+@cython.final
 cdef class Template:
     def __cinit__(self, pieces):
         cdef bytes text
-        cdef bytes static = b',"result":'  # the response around the result is part of the first and the last static piece
+        cdef bytes static = b',"result":'  # the response around the result: in the first and the last static piece
         cdef list statics = []
         cdef list slots = []
         cdef Py_ssize_t at
@@ -207,8 +218,8 @@ cdef int open_frame(Outbound self) except -1:
     return 0
 
 
-cdef int close_frame(Outbound self, size_t mark, size_t body, bint may_hold_lines) except -1:
-    """What comes after the message, and the check of the limit. ``mark`` and ``body`` are sizes: before frame and message."""
+cdef int close_frame(Outbound self, size_t body, bint may_hold_lines) except -1:
+    """What comes after the message, and the check of the limit. ``body`` is the size before the message."""
     cdef buffer_t* out = &self.out
     cdef int framing = self.framing
     if framing == FRAMING_LENGTH or framing == FRAMING_HTTP:
@@ -315,19 +326,22 @@ cdef int send(Outbound self, object id, object method, object params) except -1:
         open_frame(self)
         body = buffer_size(&self.out)
         put_method(self, id, method, params)
-        return close_frame(self, mark, body, True)
+        return close_frame(self, body, True)
     except BaseException as error:
         undo(self, mark, error)
         raise
 
 
+@cython.final
 cdef class Outbound:
     def __cinit__(self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128):
         kind = FRAMINGS.get(framing)
         if kind is None:
             raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, got {framing!r}")
-        if bytes_max < 1:
-            raise ValueError(f"bytes_max must be at least 1, got {bytes_max}")
+        if not 1 <= bytes_max <= BYTES_MAX_MAX:
+            raise ValueError(f"bytes_max must be from 1 to {BYTES_MAX_MAX}, got {bytes_max}")
+        if not 1 <= depth_max <= JSON_DEPTH_CEILING:
+            raise ValueError(f"depth_max must be 1 to {JSON_DEPTH_CEILING}, got {depth_max}")
         self.framing = kind
         self.bytes_max = bytes_max
         self.depth_max = depth_max
@@ -358,7 +372,7 @@ cdef class Outbound:
             body = buffer_size(&self.out)
             put_head(self, id_raw)
             put_slots(self, template, values)
-            close_frame(self, mark, body, template.has_values)
+            close_frame(self, body, template.has_values)
         except BaseException as error:
             undo(self, mark, error)
             raise
@@ -373,7 +387,7 @@ cdef class Outbound:
             buffer_put(&self.out, b',"result":', 10)
             json_encode_into(&self.out, value, self.depth_max)
             buffer_put(&self.out, "}", 1)
-            close_frame(self, mark, body, True)
+            close_frame(self, body, True)
         except BaseException as error:
             undo(self, mark, error)
             raise
@@ -385,7 +399,7 @@ cdef class Outbound:
             open_frame(self)
             body = buffer_size(&self.out)
             put_error(self, id_raw, code, message, data)
-            close_frame(self, mark, body, True)
+            close_frame(self, body, True)
         except BaseException as error:
             undo(self, mark, error)
             raise
@@ -405,7 +419,7 @@ cdef class Outbound:
             open_frame(self)
             body = buffer_size(&self.out)
             buffer_put(&self.out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-            close_frame(self, mark, body, True)
+            close_frame(self, body, True)
         except BaseException as error:
             undo(self, mark, error)
             raise

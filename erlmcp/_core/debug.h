@@ -1,4 +1,4 @@
-/* What the build flavour decides. ERLMCP_CHECKED comes from setup.py (ERLMCP_BUILD=checked and the flavours above it). */
+/* What the build flavour decides: setup.py defines ERLMCP_CHECKED for "checked" and the flavours above it. */
 #ifndef ERLMCP_DEBUG_H
 #define ERLMCP_DEBUG_H
 

@@ -1,4 +1,5 @@
-"""The C face of ``frame``: cutting a byte stream into messages. All offsets are relative to the window that was given."""
+"""The C face of ``frame``: cutting a byte stream into messages. All offsets are relative to the window that was
+given."""
 
 from erlmcp._core.buffer cimport buffer_t
 
@@ -35,12 +36,14 @@ ctypedef struct length_state_t:
     const char* message  # static text after FRAME_BROKEN
 
 
-# Call again and again on the rest of the window until it says FRAME_NONE (or FRAME_BROKEN). Blank lines are passed over.
+# Call again and again on the rest of the window until it says FRAME_NONE (or FRAME_BROKEN). Blank lines are passed
+# over.
 cdef frame_step_t frame_next_line(line_state_t* s, const char* p, size_t n, frame_cut_t* cut) noexcept nogil
 cdef frame_step_t frame_next_length(length_state_t* s, const char* p, size_t n, frame_cut_t* cut) noexcept nogil
 
-# Appends one event of a server-sent event stream. ``event`` and ``id`` may be NULL, ``retry_ms`` < 0 leaves that line out.
-# ValueError where event or id holds CR, LF or NUL; LimitError or MemoryError of the buffer; nothing is appended then.
+# Appends one event of a server-sent event stream. ``event`` and ``id`` may be NULL, ``retry_ms`` < 0 leaves that line
+# out. ValueError where event or id holds CR, LF or NUL; LimitError or MemoryError of the buffer; nothing is appended
+# then.
 cdef int frame_put_sse(
     buffer_t* out, const char* data, size_t data_bytes, const char* event, size_t event_bytes,
     const char* id, size_t id_bytes, long long retry_ms,

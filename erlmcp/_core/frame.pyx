@@ -1,9 +1,9 @@
 """Cutting a byte stream into messages: newline, Content-Length and server-sent events.
 
-Goal: the same messages and the same errors for every way to cut the input into reads. So every decision depends on the bytes
-alone: a message over its limit is reported where it ends, not where it first is seen to be too long, and a header block is
-judged when it ends or meets its limit. The C functions work on a window of the stream that their caller keeps; they hold no
-bytes, only marks that spare looking at a byte twice.
+Goal: the same messages and the same errors for every way to cut the input into reads. So every decision depends on
+the bytes alone: a message over its limit is reported where it ends, not where it first is seen to be too long, and a
+header block is judged when it ends or meets its limit. The C functions work on a window of the stream that their
+caller keeps; they hold no bytes, only marks that spare looking at a byte twice.
 """
 
 cimport cython

@@ -1,7 +1,8 @@
 /* A keyed 64-bit hash of byte strings, by folded 64x64->128 multiplication.
  *
- * Both factors of every product depend on the seed. With a public constant as one factor, a key that cancels the constant makes
- * the product zero whatever the seed is, and such keys collide by design; here they cannot be found without the seed.
+ * Both factors of every product depend on the seed. With a public constant as one factor, a key that cancels the
+ * constant makes the product zero whatever the seed is, and such keys collide by design; here they cannot be found
+ * without the seed.
  */
 #ifndef ERLMCP_HASH_H
 #define ERLMCP_HASH_H

@@ -85,14 +85,14 @@ cdef extern from "http1_head.h" nogil:
         uint32_t digit_count
         const char* message  # static text after an error
 
-    # Where the head ends (bytes, with the blank line), or 0 where it does not end yet. ``*scanned`` starts as 0 and is kept
-    # between calls over the same growing window, so that no byte is looked at twice.
+    # Where the head ends (bytes, with the blank line), or 0 where it does not end yet. ``*scanned`` starts as 0 and
+    # is kept between calls over the same growing window, so that no byte is looked at twice.
     size_t http1_find_head_end(const char* p, size_t n, size_t* scanned) noexcept
 
-    # The head at the front of p[0:n), in one go: 0 and ``out`` filled; HTTP1_MORE; or the status of the answer (400, 413, 414,
-    # 417, 431, 501, 505) with out.message. The same for every way to cut the input: an error in a head that has not ended
-    # yet is not told before it ends or meets head_bytes_max. ``*scanned`` as in http1_find_head_end; set it back to 0 for
-    # the next head.
+    # The head at the front of p[0:n), in one go: 0 and ``out`` filled; HTTP1_MORE; or the status of the answer (400,
+    # 413, 414, 417, 431, 501, 505) with out.message. The same for every way to cut the input: an error in a head that
+    # has not ended yet is not told before it ends or meets head_bytes_max. ``*scanned`` as in http1_find_head_end;
+    # set it back to 0 for the next head.
     int http1_take_request_head(
         const char* p, size_t n, size_t* scanned, const http1_limits_t* limits, http1_head_t* out,
     ) noexcept
@@ -104,9 +104,10 @@ cdef extern from "http1_head.h" nogil:
     int http1_parse_request_head(const char* p, size_t n, const http1_limits_t* limits, http1_head_t* out) noexcept
     int http1_parse_response_head(const char* p, size_t n, const http1_limits_t* limits, http1_head_t* out) noexcept
 
-    # Does p[0:n) start with the same head as ``old`` but for the value of Content-Length? ``length`` is the span of that value
-    # within old (start 0: it has none). Returns the bytes of the new head, its length in ``*content_length`` (-1: none), or 0
-    # where the heads differ, more bytes are needed, or the length is not one to 18 digits.
+    # Does p[0:n) start with the same head as ``old`` but for the value of Content-Length? ``length`` is the span of
+    # that value within old (start 0: it has none). Returns the bytes of the new head, its length in
+    # ``*content_length`` (-1: none), or 0 where the heads differ, more bytes are needed, or the length is not one to
+    # 18 digits. The caller holds both against its limits.
     size_t http1_match_head(
         const char* old, size_t old_bytes, http1_span_t length, const char* p, size_t n, int64_t* content_length,
     ) noexcept
@@ -122,14 +123,15 @@ cdef extern from "http1_head.h" nogil:
     # One step of the chunked coding: the bytes used; *data/*size is body data within p (size 0: none in this step).
     # Call until it returns 0 (needs more input, or is done); -1: broken, s.message and the status in *status.
     Py_ssize_t http1_chunk_next(
-        http1_chunk_t* s, const char* p, size_t n, uint64_t body_bytes_max, const char** data, size_t* size, int* status,
+        http1_chunk_t* s, const char* p, size_t n, uint64_t body_bytes_max,
+        const char** data, size_t* size, int* status,
     ) noexcept
     bint http1_chunk_is_done(const http1_chunk_t* s) noexcept
 
 
-# Decode from p, appending the body's bytes to ``out``. ``s`` is zero-initialised before the first call. Returns the bytes used
-# (all of n, unless the body ended: then http1_chunk_is_done(s)), or minus the status (-400, -413, -431) with s.message.
-# -1: LimitError or MemoryError of the buffer.
+# Decode from p, appending the body's bytes to ``out``. ``s`` is zero-initialised before the first call. Returns the
+# bytes used (all of n, unless the body ended: then http1_chunk_is_done(s)), or minus the status (-400, -413, -431)
+# with s.message. -1: LimitError or MemoryError of the buffer.
 cdef Py_ssize_t http1_chunk_feed(
     http1_chunk_t* s, const char* p, size_t n, buffer_t* out, uint64_t body_bytes_max,
 ) except -1 nogil

@@ -1,17 +1,19 @@
 """HTTP/1.1 heads and bodies, both directions, strict, without input and output of their own.
 
-The grammar is in plain C (http1_scan.h, http1_head.h, http1_chunk.h), so that a room that reads requests in one crossing takes
-it in without a call between modules. Here are the skins over it, the growing of a decoded body, and the writers of heads.
+The grammar is in plain C (http1_scan.h, http1_head.h, http1_chunk.h), so that a room that reads requests in one
+crossing takes it in without a call between modules. Here are the skins over it, the growing of a decoded body, and
+the writers of heads.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeLatin1
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeLatin1, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.stdint cimport UINT32_MAX, UINT64_MAX
 from libc.string cimport memset
 
 from erlmcp._core.buffer cimport (
-    buffer_clear, buffer_consume, buffer_free, buffer_init, buffer_peek, buffer_put, buffer_size, buffer_t, buffer_trim,
+    buffer_clear, buffer_consume, buffer_free, buffer_init, buffer_peek, buffer_put, buffer_reserve,
+    buffer_size, buffer_t, buffer_trim,
 )
 from erlmcp._core.memory cimport mem_alloc, mem_free
 
@@ -484,36 +486,68 @@ REASONS = {
 }
 
 
-cdef bytes checked(str text, int kind, bint may_be_empty, str what):
-    cdef bytes raw = text.encode("latin-1")
-    cdef size_t n = <size_t>PyBytes_GET_SIZE(raw)
-    if http1_skip(PyBytes_AS_STRING(raw), 0, n, kind) != n or not (n or may_be_empty):
+cdef int put_checked(buffer_t* out, str text, int kind, bint may_be_empty, str what) except -1:
+    """The text as latin-1, every byte of it of this class."""
+    cdef size_t n
+    cdef const char* p
+    if text is None:
+        raise TypeError(f"{what} must be a str, got None")
+    if PyUnicode_KIND(text) != 1:
+        text.encode("latin-1")  # raises: it has a character above U+00FF
+    p = <const char*>PyUnicode_DATA(text)
+    n = <size_t>PyUnicode_GET_LENGTH(text)
+    if http1_skip(p, 0, n, kind) != n or not (n or may_be_empty):
         raise ValueError(f"{what} {text!r} is empty or holds a character that is not allowed there")
-    return raw
+    return buffer_put(out, p, n)
 
 
-cdef bytes finish_head(list parts, object headers):
+cdef int put_fields(buffer_t* out, object headers) except -1:
+    """The header lines and the blank line."""
+    cdef str name, value
     for name, value in headers:
-        parts.append(checked(name, HTTP1_IS_TCHAR, False, "header name"))
-        parts.append(b": ")
-        parts.append(checked(value, HTTP1_IS_VALUE, True, "header value"))
-        parts.append(b"\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
+        put_checked(out, name, HTTP1_IS_TCHAR, False, "header name")
+        buffer_put(out, b": ", 2)
+        put_checked(out, value, HTTP1_IS_VALUE, True, "header value")
+        buffer_put(out, b"\r\n", 2)
+    return buffer_put(out, b"\r\n", 2)
+
+
+cdef bytes take_all(buffer_t* out):
+    return PyBytes_FromStringAndSize(buffer_peek(out), <Py_ssize_t>buffer_size(out))
 
 
 def request_head(str verb not None, str target not None, headers):
-    return finish_head([
-        checked(verb, HTTP1_IS_TCHAR, False, "method"), b" ",
-        checked(target, HTTP1_IS_TARGET, False, "target"), b" HTTP/1.1\r\n",
-    ], headers)
+    cdef buffer_t out
+    buffer_init(&out, 0, HTTP1_NO_LIMIT)
+    try:
+        buffer_reserve(&out, 512)
+        put_checked(&out, verb, HTTP1_IS_TCHAR, False, "method")
+        buffer_put(&out, b" ", 1)
+        put_checked(&out, target, HTTP1_IS_TARGET, False, "target")
+        buffer_put(&out, b" HTTP/1.1\r\n", 11)
+        put_fields(&out, headers)
+        return take_all(&out)
+    finally:
+        buffer_free(&out)
 
 
 def response_head(int status, headers, str reason=None):
+    cdef buffer_t out
+    cdef char[13] line = b"HTTP/1.1 000 "
     if not 100 <= status <= 599:
         raise ValueError(f"expected a status from 100 to 599, got {status}")
     if reason is None:
         reason = REASONS.get(status, "")
-    return finish_head([
-        b"HTTP/1.1 ", str(status).encode(), b" ", checked(reason, HTTP1_IS_VALUE, True, "reason"), b"\r\n",
-    ], headers)
+    line[9] = <char>(48 + status // 100)
+    line[10] = <char>(48 + status // 10 % 10)
+    line[11] = <char>(48 + status % 10)
+    buffer_init(&out, 0, HTTP1_NO_LIMIT)
+    try:
+        buffer_reserve(&out, 512)
+        buffer_put(&out, line, 13)
+        put_checked(&out, reason, HTTP1_IS_VALUE, True, "reason")
+        buffer_put(&out, b"\r\n", 2)
+        put_fields(&out, headers)
+        return take_all(&out)
+    finally:
+        buffer_free(&out)

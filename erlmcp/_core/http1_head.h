@@ -1,8 +1,8 @@
 /* Heads of HTTP/1.1 messages (RFC 9112, RFC 9110), read strictly in one pass from left to right.
  *
- * Every rule here refuses what two implementations are known to read in different ways, as that is what request smuggling
- * lives on. Order of errors: the grammar from left to right; then, over the whole head, Host, Transfer-Encoding,
- * Content-Length, Expect, and the size of the body. */
+ * Every rule here refuses what two implementations are known to read in different ways, as that is what request
+ * smuggling lives on. Order of errors: the grammar from left to right; then, over the whole head, Host,
+ * Transfer-Encoding, Content-Length, Expect, and the size of the body. */
 #ifndef ERLMCP_HTTP1_HEAD_H
 #define ERLMCP_HTTP1_HEAD_H
 
@@ -207,7 +207,7 @@ static inline int http1_refuse_name(http1_head_t* out, const char* p, size_t sta
     return http1_refuse(out, 400, "a header name holds a byte that is not allowed, or its colon is missing");
 }
 
-/* The field lines from *at on, and the blank line after them. 0, HTTP1_MORE or a status. */
+/* The field lines from p[i] on, and the blank line after them. 0, HTTP1_MORE or a status. */
 HTTP1_ALWAYS_INLINE int http1_parse_fields(
     const char* p, size_t n, size_t i, const http1_limits_t* limits, http1_head_t* out) {
     for (;;) {
@@ -244,7 +244,10 @@ HTTP1_ALWAYS_INLINE int http1_parse_fields(
         size_t value = i;
         i = http1_skip_value(p, i, n);
         if (i + 1 >= n) {
-            return i < n && p[i] != '\r' ? http1_refuse(out, 400, "a header value holds a control character") : HTTP1_MORE;
+            if (i >= n || p[i] == '\r') {
+                return HTTP1_MORE;
+            }
+            return http1_refuse(out, 400, "a header value holds a control character or a bare LF");
         }
         if (p[i] != '\r' || p[i + 1] != '\n') {
             return http1_refuse(out, 400, "a header value holds a control character, a bare CR or a bare LF");

@@ -1,4 +1,4 @@
-/* Byte classes and scans of the HTTP/1.1 grammar (RFC 9110, section 5.6; RFC 9112, section 5). No allocation, no state. */
+/* Byte classes and scans of the HTTP/1.1 grammar (RFC 9110, section 5.6; RFC 9112, section 5). No state. */
 #ifndef ERLMCP_HTTP1_SCAN_H
 #define ERLMCP_HTTP1_SCAN_H
 
@@ -111,8 +111,9 @@ HTTP1_ALWAYS_INLINE uint32_t http1_load4(const char* p) {
     return word;
 }
 
-/* Is p, n >= 4 bytes without control characters, equal to the lower-case literal but for case? Setting bit 0x20 maps only
- * a control character besides the capital onto each letter, digit and dash. Folds to a few word compares for a constant n. */
+/* Is p, n >= 4 bytes without control characters, equal to the lower-case literal but for case? Setting bit 0x20 maps
+ * only a control character besides the capital onto each letter, digit and dash. Folds to a few word compares for a
+ * constant n. */
 HTTP1_ALWAYS_INLINE int http1_same(const char* p, const char* literal, size_t n) {
     const uint64_t low = UINT64_C(0x2020202020202020);
     uint64_t wrong = 0;
@@ -145,7 +146,7 @@ static inline int http1_equals(const char* p, size_t n, const char* lower, size_
     return 1;
 }
 
-/* The next member of a comma-separated list at *i, its blanks trimmed; 0 where there is none. Empty members are members. */
+/* The next member of a comma-separated list at *i, its blanks trimmed; 0 where there is none. Empty ones count. */
 static inline int http1_next_member(const char* p, size_t n, size_t* i, size_t* start, size_t* size) {
     size_t from = *i, to, next;
     if (from > n) {

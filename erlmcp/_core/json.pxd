@@ -104,7 +104,8 @@ cdef extern from "json_write.h" nogil:
     char* json_put_body(char* out, const char* p, size_t n) noexcept
     char* json_put_int64(char* out, int64_t value) noexcept
     char* json_put_short_double(char* out, double value) noexcept
-    Py_ssize_t json_put_runes(char* out, int kind, const void* p, size_t n) noexcept
+    Py_ssize_t json_count_body(int kind, const void* p, size_t n) noexcept
+    char* json_put_runes(char* out, int kind, const void* p, size_t n) noexcept
     const char* json_unescaped_run(const char* p, const char* end) noexcept
 
 # Checks and fills limits from Python integers: ValueError where one is out of range.

@@ -380,69 +380,88 @@ def decode(data, *, Py_ssize_t depth_max=128, Py_ssize_t string_bytes_max=419430
 
 # --- encoding ---
 #
-# Each writer asks the buffer for no more than it surely needs, so that a limit on the buffer is exact; where the room is
-# there anyway, whole blocks are stored before they are looked at.
+# The place to write at goes through the functions in a register: stores of characters may alias the buffer's fields, so that
+# keeping it there would cost a load and a store each time. It goes back into the buffer where that has to grow, and at the end.
+# A writer asks for no more than it surely needs where the buffer is short, so that a limit on the buffer is exact; where the room
+# is there anyway, whole blocks are stored before they are looked at. Objects are borrowed throughout: nothing here runs Python
+# code that could drop them.
 
 ctypedef struct writer_t:
     buffer_t* into
+    char* end
     int depth
     int depth_max
 
 
-cdef int put_text_exactly(buffer_t* into, object text) except -1:
-    cdef size_t n = PyUnicode_GET_LENGTH(text)
+cdef char* more_room(writer_t* writer, char* out, size_t size) except NULL:
+    writer.into.write = out - writer.into.data
+    buffer_reserve(writer.into, size)
+    writer.end = writer.into.data + writer.into.capacity
+    return buffer_room(writer.into)
+
+
+cdef inline char* put_byte(writer_t* writer, char* out, char byte) except NULL:
+    if out == writer.end:
+        out = more_room(writer, out, 1)
+    out[0] = byte
+    return out + 1
+
+
+cdef inline char* put_bytes(writer_t* writer, char* out, const char* data, size_t size) except NULL:
+    if <size_t>(writer.end - out) < size:
+        out = more_room(writer, out, size)
+    memcpy(out, data, size)
+    return out + size
+
+
+cdef char* put_text_exactly(writer_t* writer, char* out, PyObject* text) except NULL:
+    cdef size_t n = PyUnicode_GET_LENGTH(<object>text)
     cdef Py_ssize_t size
-    if PyUnicode_IS_COMPACT_ASCII(text):
-        return json_put_string_utf8(into, <const char*>PyUnicode_DATA(text), n)
-    size = json_put_runes(NULL, PyUnicode_KIND(text), PyUnicode_DATA(text), n)
+    if PyUnicode_IS_COMPACT_ASCII(<object>text):
+        writer.into.write = out - writer.into.data
+        json_put_string_utf8(writer.into, <const char*>PyUnicode_DATA(<object>text), n)
+        return more_room(writer, buffer_room(writer.into), 0)
+    size = json_count_body(PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
     if size < 0:
         raise JsonError("a str with a lone surrogate is not JSON")
-    buffer_reserve(into, size + 2)
-    buffer_put_byte(into, c'"')
-    json_put_runes(buffer_room(into), PyUnicode_KIND(text), PyUnicode_DATA(text), n)
-    buffer_advance(into, size)
-    buffer_put_byte(into, c'"')
-    return 0
-
-
-cdef inline int put_text(buffer_t* into, object text) except -1:
-    cdef size_t n = PyUnicode_GET_LENGTH(text)
-    cdef char* out = buffer_room(into)
-    cdef Py_ssize_t size
-    if into.capacity - into.write < n * JSON_ESCAPE_BYTES_MAX + 32:
-        return put_text_exactly(into, text)
+    out = more_room(writer, out, size + 2)
     out[0] = c'"'
-    if PyUnicode_IS_COMPACT_ASCII(text):
-        out = json_put_body(out + 1, <const char*>PyUnicode_DATA(text), n)
+    out = json_put_runes(out + 1, PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
+    out[0] = c'"'
+    return out + 1
+
+
+cdef inline char* put_text(writer_t* writer, char* out, PyObject* text) except NULL:
+    cdef size_t n = PyUnicode_GET_LENGTH(<object>text)
+    if <size_t>(writer.end - out) < n * JSON_ESCAPE_BYTES_MAX + 32:
+        return put_text_exactly(writer, out, text)
+    out[0] = c'"'
+    if PyUnicode_IS_COMPACT_ASCII(<object>text):
+        out = json_put_body(out + 1, <const char*>PyUnicode_DATA(<object>text), n)
     else:
-        size = json_put_runes(out + 1, PyUnicode_KIND(text), PyUnicode_DATA(text), n)
-        if size < 0:
+        out = json_put_runes(out + 1, PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
+        if out == NULL:
             raise JsonError("a str with a lone surrogate is not JSON")
-        out += 1 + size
     out[0] = c'"'
-    into.write = out + 1 - into.data
-    return 0
+    return out + 1
 
 
-cdef inline int put_byte(buffer_t* into, char byte) except -1:
-    buffer_reserve(into, 1)
-    buffer_put_byte(into, byte)
-    return 0
-
-
-cdef int put_int(buffer_t* into, object value) except -1:
+cdef char* put_int(writer_t* writer, char* out, PyObject* value) except NULL:
     cdef int overflow = 0
-    cdef long long small = PyLong_AsLongLongAndOverflow(value, &overflow)
+    cdef long long small = PyLong_AsLongLongAndOverflow(<object>value, &overflow)
+    cdef char digits[JSON_INT_BYTES_MAX]
     if not overflow:
-        return json_put_int(into, small)
+        if writer.end - out >= JSON_INT_BYTES_MAX:
+            return json_put_int64(out, small)
+        return put_bytes(writer, out, digits, json_put_int64(digits, small) - digits)
     try:
-        digits = PyUnicode_AsUTF8String(PyNumber_ToBase(value, 10))
+        text = PyUnicode_AsUTF8String(PyNumber_ToBase(<object>value, 10))
     except ValueError:  # sys.set_int_max_str_digits
         raise JsonError("an int with more digits than sys.get_int_max_str_digits() allows is not written") from None
-    return buffer_put(into, PyBytes_AS_STRING(digits), PyBytes_GET_SIZE(digits))
+    return put_bytes(writer, out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
-cdef int put_float(buffer_t* into, double value) except -1:
+cdef char* put_float(writer_t* writer, char* out, double value) except NULL:
     cdef char short_text[DOUBLE_BYTES_MAX]
     cdef char* text
     cdef char* past
@@ -450,74 +469,73 @@ cdef int put_float(buffer_t* into, double value) except -1:
         raise JsonError(f"the float {value} is not JSON")
     past = json_put_short_double(short_text, value)
     if past != NULL:
-        return buffer_put(into, short_text, past - short_text)
+        return put_bytes(writer, out, short_text, past - short_text)
     text = PyOS_double_to_string(value, c"r", 0, Py_DTSF_ADD_DOT_0, NULL)
     try:
-        return buffer_put(into, text, strlen(text))
+        return put_bytes(writer, out, text, strlen(text))
     finally:
         PyMem_Free(text)
 
 
-cdef int put_array(writer_t* writer, object value) except -1:
+cdef char* put_array(writer_t* writer, char* out, PyObject* value) except NULL:
     """A list or a tuple."""
     cdef Py_ssize_t i
-    put_byte(writer.into, c"[")
-    for i in range(PySequence_Fast_GET_SIZE(value)):
+    cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(<object>value)
+    out = put_byte(writer, out, c"[")
+    for i in range(n):
         if i:
-            put_byte(writer.into, c",")
-        put_value(writer, <object>PySequence_Fast_ITEMS(value)[i])
-    return put_byte(writer.into, c"]")
+            out = put_byte(writer, out, c",")
+        out = put_value(writer, out, PySequence_Fast_ITEMS(<object>value)[i])
+    return put_byte(writer, out, c"]")
 
 
-cdef int put_dict(writer_t* writer, object value) except -1:
+cdef char* put_dict(writer_t* writer, char* out, PyObject* value) except NULL:
     cdef Py_ssize_t at = 0
     cdef PyObject* key
     cdef PyObject* item
     cdef char before = c"{"
-    while PyDict_Next(value, &at, &key, &item):
-        put_byte(writer.into, before)
+    while PyDict_Next(<object>value, &at, &key, &item):
+        out = put_byte(writer, out, before)
         before = c","
         if not PyUnicode_Check(<object>key):
             raise JsonError(f"a key of type {type(<object>key).__name__} is not JSON: keys must be str")
-        put_text(writer.into, <object>key)
-        put_byte(writer.into, c":")
-        put_value(writer, <object>item)
+        out = put_text(writer, out, key)
+        out = put_byte(writer, out, c":")
+        out = put_value(writer, out, item)
     if before == c"{":
-        put_byte(writer.into, before)
-    return put_byte(writer.into, c"}")
+        out = put_byte(writer, out, before)
+    return put_byte(writer, out, c"}")
 
 
-cdef int put_container(writer_t* writer, object value) except -1:
+cdef char* put_container(writer_t* writer, char* out, PyObject* value) except NULL:
     if writer.depth >= writer.depth_max:
         raise LimitError("depth_max", writer.depth_max, "the value to encode is nested deeper, or holds itself")
     writer.depth += 1
-    if PyDict_Check(value):
-        put_dict(writer, value)
-    else:
-        put_array(writer, value)
+    out = put_dict(writer, out, value) if PyDict_Check(<object>value) else put_array(writer, out, value)
     writer.depth -= 1
-    return 0
+    return out
 
 
-cdef int put_value(writer_t* writer, object value) except -1:
-    cdef buffer_t* into = writer.into
-    if PyUnicode_Check(value):
-        return put_text(into, value)
-    if PyDict_Check(value) or PyList_Check(value) or PyTuple_Check(value):
-        return put_container(writer, value)
-    if value is True:
-        return buffer_put(into, b"true", 4)
-    if value is False:
-        return buffer_put(into, b"false", 5)
-    if value is None:
-        return buffer_put(into, b"null", 4)
-    if PyLong_Check(value):
-        return put_int(into, value)
-    if PyFloat_Check(value):
-        return put_float(into, PyFloat_AS_DOUBLE(value))
-    if isinstance(value, Raw):
-        return buffer_put(into, PyBytes_AS_STRING((<Raw>value).data), PyBytes_GET_SIZE((<Raw>value).data))
-    raise JsonError(f"a value of type {type(value).__name__} is not JSON")
+cdef char* put_value(writer_t* writer, char* out, PyObject* value) except NULL:
+    if PyUnicode_Check(<object>value):
+        return put_text(writer, out, value)
+    if PyDict_Check(<object>value) or PyList_Check(<object>value) or PyTuple_Check(<object>value):
+        return put_container(writer, out, value)
+    if value == <PyObject*>True:
+        return put_bytes(writer, out, b"true", 4)
+    if value == <PyObject*>False:
+        return put_bytes(writer, out, b"false", 5)
+    if value == <PyObject*>None:
+        return put_bytes(writer, out, b"null", 4)
+    if PyLong_Check(<object>value):
+        return put_int(writer, out, value)
+    if PyFloat_Check(<object>value):
+        return put_float(writer, out, PyFloat_AS_DOUBLE(<object>value))
+    if type(<object>value) is Raw:
+        return put_bytes(
+            writer, out, PyBytes_AS_STRING((<Raw><object>value).data), PyBytes_GET_SIZE((<Raw><object>value).data)
+        )
+    raise JsonError(f"a value of type {type(<object>value).__name__} is not JSON")
 
 
 cdef int json_encode_into(buffer_t* into, object value, int depth_max) except -1:
@@ -525,10 +543,11 @@ cdef int json_encode_into(buffer_t* into, object value, int depth_max) except -1
     cdef bint done = False
     cdef writer_t writer
     writer.into = into
+    writer.end = into.data + into.capacity
     writer.depth = 0
     writer.depth_max = depth_max if depth_max < JSON_DEPTH_CEILING else JSON_DEPTH_CEILING
     try:
-        put_value(&writer, value)
+        into.write = put_value(&writer, into.data + into.write, <PyObject*>value) - into.data
         done = True
     finally:
         if not done:
@@ -537,15 +556,7 @@ cdef int json_encode_into(buffer_t* into, object value, int depth_max) except -1
 
 
 cdef int json_put_string(buffer_t* into, object text) except -1:
-    cdef size_t before = buffer_size(into)
-    cdef bint done = False
-    try:
-        put_text(into, text)
-        done = True
-    finally:
-        if not done:
-            buffer_truncate(into, before)
-    return 0
+    return json_encode_into(into, text, 1)
 
 
 cdef int json_put_escaped(buffer_t* into, const char* p, size_t n) except -1 nogil:

@@ -185,6 +185,22 @@ static inline const char *json_plain_run(const char *p, const char *end) {
     return p;
 }
 
+/* A first look at a string body of which JSON_AHEAD bytes can be read: the first special byte, or the first byte not looked at. */
+enum { JSON_AHEAD = 24 };
+
+static inline const char *json_peek_plain(const char *p) {
+#if JSON_X86
+    return p + __builtin_ctz(json_special16(p) | 0x10000u);
+#elif JSON_LITTLE_ENDIAN
+    uint64_t x, hit;
+    memcpy(&x, p, 8);
+    hit = json_special8(x);
+    return hit ? p + (__builtin_ctzll(hit) >> 3) : p + 8;
+#else
+    return p;
+#endif
+}
+
 /* Past the run of non-ASCII characters at p (RFC 3629, table 3-7 of Unicode): at the first ASCII byte, at `end`, or at the lead
  * byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). */
 static const char *json_utf8_run(const char *p, const char *end) {
@@ -301,12 +317,14 @@ static inline const char *
 json_skip_string(const char *p, const char *end, const json_limits_t *limits, int *escaped, json_fail_t *fail) {
     const char *start = p;
     *escaped = 0;
-    p = json_plain_run(p, end);
+    if (JSON_LIKELY(end - p >= JSON_AHEAD)) {
+        p = json_peek_plain(p);
+    }
     if (JSON_LIKELY(p < end && *p == '"')) {
         p++;
     } else {
-        p = json_skip_string_rest(p, end, escaped, fail);
-        if (p == NULL) {
+        p = json_skip_string_rest(json_plain_run(p, end), end, escaped, fail);
+        if (JSON_UNLIKELY(p == NULL)) {
             return NULL;
         }
     }
@@ -414,22 +432,10 @@ static inline const char *json_skip_word(const char *p, const char *end, json_fa
     return json_fail_at(fail, JSON_E_VALUE, p);
 }
 
-static inline const char *
-json_skip_scalar(const char *p, const char *end, const json_limits_t *limits, json_fail_t *fail) {
-    int ignored;
-    if (*p == '"') {
-        return json_skip_string(p + 1, end, limits, &ignored, fail);
-    }
-    if (*p == '-' || (unsigned char)(*p - '0') <= 9) {
-        return json_skip_number(p, end, limits, &ignored, fail);
-    }
-    return json_skip_word(p, end, fail);
-}
-
 /* --- whole values --- */
 
 /* Past the key at p, its colon and the blanks around: at the value. */
-static inline const char *
+__attribute__((noinline)) static const char *
 json_skip_key(const char *p, const char *end, const json_limits_t *limits, json_fail_t *fail) {
     int ignored;
     if (JSON_UNLIKELY(p == end || *p != '"')) {
@@ -446,13 +452,29 @@ json_skip_key(const char *p, const char *end, const json_limits_t *limits, json_
     return json_skip_blank(p + 1, end);
 }
 
-/* Iterative: which bracket is open at which depth is one bit each. */
+/* Anything but a container. */
+static inline const char *
+json_skip_scalar(const char *p, const char *end, const json_limits_t *limits, json_fail_t *fail) {
+    int ignored;
+    if (*p == '"') {
+        return json_skip_string(p + 1, end, limits, &ignored, fail);
+    }
+    if (*p == '-' || (unsigned char)(*p - '0') <= 9) {
+        return json_skip_number(p, end, limits, &ignored, fail);
+    }
+    return json_skip_word(p, end, fail);
+}
+
+/* Iterative. `closing` holds the bracket that each open container waits for. Short keys that are followed by their colon, and
+ * commas that are followed by a key, as compact texts have them, take the short way; all else the careful one. */
 static const char *
 json_skip(const char *p, const char *end, const json_limits_t *limits, uint32_t depth, json_fail_t *fail) {
-    uint64_t objects[JSON_DEPTH_CEILING / 64 + 1];
+    char closing[JSON_DEPTH_CEILING + 1];
     const uint32_t base = depth;
-    uint32_t depth_max = limits->depth_max < JSON_DEPTH_CEILING ? limits->depth_max : JSON_DEPTH_CEILING;
-    uint64_t is_object = 0;
+    const uint32_t depth_max = limits->depth_max < JSON_DEPTH_CEILING ? limits->depth_max : JSON_DEPTH_CEILING;
+    const int is_short_fine = limits->string_bytes_max >= JSON_AHEAD;
+    const char *q;
+    char close = 0;
 
 value:
     if (JSON_UNLIKELY(p == end)) {
@@ -468,18 +490,24 @@ value:
     if (JSON_UNLIKELY(depth >= depth_max)) {
         return json_fail_at(fail, JSON_L_DEPTH, p);
     }
-    is_object = *p == '{';
-    depth++;
-    objects[depth >> 6] = (objects[depth >> 6] & ~((uint64_t)1 << (depth & 63))) | (is_object << (depth & 63));
+    close = *p + 2; /* "[" and "]", "{" and "}" are two apart */
+    closing[++depth] = close;
     p = json_skip_blank(p + 1, end);
-    if (p < end && *p == (is_object ? '}' : ']')) {
+    if (p < end && *p == close) {
         goto close;
     }
-    if (!is_object) {
+    if (close == ']') {
         goto value;
     }
 
 key:
+    if (JSON_LIKELY(end - p > JSON_AHEAD && *p == '"' && is_short_fine)) {
+        q = json_peek_plain(p + 1);
+        if (JSON_LIKELY(q[0] == '"' && q[1] == ':' && (unsigned char)q[2] > ' ')) {
+            p = q + 2;
+            goto value;
+        }
+    }
     p = json_skip_key(p, end, limits, fail);
     if (JSON_UNLIKELY(p == NULL)) {
         return NULL;
@@ -488,8 +516,7 @@ key:
 
 close:
     p++;
-    depth--;
-    is_object = (objects[depth >> 6] >> (depth & 63)) & 1;
+    close = closing[--depth];
 
 done:
     if (depth == base) {
@@ -501,12 +528,12 @@ done:
     }
     if (*p == ',') {
         p = json_skip_blank(p + 1, end);
-        if (is_object) {
+        if (close == '}') {
             goto key;
         }
         goto value;
     }
-    if (JSON_LIKELY(*p == (is_object ? '}' : ']'))) {
+    if (JSON_LIKELY(*p == close)) {
         goto close;
     }
     return json_fail_at(fail, JSON_E_COMMA, p);

@@ -5,7 +5,7 @@
 
 #include "json_scan.h"
 
-enum { JSON_ESCAPE_BYTES_MAX = 6, JSON_INT_BYTES_MAX = 20 };
+enum { JSON_ESCAPE_BYTES_MAX = 6, JSON_INT_BYTES_MAX = 20, JSON_DOUBLE_BYTES_MAX = 32 };
 
 /* The escape of a byte below 0x20, a quote or a backslash: up to JSON_ESCAPE_BYTES_MAX bytes. */
 static inline char *json_put_escape(char *out, unsigned char c) {
@@ -39,45 +39,21 @@ static inline const char *json_unescaped_run(const char *p, const char *end) {
     }
 }
 
-/* The body of a string from UTF-8. `out` has room for 6 * n + 16 bytes: blocks are stored whole before they are looked at. */
-static inline char *json_put_body(char *out, const char *p, size_t n) {
-    const char *end = p + n;
-#if JSON_X86
-    while (end - p >= 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)p);
-        _mm_storeu_si128((__m128i *)out, v);
-        /* Unsigned "below 0x20" as a saturating subtraction: bytes above ASCII pass. */
-        __m128i hit = _mm_or_si128(
-            _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))),
-            _mm_cmpeq_epi8(_mm_subs_epu8(v, _mm_set1_epi8(0x1F)), _mm_setzero_si128()));
-        uint32_t mask = (uint32_t)_mm_movemask_epi8(hit);
-        if (JSON_LIKELY(mask == 0)) {
-            p += 16;
-            out += 16;
-            continue;
-        }
-        int run = __builtin_ctz(mask);
-        out = json_put_escape(out + run, (unsigned char)p[run]);
-        p += run + 1;
-    }
-#endif
-#if JSON_LITTLE_ENDIAN
-    while (end - p >= 8) {
-        uint64_t x;
-        memcpy(&x, p, 8);
-        memcpy(out, &x, 8);
-        /* Without the marks of bytes above ASCII. A wrong mark stands above a right one, so the lowest is right. */
-        uint64_t hit = json_special8(x) & ~x;
-        if (JSON_LIKELY(hit == 0)) {
-            p += 8;
-            out += 8;
-            continue;
-        }
-        int run = __builtin_ctzll(hit) >> 3;
-        out = json_put_escape(out + run, (unsigned char)p[run]);
-        p += run + 1;
-    }
-#endif
+/* The same in one store of eight bytes, of which the caller has room for all. */
+static inline char *json_put_escape8(char *out, unsigned char c) {
+    static const char texts[34][8] = {
+        "\\u0000\6", "\\u0001\6", "\\u0002\6", "\\u0003\6", "\\u0004\6", "\\u0005\6", "\\u0006\6", "\\u0007\6",
+        "\\b\0\0\0\0\2", "\\t\0\0\0\0\2", "\\n\0\0\0\0\2", "\\u000b\6", "\\f\0\0\0\0\2", "\\r\0\0\0\0\2",
+        "\\u000e\6", "\\u000f\6", "\\u0010\6", "\\u0011\6", "\\u0012\6", "\\u0013\6", "\\u0014\6", "\\u0015\6",
+        "\\u0016\6", "\\u0017\6", "\\u0018\6", "\\u0019\6", "\\u001a\6", "\\u001b\6", "\\u001c\6", "\\u001d\6",
+        "\\u001e\6", "\\u001f\6", "\\\"\0\0\0\0\2", "\\\\\0\0\0\0\2",
+    };
+    const char *text = texts[c < 0x20 ? c : c == '"' ? 32 : 33];
+    memcpy(out, text, 8);
+    return out + text[6];
+}
+
+static inline char *json_put_body_slowly(char *out, const char *p, const char *end) {
     for (; p < end; p++) {
         unsigned char c = (unsigned char)*p;
         if (JSON_UNLIKELY(c < 0x20 || c == '"' || c == '\\')) {
@@ -89,32 +65,148 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
     return out;
 }
 
-/* The body of a string from n characters of `kind` bytes (1: latin-1, 2, 4), as UTF-8. With `out` NULL nothing is written.
- * Gives the size in bytes, or -1 where there is a lone surrogate. `out` has room for that size. */
-#define JSON_PUT_RUNES(NAME, TYPE)                                                                                       \
-    static ptrdiff_t NAME(char *out, const TYPE *p, size_t n) {                                                          \
+/* The lowest byte of eight that must be escaped has its high bit set. The marks of bytes above ASCII are left out; a wrong mark
+ * stands above a right one. */
+static inline uint64_t json_escaped8(uint64_t x) {
+    return json_special8(x) & ~x;
+}
+
+#if JSON_X86
+/* Unsigned "below 0x20" as a saturating subtraction: bytes above ASCII pass. */
+static inline uint32_t json_escaped16(__m128i v) {
+    __m128i hit = _mm_or_si128(
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))),
+        _mm_cmpeq_epi8(_mm_subs_epu8(v, _mm_set1_epi8(0x1F)), _mm_setzero_si128()));
+    return (uint32_t)_mm_movemask_epi8(hit);
+}
+#endif
+
+/* Less than 16 bytes: two loads that overlap, so that there is no loop where nothing must be escaped. */
+static inline char *json_put_short_body(char *out, const char *p, size_t n) {
+#if JSON_LITTLE_ENDIAN
+    if (n >= 8) {
+        uint64_t x, y;
+        memcpy(&x, p, 8);
+        memcpy(&y, p + n - 8, 8);
+        if (JSON_LIKELY((json_escaped8(x) | json_escaped8(y)) == 0)) {
+            memcpy(out, &x, 8);
+            memcpy(out + n - 8, &y, 8);
+            return out + n;
+        }
+    } else if (n >= 4) {
+        uint32_t x, y;
+        memcpy(&x, p, 4);
+        memcpy(&y, p + n - 4, 4);
+        if (JSON_LIKELY(json_escaped8(((uint64_t)y << 32) | x) == 0)) {
+            memcpy(out, &x, 4);
+            memcpy(out + n - 4, &y, 4);
+            return out + n;
+        }
+    }
+#endif
+    return json_put_body_slowly(out, p, p + n);
+}
+
+/* The body of a string from UTF-8. `out` has room for 6 * n + 16 bytes: blocks are stored whole before they are looked at. */
+static inline char *json_put_body(char *out, const char *p, size_t n) {
+    const char *end = p + n;
+    if (n < 16) {
+        return json_put_short_body(out, p, n);
+    }
+#if JSON_X86
+    while (end - p >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)p);
+        _mm_storeu_si128((__m128i *)out, v);
+        uint32_t mask = json_escaped16(v);
+        if (JSON_LIKELY(mask == 0)) {
+            p += 16;
+            out += 16;
+            continue;
+        }
+        int run = __builtin_ctz(mask);
+        out = json_put_escape8(out + run, (unsigned char)p[run]);
+        p += run + 1;
+    }
+    if (p < end) { /* the last 16 bytes once more, where they came out as they are */
+        __m128i v = _mm_loadu_si128((const __m128i *)(end - 16));
+        if (JSON_LIKELY(json_escaped16(v) == 0)) {
+            out += end - p;
+            _mm_storeu_si128((__m128i *)(out - 16), v);
+            return out;
+        }
+    }
+#elif JSON_LITTLE_ENDIAN
+    while (end - p >= 8) {
+        uint64_t x, hit;
+        memcpy(&x, p, 8);
+        memcpy(out, &x, 8);
+        hit = json_escaped8(x);
+        if (JSON_LIKELY(hit == 0)) {
+            p += 8;
+            out += 8;
+            continue;
+        }
+        int run = __builtin_ctzll(hit) >> 3;
+        out = json_put_escape8(out + run, (unsigned char)p[run]);
+        p += run + 1;
+    }
+#endif
+    return json_put_body_slowly(out, p, end);
+}
+
+/* How many bytes a string body of n characters takes as UTF-8, or -1 where there is a lone surrogate. */
+#define JSON_COUNT_RUNES(NAME, TYPE)                                                                                     \
+    static ptrdiff_t NAME(const TYPE *p, size_t n) {                                                                     \
         char scratch[8];                                                                                                 \
         ptrdiff_t size = 0;                                                                                              \
         for (size_t i = 0; i < n; i++) {                                                                                 \
             uint32_t rune = p[i];                                                                                        \
-            char *at = out ? out + size : scratch, *past;                                                                \
             if (rune < 0x20 || rune == '"' || rune == '\\') {                                                            \
-                past = json_put_escape(at, (unsigned char)rune);                                                         \
+                size += json_put_escape(scratch, (unsigned char)rune) - scratch;                                         \
             } else if (rune >= 0xD800 && rune <= 0xDFFF) {                                                               \
                 return -1;                                                                                               \
             } else {                                                                                                     \
-                past = json_put_rune(at, rune);                                                                          \
+                size += 1 + (rune >= 0x80) + (rune >= 0x800) + (rune >= 0x10000);                                        \
             }                                                                                                            \
-            size += past - at;                                                                                           \
         }                                                                                                                \
         return size;                                                                                                     \
     }
 
+/* Writes it: the end, or NULL where there is a lone surrogate. */
+#define JSON_PUT_RUNES(NAME, TYPE)                                                                                       \
+    static char *NAME(char *out, const TYPE *p, size_t n) {                                                              \
+        for (const TYPE *end = p + n; p < end; p++) {                                                                    \
+            uint32_t rune = *p;                                                                                          \
+            if (rune < 0x80) {                                                                                           \
+                if (JSON_UNLIKELY(rune < 0x20 || rune == '"' || rune == '\\')) {                                         \
+                    out = json_put_escape(out, (unsigned char)rune);                                                     \
+                } else {                                                                                                 \
+                    *out++ = (char)rune;                                                                                 \
+                }                                                                                                        \
+            } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                           \
+                return NULL;                                                                                             \
+            } else {                                                                                                     \
+                out = json_put_rune(out, rune);                                                                          \
+            }                                                                                                            \
+        }                                                                                                                \
+        return out;                                                                                                      \
+    }
+
+JSON_COUNT_RUNES(json_count_runes1, uint8_t)
+JSON_COUNT_RUNES(json_count_runes2, uint16_t)
+JSON_COUNT_RUNES(json_count_runes4, uint32_t)
 JSON_PUT_RUNES(json_put_runes1, uint8_t)
 JSON_PUT_RUNES(json_put_runes2, uint16_t)
 JSON_PUT_RUNES(json_put_runes4, uint32_t)
 
-static inline ptrdiff_t json_put_runes(char *out, int kind, const void *p, size_t n) {
+/* n characters of `kind` bytes each: 1 (latin-1), 2 or 4. */
+static inline ptrdiff_t json_count_body(int kind, const void *p, size_t n) {
+    return kind == 1   ? json_count_runes1((const uint8_t *)p, n)
+           : kind == 2 ? json_count_runes2((const uint16_t *)p, n)
+                       : json_count_runes4((const uint32_t *)p, n);
+}
+
+static inline char *json_put_runes(char *out, int kind, const void *p, size_t n) {
     return kind == 1   ? json_put_runes1(out, (const uint8_t *)p, n)
            : kind == 2 ? json_put_runes2(out, (const uint16_t *)p, n)
                        : json_put_runes4(out, (const uint32_t *)p, n);

@@ -334,6 +334,7 @@ static int jsonrpc_invalid(jsonrpc_scan_t *scan, int code, const char *message, 
     envelope_t *out = scan->out;
     int is_id = out->id_kind == JSONRPC_ID_INT || out->id_kind == JSONRPC_ID_STRING;
     out->kind = JSONRPC_INVALID;
+    out->meta_hit = -1;
     out->code = code;
     out->message = message;
     out->at = (uint32_t)(at - scan->start);

@@ -1,12 +1,13 @@
 """Names and what they stand for.
 
-Wanted: a lookup by str, bytes or borrowed bytes in a few nanoseconds; a cursor that needs no memory and misses nothing while
-names come and go; an owner's names gone at one word; entries that may refer back to the registry without leaking.
+Wanted: a lookup by str, bytes or borrowed bytes in a few nanoseconds; a cursor that needs no memory and misses
+nothing while names come and go; an owner's names gone at one word; entries that may refer back to the registry
+without leaking.
 
-A name has a record of its own that never moves: the table's key and value both point into it, so that a hit costs two
-cache lines, and the slab gives it a number that is its own for as long as it lives, which is what a cursor counts through.
-The names of an owner are a chain through their records. Dropping an object may run code that comes back here, so an object
-is dropped only when the structure is whole again.
+A name has a record of its own that never moves: the table's key and value both point into it, so that a hit costs
+two cache lines, and the slab gives it a number that is its own for as long as it lives, which is what a cursor
+counts through. The names of an owner are a chain through their records. Dropping an object may run code that comes
+back here, so an object is dropped only when the structure is whole again.
 """
 
 cimport cython
@@ -196,7 +197,8 @@ cdef _Owner holder_of(Registry self, object owner):
 
 
 cdef bint take(Registry self, object name, PyObject** taken) except -1:
-    """Whether the name was there, which is gone then; its entry is the caller's through ``taken``, unless that is NULL."""
+    """Whether the name was there, which is gone then; its entry is the caller's through ``taken``, unless that is
+    NULL."""
     cdef name_t* record
     cdef object entry
     cdef _Owner holder = None
@@ -263,7 +265,7 @@ cdef int drop_records(slab_t* slab) except -1:
 
 cdef int empty(Registry self, dict owners) noexcept:
     """Takes everything out, then drops it. ``owners`` is what stands in the place of the owners."""
-    cdef dict old_owners = self.owners
+    cdef dict _old_owners = self.owners  # kept until the end
     cdef slab_t slab = self.slab
     cdef table_t table = self.table
     slab_init(&self.slab, slab.capacity_max)
@@ -372,16 +374,13 @@ cdef class Registry:
     def get_many(self, names, default=None):
         cdef PyObject** found
         cdef PyObject** items
-        cdef Py_ssize_t count
-        cdef Py_ssize_t part
-        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t count, part, at = 0
         cdef list entries
         if not isinstance(names, (list, tuple)):
             raise TypeError(f"get_many takes a list or a tuple, not {type(names).__name__}")
         count = PySequence_Fast_GET_SIZE(names)
         entries = PyList_New(count)
-        # Nothing below runs foreign code, so the names stay where they are. After an error the rest of the list is NULL,
-        # as its end expects.
+        # Nothing below runs foreign code, so the names stay where they are. After an error the rest is NULL.
         items = PySequence_Fast_ITEMS(names)
         found = PySequence_Fast_ITEMS(entries)
         while at < count:
@@ -450,9 +449,7 @@ cdef class Registry:
         cdef object name
         cdef object entry
         if cursor < 0 or count < 1:
-            raise ValueError(
-                f"a scan takes a cursor of 0 or more and a count of 1 or more, got {cursor} and {count}"
-            )
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
         # Making a tuple may start the collector, and that foreign code: nothing is kept from one turn to the next.
         while cursor < <Py_ssize_t>self.slab.capacity:
             record = <name_t*>self.slab.slots[cursor].item
@@ -486,7 +483,7 @@ cdef class Registry:
             text_of_data(&text, name_data(record), record.size, self.seed)
             _expect(seek_text(&self.table, &text) != record, "a record is not found by its name")
             _expect(slab_get(&self.slab, record.handle) != record, "a record has the wrong handle")
-            _expect((<str><object>record.name).encode() != name_data(record)[:record.size], "a name and its bytes differ")
+            _expect((<str><object>record.name).encode() != name_data(record)[:record.size], "its bytes are others")
             if record.holder != NULL:
                 owned += 1
                 holder = <_Owner>record.holder

@@ -27,8 +27,8 @@ cdef class SessionStore:
     cdef chain_t births
     cdef uint64_t seed
     cdef int64_t now
-    cdef int64_t idle  # INT64_MAX for none
-    cdef int64_t age
+    cdef uint64_t idle  # UINT64_MAX for none
+    cdef uint64_t age
     cdef Py_ssize_t quota  # 0 for none
     cdef dict owners
 

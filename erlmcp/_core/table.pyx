@@ -272,7 +272,7 @@ cdef class Table:
     def count_max(self):
         return self.table.count_max
 
-    def get(self, key, default=None):
+    def get(self, key, default=None, /):
         cdef table_entry_t* entry = self.find(key)
         return default if entry == NULL else <object>(<pair_t*>entry.value).value
 

@@ -99,6 +99,7 @@ class Call:
         self.meta: Meta | None = None
         self.code = 0
         self.message: str | None = None
+        self.is_response = False
         self.items: list[Call] = []
         self.pending: object | None = None
         self.params: Any = None
@@ -118,17 +119,21 @@ class Scanner:
     """Message bytes -> Call: what the stream and the HTTP side share."""
 
     def __init__(
-        self, routes: Routes | None, correlation: Correlation | None, batch_count_max: int, limits: dict[str, int]
+        self, routes: Routes | None, correlation: Correlation | None, batch_count_max: int, bounds: json.Bounds
     ) -> None:
-        json.Bounds(**limits)
         self.routes = routes if routes is not None else Routes()
         self._correlation = correlation
         self._batch_count_max = bounded("batch_count_max", batch_count_max, (1 << 32) - 1)
-        self._limits = limits
+        self._bounds = bounds
         self._metas: list[Meta] = []
 
     def scan(self, raw: bytes, is_item: bool = False) -> Call:
-        envelope = jsonrpc.scan(raw, **self._limits)
+        envelope = jsonrpc.scan(
+            raw,
+            depth_max=self._bounds.depth_max,
+            string_bytes_max=self._bounds.string_bytes_max,
+            number_bytes_max=self._bounds.number_bytes_max,
+        )
         call = Call(envelope.kind, raw)
         if envelope.id is not None and envelope.id_kind in (ID_INT, ID_STRING):
             call.id, call.id_raw = decode(envelope.id), envelope.id
@@ -141,6 +146,7 @@ class Scanner:
                 call.error = decode(envelope.error)
             case jsonrpc.INVALID:
                 call.code, call.message = envelope.code, envelope.message
+                call.is_response = envelope.is_response
             case jsonrpc.BATCH if is_item:
                 return invalid(raw, INVALID_REQUEST, "Invalid Request: a batch within a batch")
             case jsonrpc.BATCH if len(envelope.items) > self._batch_count_max:
@@ -197,9 +203,8 @@ class Inbound:
         if framing not in ("newline", "content_length"):
             raise ValueError(f"framing must be 'newline' or 'content_length', got {framing!r}")
         self.closed = False
-        self._scanner = Scanner(routes, correlation, batch_count_max, {
-            "depth_max": depth_max, "string_bytes_max": string_bytes_max, "number_bytes_max": number_bytes_max,
-        })  # fmt: skip
+        bounds = json.Bounds(depth_max, string_bytes_max, number_bytes_max)
+        self._scanner = Scanner(routes, correlation, batch_count_max, bounds)
         bounded("message_bytes_max", message_bytes_max, (1 << 32) - 1)
         self._framer = LineFramer(message_bytes_max) if framing == "newline" else LengthFramer(message_bytes_max)
 

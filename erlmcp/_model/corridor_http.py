@@ -9,6 +9,7 @@ from typing import Any, Final
 from erlmcp._model import http1
 from erlmcp._model.correlation import Correlation
 from erlmcp._model.corridor import Call, Routes, Scanner, bounded
+from erlmcp._model.json import Bounds
 
 MATCH_METHOD: Final = 1
 MATCH_NAME: Final = 2
@@ -75,9 +76,8 @@ class HttpInbound:
         batch_count_max: int = 100,
     ) -> None:
         self.wants_continue = False
-        self._scanner = Scanner(routes, correlation, batch_count_max, {
-            "depth_max": depth_max, "string_bytes_max": string_bytes_max, "number_bytes_max": number_bytes_max,
-        })  # fmt: skip
+        bounds = Bounds(depth_max, string_bytes_max, number_bytes_max)
+        self._scanner = Scanner(routes, correlation, batch_count_max, bounds)
         bounded("body_bytes_max", body_bytes_max, (1 << 32) - 1)
         self._parser = _Parser(head_bytes_max, header_count_max, body_bytes_max)
         self._heads: list[Head] = []
@@ -142,7 +142,7 @@ def _match(head: Head, call: Call) -> int:
 
 
 def _header_name(value: str | None) -> bytes | None:
-    """The name that a Mcp-Name header says: base64 where it has the marks of it, else as it is; None if it is broken."""
+    """The name that a Mcp-Name header says: base64 where it has its marks, else as it is; None if it is broken."""
     if value is None:
         return None
     if not (value.startswith("=?base64?") and value.endswith("?=") and len(value) >= 11):

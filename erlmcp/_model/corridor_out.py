@@ -12,6 +12,8 @@ TEXT: Final = 0
 VALUE: Final = 1
 VALUE_AS_TEXT: Final = 2
 
+BYTES_MAX_MAX: Final = 1 << 48
+
 _BLANKS = bytes.maketrans(b"\r\n", b"  ")
 _FRAMINGS = ("newline", "content_length", "none", "http", "sse")
 
@@ -52,8 +54,8 @@ class Outbound:
     def __init__(self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128) -> None:
         if framing not in _FRAMINGS:
             raise ValueError(f"framing must be one of {', '.join(_FRAMINGS)}, got {framing!r}")
-        if bytes_max < 1:
-            raise ValueError(f"bytes_max must be at least 1, got {bytes_max}")
+        if not 1 <= bytes_max <= BYTES_MAX_MAX:
+            raise ValueError(f"bytes_max must be from 1 to {BYTES_MAX_MAX}, got {bytes_max}")
         self.prefix = b""
         self._framing, self._max, self._depth_max = framing, bytes_max, depth_max
         self._held = b""

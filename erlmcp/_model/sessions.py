@@ -199,7 +199,7 @@ class SessionStore:
 
     def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
         if cursor < 0 or count < 1:
-            raise ValueError(f"a scan takes a cursor of 0 or more and a count of 1 or more, got {cursor} and {count}")
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
         found: list[tuple[str, object]] = []
         for place in range(cursor, len(self._places)):
             session = self._places[place]

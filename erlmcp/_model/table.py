@@ -59,7 +59,7 @@ class Table:
     def items(self) -> Iterator[tuple[Any, Any]]:
         return self._walk(lambda pair: pair)
 
-    def get(self, key: str | bytes, default: Any = None) -> Any:
+    def get(self, key: str | bytes, default: Any = None, /) -> Any:
         pair = self._pairs.get(_octets(key))
         return default if pair is None else pair[1]
 

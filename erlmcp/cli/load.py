@@ -51,7 +51,7 @@ def _load_file(place: str) -> ModuleType:
         )
     if not path.is_file():
         near = _python_files(path.parent if path.parent.is_dir() else Path())
-        raise CommandError(f"no file {place}; {nearest(place, near)}", CANNOT_LOAD)
+        raise CommandError(f"no file {place}; {nearest(path.name, near)}", CANNOT_LOAD)
     path = path.resolve()
     sys.path.insert(0, str(path.parent))
     stem = path.stem
@@ -78,7 +78,7 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _python_files(folder: Path) -> list[str]:
-    return sorted(str(path) for path in folder.glob("*.py"))
+    return sorted(path.name for path in folder.glob("*.py"))
 
 
 def find_server(module: ModuleType, name: str, place: str) -> Server:

@@ -19,7 +19,7 @@ from erlmcp import core
 from erlmcp.errors import INVALID_PARAMS, INVALID_REQUEST, SERVER_BUSY, McpError, MethodNotFoundError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.reply import STREAM_HEAD, HttpChannel, Reply, SessionChannel
-from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session, judge
+from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session
 from erlmcp.runtime.stream import StandaloneChannel, StreamStore
 from erlmcp.spec import method as m
 from erlmcp.spec.version import LATEST_MODERN
@@ -28,13 +28,13 @@ from erlmcp.wire.ladder import judge_params, judge_request
 from erlmcp.wire.peer import Peer, is_enveloped, judge_initialize
 
 if TYPE_CHECKING:
-    from erlmcp.core import Call, Head, HttpRequest
+    from erlmcp.core import Call, Head, HttpRequest, Template
     from erlmcp.runtime.session import Host
 
 log = logging.getLogger("erlmcp.http")
 ROUTING_HEADERS = ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
 _MODERN_REQUESTS = m.CLIENT_REQUESTS[LATEST_MODERN]
-_FULL_MATCH, _NAMELESS_MATCH = 7, 5
+_FULL_MATCH = 7
 PRIMING_VERSION = "2025-11-25"
 
 
@@ -69,6 +69,30 @@ class Requests:
             exchange.fail(error)
 
 
+class HttpFront:
+    """The front of the tool calls of one HTTP connection, one after the other."""
+
+    __slots__ = ("endpoint", "reply", "verdict")
+
+    def __init__(self, endpoint: Endpoint, reply: Reply) -> None:
+        self.endpoint = endpoint
+        self.reply = reply
+        self.verdict: Any = None
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        reply = self.reply
+        reply.begin(200, self.verdict.extra).fill(id_raw, template, values)
+        reply.end()
+
+    def exchange(self, call: Call, peer: Peer) -> Exchange:
+        verdict = self.verdict
+        channel = HttpChannel(self.reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
+        return Exchange(call, peer, self.endpoint.requests, channel, verdict.headers)  # type: ignore[arg-type]
+
+    def waits(self, exchange: Exchange) -> None:
+        self.endpoint.wait(exchange, self.reply)
+
+
 class Endpoint:
     """Handles the requests of all HTTP connections of a server."""
 
@@ -90,27 +114,19 @@ class Endpoint:
         """Answer a request that kept the rules of HTTP, now or later, through ``reply``."""
         head: Any = request.head
         verdict = head.tag
+        call = request.call
         if verdict is None:
             verdict = self.judge(head)
+        elif verdict.quick and request.match == _FULL_MATCH and call is not None and call.route is self.host.quick_route:
+            # The short way: a known tool, and all routing headers equal to what the body says.
+            entry: Any = call.entry
+            peer: Any = call.meta.tag  # type: ignore[union-attr]  # a full match has a _meta
+            if peer.__class__ is Peer and entry is not None and call.kind == REQUEST:
+                self._start(entry, call, peer, verdict, reply)
+                return
         if verdict.status:
             reply.plain(verdict.status, verdict.reason.encode(), verdict.extra)
-            return
-        call = request.call
-        if call is not None and verdict.modern and call.kind == REQUEST and verdict.doubled is None:
-            meta = call.meta
-            if meta is not None:
-                peer = meta.tag
-                if peer is None:
-                    peer = judge(meta)
-                match, method = request.match, call.method
-                if (
-                    peer.__class__ is Peer
-                    and (match == _FULL_MATCH or (match == _NAMELESS_MATCH and method not in m.NAME_KEYS))
-                    and method in _MODERN_REQUESTS
-                ):
-                    self._dispatch(call, peer, verdict, reply)
-                    return
-        if verdict.verb == "POST":
+        elif verdict.verb == "POST":
             self._post(request, verdict, reply)
         elif verdict.verb == "GET":
             self._get(verdict, reply)
@@ -124,20 +140,45 @@ class Endpoint:
         head.tag = verdict
         return verdict
 
+    def _start(self, entry: Any, call: Call, peer: Peer, verdict: Verdict, reply: Reply) -> None:
+        """The short way of a tool call: all checks but Mcp-Param-* are done."""
+        front: Any = reply.front
+        if front is None:
+            front = reply.front = HttpFront(self, reply)
+        front.verdict = verdict
+        if entry.plan.param_headers and not self._params_hold(entry, call, verdict, reply):
+            return
+        executor = self.host.executor
+        outer = executor.enter()
+        try:
+            entry.start(call, peer, front)
+        finally:
+            executor.leave(outer)
+
+    def _params_hold(self, entry: Any, call: Call, verdict: Verdict, reply: Reply) -> bool:
+        try:
+            judge_params(entry.plan.param_headers, call.arguments, verdict.headers)
+        except McpError as error:
+            channel = HttpChannel(reply, verdict.extra, True, False)
+            channel.error(call.id_raw, error.code, error.message, error.data)
+            return False
+        return True
+
     def _dispatch(self, call: Call, peer: Peer, verdict: Verdict, reply: Reply) -> None:
-        channel = HttpChannel(reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
         entry: Any = call.entry
         if entry is not None and call.method == m.TOOLS_CALL and entry.plan.param_headers:
-            try:
-                judge_params(entry.plan.param_headers, call.arguments, verdict.headers)
-            except McpError as error:
-                channel.error(call.id_raw, error.code, error.message, error.data)
+            if not self._params_hold(entry, call, verdict, reply):
                 return
+        channel = HttpChannel(reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
         exchange = Exchange(call, peer, self.requests, channel, verdict.headers)  # type: ignore[arg-type]
         self.requests.dispatch(exchange)
         if not exchange.done:
-            reply.gone = exchange.cancel
-            self._tick_soon()
+            self.wait(exchange, reply)
+
+    def wait(self, exchange: Exchange, reply: Reply) -> None:
+        """The answer comes later: cancel it if the client leaves, keep its connection alive meanwhile."""
+        reply.gone = exchange.cancel
+        self._tick_soon()
 
     # -- POST ----------------------------------------------------------------------------------------------------------
 
@@ -174,6 +215,8 @@ class Endpoint:
                 status = 404 if isinstance(error, MethodNotFoundError) else 400
                 channel.refuse(call.id_raw, status, error.code, error.message, error.data)
             else:
+                if call.meta is not None:
+                    call.meta.tag = peer
                 self._dispatch(call, peer, verdict, reply)
 
     def _post_legacy(self, call: Call, verdict: Verdict, reply: Reply, channel: HttpChannel) -> None:

@@ -47,6 +47,14 @@ class Channel(Protocol):
         """The request has waited for a while: keep what carries it alive."""
 
 
+class Front(Protocol):
+    """Where a call that may end at once stands: it is answered here, or gets an exchange where it does not end at once."""
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None: ...
+    def exchange(self, call: Call, peer: Peer) -> Exchange: ...
+    def waits(self, exchange: Exchange) -> None: ...
+
+
 class Exchange:
     """A request being handled.
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 Done = Callable[[Any, BaseException | None], None]
+Outer = tuple["Carrier | None", "asyncio.Task[Any] | None"]
 
 
 class Carrier:
@@ -47,6 +48,11 @@ class Carrier:
         self.first = first
         self.done = done
         self.wake.set_result(None)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the handlers that ran left no mark: no changed variable, no cancellation."""
+        return self.context == self.pristine and not self.wake.done()
 
     def retire(self) -> None:
         """End a carrier that never carried anything."""
@@ -94,15 +100,68 @@ def _carry(carrier: Carrier) -> Generator[Any, Any, None]:
 
 
 class Executor:
-    """Drives handler coroutines on one event loop."""
+    """Drives handler coroutines on one event loop.
 
-    __slots__ = ("_base", "_carrier", "loop", "running")
+    Between ``enter`` and ``leave`` the task of ``carrier`` is the current one; who reads many messages at once enters once for
+    all of them. The price of a handler that ends in its first step is then that of ``carrier.run(coro.send, None)``.
+    """
+
+    __slots__ = ("_base", "_spare", "carrier", "loop", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.running: set[asyncio.Task[None]] = set()
+        self.carrier: Carrier | None = None  # the one that is entered
         self._base = contextvars.copy_context()
-        self._carrier = Carrier(loop, self._base)
+        self._spare: Carrier | None = Carrier(loop, self._base)
+
+    def enter(self) -> Outer:
+        """Make a carrier's task the current one; the value is to be given to ``leave``. May be nested: a handler may feed
+        another connection."""
+        loop = self.loop
+        outer = (self.carrier, asyncio.current_task(loop))
+        carrier, self._spare = self._spare or Carrier(loop, self._base), None
+        self.carrier = carrier
+        if outer[1] is not None:
+            _leave_task(loop, outer[1])
+        _enter_task(loop, carrier.task)
+        return outer
+
+    def leave(self, outer: Outer) -> None:
+        """Undo ``enter``; the carrier is kept for the next time if no handler left a mark on it."""
+        carrier = self.carrier
+        assert carrier is not None
+        _leave_task(self.loop, carrier.task)
+        self.carrier, before = outer
+        if before is not None:
+            _enter_task(self.loop, before)
+        if self._spare is None and carrier.is_clean:
+            self._spare = carrier
+        else:
+            carrier.retire()
+
+    def replace(self) -> None:
+        """A handler changed the carrier's context, or took the carrier with it: go on with another one."""
+        old = self.carrier
+        assert old is not None
+        _leave_task(self.loop, old.task)
+        old.retire()
+        self.carrier = carrier = Carrier(self.loop, self._base)
+        _enter_task(self.loop, carrier.task)
+
+    def adopt(self, coro: Any, first: Any, done: Done) -> asyncio.Task[None]:
+        """Hand a coroutine that yielded ``first`` in the entered carrier over to that carrier's task."""
+        carrier = self.carrier
+        assert carrier is not None
+        if carrier.wake.done():  # The handler cancelled itself before its first wait.
+            carrier = Carrier(self.loop, self._base)
+        task = carrier.task
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        carrier.adopt(coro, first, done)
+        if carrier is self.carrier:
+            self.replace()
+        return task
 
     def start(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None] | None:
         """Run ``coro`` to its first wait.
@@ -110,39 +169,38 @@ class Executor:
         ``done(value, error)`` is called exactly once: before this returns (and None is returned), or later from the task
         that is returned.
         """
-        carrier = self._carrier
-        if carrier.wake.done() or carrier.context != carrier.pristine:
-            carrier.retire()
-            carrier = self._carrier = Carrier(self.loop, self._base)
-        loop, task = self.loop, carrier.task
-        outer = asyncio.current_task(loop)
-        if outer is not None:
-            _leave_task(loop, outer)
-        _enter_task(loop, task)
+        if self.carrier is None:
+            outer = self.enter()
+            try:
+                return self._start(coro, done)
+            finally:
+                self.leave(outer)
+        return self._start(coro, done)
+
+    def _start(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None] | None:
+        carrier = self.carrier
+        assert carrier is not None
+        value, error = None, None
         try:
             first = carrier.run(coro.send, None)
         except StopIteration as stop:
-            value, error = stop.value, None
+            value = stop.value
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            value, error = None, exc
+            error = exc
         else:
-            self._carrier = Carrier(loop, self._base)
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
-            carrier.adopt(coro, first, done)
-            return task
-        finally:
-            _leave_task(loop, task)
-            if outer is not None:
-                _enter_task(loop, outer)
+            return self.adopt(coro, first, done)
+        if not carrier.is_clean:
+            self.replace()
         done(value, error)
         return None
 
     def close(self) -> None:
         """Let the parked carrier end. Handlers still running are the owner's to cancel."""
-        self._carrier.retire()
+        if self._spare is not None:
+            self._spare.retire()
+            self._spare = None
 
 
 def cancel_soon(task: asyncio.Task[Any]) -> None:

@@ -10,16 +10,14 @@ from erlmcp import core
 from erlmcp.errors import JsonError, LimitError, NoBackChannelError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.session import REQUEST, Session
-from erlmcp.spec.method import CLIENT_REQUESTS
-from erlmcp.spec.version import LATEST_MODERN, MODERN
+from erlmcp.spec.version import MODERN
 from erlmcp.wire.peer import Peer
 
 if TYPE_CHECKING:
-    from erlmcp.core import Template
+    from erlmcp.core import Call, Template
     from erlmcp.runtime.session import Host
 
 log = logging.getLogger("erlmcp.server")
-_MODERN_REQUESTS = CLIENT_REQUESTS[LATEST_MODERN]
 
 
 class Link:
@@ -54,17 +52,34 @@ class Link:
         """Handle all messages that are complete with this read. Never raises for what the peer sent."""
         session = self.session
         connection = session.connection
+        inflight = session.inflight
+        quick = session.host.quick_route
+        executor = session.host.executor
         self._dirty = True
+        outer = executor.enter()
         try:
             for call in self.inbound.feed(data):
-                if connection.era is MODERN and call.kind == REQUEST and call.meta is not None:
-                    peer = call.meta.tag
-                    if peer.__class__ is Peer and call.method in _MODERN_REQUESTS:
-                        session.dispatch(Exchange(call, peer, session, self))
+                # The short way: a known tool, called on a conversation that is established.
+                if call.route is quick and call.kind == REQUEST and (entry := call.entry) is not None and not inflight:
+                    meta = call.meta
+                    if connection.era is MODERN:
+                        peer = meta.tag if meta is not None else None
+                    else:
+                        peer = connection.peer if meta is None or meta.tag is False else None
+                    if peer.__class__ is Peer:
+                        entry.start(call, peer, self)
                         continue
                 session.receive(call, self)
         finally:
+            executor.leave(outer)
             self.flush()
+
+    def exchange(self, call: Call, peer: Peer) -> Exchange:
+        """The exchange of a request that does not end at once."""
+        return Exchange(call, peer, self.session, self)
+
+    def waits(self, exchange: Exchange) -> None:
+        """Its handler waits; nothing more is to be known of it here."""
 
     def flush(self) -> None:
         """Write what is gathered."""

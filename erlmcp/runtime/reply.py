@@ -41,6 +41,7 @@ STREAM_HEAD = b"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-t
 class Reply(Protocol):
     """The transport's side of one HTTP answer."""
 
+    front: object | None  # the endpoint's own, kept with the connection
     gone: Callable[[], None] | None  # called when the client closes the connection before the answer is whole
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None: ...

@@ -43,13 +43,12 @@ class Host(Protocol):
     limits: Limits
     mask_errors: bool
     hub: Hub
+    executor: Executor
+    lanes: ThreadLanes
+    quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
-    @property
-    def executor(self) -> Executor: ...
-    @property
-    def lanes(self) -> ThreadLanes: ...
 
 
 def judge(meta: Meta) -> Peer | McpError | bool:

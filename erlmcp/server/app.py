@@ -120,8 +120,9 @@ class Server:
         self._users = 0
         self._running: contextlib.AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._executor: Executor | None = None
-        self._lanes: ThreadLanes | None = None
+        self.executor: Executor = _STOPPED
+        self.lanes: ThreadLanes = _STOPPED
+        self.quick_route: object = None
         self.service = Service(self)
         self.service.install()
 
@@ -290,18 +291,6 @@ class Server:
             raise _not_running()
         return self._loop
 
-    @property
-    def executor(self) -> Executor:
-        if self._executor is None:
-            raise _not_running()
-        return self._executor
-
-    @property
-    def lanes(self) -> ThreadLanes:
-        if self._lanes is None:
-            raise _not_running()
-        return self._lanes
-
     async def start(self) -> None:
         """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do something."""
         self._users += 1
@@ -309,8 +298,8 @@ class Server:
             return
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._executor = Executor(loop)
-        self._lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
+        self.executor = Executor(loop)
+        self.lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
         self._running = contextlib.AsyncExitStack()
         try:
             if self._lifespan is not None:
@@ -326,8 +315,8 @@ class Server:
         if self._users > 0 or self._running is None:
             return
         self.hub.close()
-        if self._executor is not None and self._executor.running:
-            running = list(self._executor.running)
+        running = list(self.executor.running)
+        if running:
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=self.limits.drain_timeout_s)
@@ -339,11 +328,10 @@ class Server:
             self._close()
 
     def _close(self) -> None:
-        if self._executor is not None:
-            self._executor.close()
-        if self._lanes is not None:
-            self._lanes.close()
-        self._executor = self._lanes = self._loop = self._running = None
+        self.executor.close()
+        self.lanes.close()
+        self.executor = self.lanes = _STOPPED
+        self._loop = self._running = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -400,9 +388,9 @@ class Server:
     def asgi(self, path: str = "/mcp") -> AsgiApp:
         """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the first
         request where the host never ran its lifespan."""
-        from erlmcp.transports.asgi import AsgiApp
+        from erlmcp.server.serve import asgi
 
-        return AsgiApp(self, path)
+        return asgi(self, path)
 
     def run_stdio(self) -> None:
         """Serve over standard input and output until the input ends."""
@@ -427,6 +415,16 @@ class Server:
         from erlmcp.server.serve import run_unix
 
         run_unix(self, path)
+
+
+class _Stopped:
+    """Stands where a running server has its executor and its lanes."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _not_running()
+
+
+_STOPPED: Any = _Stopped()
 
 
 def _is_context(hint: Any) -> bool:

@@ -21,7 +21,7 @@ from erlmcp.server.decode import Builder
 from erlmcp.server.depend import DependsMark, Node, kind_of, target_of
 from erlmcp.server.param import MISSING, Facts, facts_of, is_field_info
 from erlmcp.server.scalar import Decoder, Mismatch, describe, join_path
-from erlmcp.server.shape import Reader, Shape, hints_of, unwrap
+from erlmcp.server.shape import Reader, Shape, hints_of, or_none, unwrap
 
 Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
 
@@ -201,7 +201,7 @@ class Binder:
             if default is MISSING:
                 default, factory = facts.default, facts.default_factory
             if default is None:
-                hint = _or_none(hint)
+                hint = or_none(hint)
             shape = self.reader.read(hint)
             decoder = self.builder.build(shape)
         except ConfigurationError as error:
@@ -219,7 +219,7 @@ class Binder:
         self._open.append(call)
         try:
             name = getattr(call, "__name__", repr(call))
-            signature, hints = read_signature(call, f"{self._label}, dependency {name!r}")
+            signature, hints = read_signature(call, f"{self._label}, dependency {name!r}", lenient=True)
             for parameter in signature.parameters.values():
                 slot = self._node_slot(parameter, hints.get(parameter.name, Any), arguments, name)
                 if slot is not None:
@@ -260,15 +260,6 @@ def _mark_of(parameter: inspect.Parameter, hint: Any) -> DependsMark | None:
     return marks[-1] if marks else None
 
 
-def _or_none(hint: Any) -> Any:
-    """``x: int = None`` means ``int | None``."""
-    bare, metadata = unwrap(hint)
-    if bare in (Any, object, None) or type(None) in typing.get_args(bare):
-        return hint
-    optional: Any = typing.Union[(bare, None)]  # noqa: UP007
-    return typing.Annotated[(optional, *metadata)] if metadata else optional
-
-
 def _bound_names(call: Any) -> set[str]:
     """The parameters that a functools.partial fills by name."""
     names: set[str] = set()
@@ -286,8 +277,11 @@ def _refuse_doubles(binding: Binding) -> None:
         seen.add(each.key)
 
 
-def read_signature(call: Any, label: str) -> tuple[inspect.Signature, dict[str, Any]]:
-    """Parameters and evaluated annotations of anything callable."""
+def read_signature(call: Any, label: str, *, lenient: bool = False) -> tuple[inspect.Signature, dict[str, Any]]:
+    """Parameters and evaluated annotations of anything callable.
+
+    Raises ConfigurationError where there is no signature; with ``lenient`` a builtin without one takes no parameters.
+    """
     if not callable(call) and not isinstance(call, staticmethod | classmethod):
         raise ConfigurationError(f"{label}: expected a function, got {call!r}")
     options: dict[str, Any] = {}
@@ -298,6 +292,8 @@ def read_signature(call: Any, label: str) -> tuple[inspect.Signature, dict[str, 
     try:
         signature = inspect.signature(call, **options)
     except (TypeError, ValueError) as error:
+        if lenient:
+            return inspect.Signature(), {}
         raise ConfigurationError(f"{label}: {error}") from error
     target = inspect.unwrap(target_of(call))
     owner = target.__init__ if inspect.isclass(target) else target

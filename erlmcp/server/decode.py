@@ -19,6 +19,7 @@ from typing import Any
 from erlmcp.server.bound import bound_check, fast_bounds
 from erlmcp.server.foreign import foreign_decoder
 from erlmcp.server.param import Facts
+from erlmcp.server.quick import compile_struct
 from erlmcp.server.scalar import (
     SCALARS,
     TAKES_TEXT,
@@ -33,7 +34,7 @@ from erlmcp.server.scalar import (
     parsing,
     wrong,
 )
-from erlmcp.server.shape import Shape, base_name
+from erlmcp.server.shape import Shape, as_dict, base_name
 
 
 class Builder:
@@ -232,7 +233,9 @@ class Builder:
                 raise Mismatch(problems)
             return _construct(make, found)
 
-        return self._wrap(decode, expected, frozenset({dict}))
+        made = None if shape.make is as_dict else shape.make
+        quick = compile_struct([(each, decoder) for _, _, decoder, each in plan], made, decode)
+        return self._wrap(quick, expected, frozenset({dict}))
 
     def _build_record(self, shape: Shape) -> Decoder:
         calls = [self.build(each.shape).call for each in shape.fields]

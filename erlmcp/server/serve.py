@@ -17,6 +17,7 @@ from erlmcp.wire.header import LOOPBACK_NAMES, Gate
 
 if TYPE_CHECKING:
     from erlmcp.server.app import Server
+    from erlmcp.transports.asgi import AsgiApp
     from erlmcp.transports.http1 import HttpListener
     from erlmcp.transports.stream import Listener
 
@@ -88,6 +89,20 @@ def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
         handler.end_streams()
 
     return end
+
+
+def asgi(server: Server, path: str) -> AsgiApp:
+    """The endpoint for another ASGI server. Which hosts may be asked for is that server's business, unless ``allowed_hosts``
+    says so; Origins are checked against the Host."""
+    from erlmcp.runtime.endpoint import Endpoint
+    from erlmcp.transports.asgi import AsgiApp
+
+    gate = make_gate(server, path, "asgi")
+
+    def make_handler() -> Any:
+        return Endpoint(server, gate, event_store=server.event_store)
+
+    return AsgiApp(make_handler, server.routes, server.limits, path, server.start, server.stop)
 
 
 @asynccontextmanager

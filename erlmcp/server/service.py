@@ -56,8 +56,10 @@ class Service:
         routes.set_method(m.INITIALIZE, self._initialize)
         routes.set_method(m.PING, lambda exchange: exchange.result({}))
         routes.set_method(m.LISTEN, self._listen)
+        self.server.quick_route = None
         if not self.server.middleware:
-            routes.set_method(m.TOOLS_CALL, self._start_tool, "name")
+            self.server.quick_route = quick = self._start_tool
+            routes.set_method(m.TOOLS_CALL, quick, "name")
             for method, listing in (
                 (m.TOOLS_LIST, self.server.tool_list),
                 (m.RESOURCES_LIST, self.server.resource_list),
@@ -180,7 +182,7 @@ class Service:
         if tool is None:
             exchange.fail(self._unknown("tool", exchange))
         else:
-            tool.start(exchange)
+            tool.begin(exchange)
 
     async def _call_tool(self, context: Context) -> dict[str, Any]:
         tool: Any = context._exchange.call.entry

@@ -68,6 +68,7 @@ class Field:
     shape: Shape
     required: bool
     default: object = MISSING
+    factory: Callable[[], object] | None = None
     description: str | None = None
 
 
@@ -110,6 +111,15 @@ def unwrap(hint: Any) -> tuple[Any, list[object]]:
             hint = typing.get_args(hint)[0]
         else:
             return hint, metadata
+
+
+def or_none(hint: Any) -> Any:
+    """``x: int = None`` means ``int | None``."""
+    bare, metadata = unwrap(hint)
+    if bare in (Any, object, None) or type(None) in typing.get_args(bare):
+        return hint
+    optional: Any = typing.Optional[bare]  # noqa: UP045
+    return typing.Annotated[(optional, *metadata)] if metadata else optional
 
 
 def substitute(hint: Any, bound: Mapping[Any, Any]) -> Any:
@@ -258,7 +268,7 @@ class Reader:
         if issubclass(cls, pathlib.PurePath):
             return Shape("path", hint, make=cls)
         if typing.is_typeddict(cls) or hasattr(cls, "__required_keys__"):
-            return self._read_struct(hint, cls, args, self._typed_dict_fields, _as_dict)
+            return self._read_struct(hint, cls, args, self._typed_dict_fields, as_dict)
         if issubclass(cls, tuple) and hasattr(cls, "_fields"):
             return self._read_struct(hint, cls, args, self._record_fields, cls, kind="record")
         if dataclasses.is_dataclass(cls) and not hasattr(cls, "__pydantic_validator__"):
@@ -292,12 +302,15 @@ class Reader:
 
     def _field(self, name: str, hint: Any, default: object, required: bool, extra: Mapping[Any, Any]) -> Field:
         facts = facts_of(unwrap(hint)[1])
+        factory = None
         if default is MISSING and facts.default is not MISSING:
             default, required = facts.default, False
         elif facts.default_factory is not None:
-            required = False
+            factory, required = facts.default_factory, False
+        if default is None:
+            hint = or_none(hint)
         described = extra.get("description")
-        return Field(name, extra.get("alias") or name, self.read(hint), required, default, described)
+        return Field(name, extra.get("alias") or name, self.read(hint), required, default, factory, described)
 
     def _dataclass_fields(self, cls: Any, hints: Mapping[str, Any], bound: Mapping[Any, Any]) -> tuple[Field, ...]:
         found = []
@@ -309,7 +322,10 @@ class Reader:
             hint = substitute(hints[each.name], bound)
             if isinstance(hint, dataclasses.InitVar):
                 hint = hint.type
-            found.append(self._field(each.name, hint, default, required, each.metadata))
+            field = self._field(each.name, hint, default, required, each.metadata)
+            if each.default_factory is not dataclasses.MISSING:
+                field.factory = each.default_factory
+            found.append(field)
         return tuple(found)
 
     def _typed_dict_fields(self, cls: Any, hints: Mapping[str, Any], bound: Mapping[Any, Any]) -> tuple[Field, ...]:
@@ -331,7 +347,8 @@ class Reader:
         )
 
 
-def _as_dict(**fields: object) -> dict[str, object]:
+def as_dict(**fields: object) -> dict[str, object]:
+    """What makes a TypedDict."""
     return fields
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import linecache
-import re
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,12 +12,12 @@ from typing import Any
 from erlmcp.server.bind import Argument, Binding, Slot
 from erlmcp.server.depend import AsyncYielded, Node, Yielded
 from erlmcp.server.param import MISSING
+from erlmcp.server.quick import negation
 from erlmcp.server.scalar import Mismatch
 
 Invoke = Callable[[Any, Any], Any]
 _EMPTY: Mapping[str, Any] = types.MappingProxyType({})
 _BROKEN = (KeyError, TypeError, AttributeError, Mismatch)
-_IS_CLASS = re.compile(r"\{v\}\.__class__ is (\w+)")
 _serial = count(1)
 
 
@@ -110,7 +109,7 @@ class _Writer:
     def _write_argument(self, each: Argument) -> None:
         value = f"v{each.index}"
         self.names[f"d{each.index}"] = each.decoder.call
-        test = _negation(each.decoder.fast, value)
+        test = negation(each.decoder.fast, value)
         if each.decoder.call is None:
             test = ""
         decode = f"{value} = d{each.index}({value})"
@@ -173,15 +172,3 @@ class _Writer:
             elif slot.source == "whole":
                 value = "arguments"
             yield f"{slot.name}={value}" if by_name else value
-
-
-def _negation(fast: str, value: str) -> str:
-    """The test that is true where ``fast`` is not."""
-    if not fast:
-        return "True"
-    if fast == "True":
-        return ""
-    simple = _IS_CLASS.fullmatch(fast)
-    if simple:
-        return f"{value}.__class__ is not {simple[1]}"
-    return f"not ({fast.replace('{v}', value)})"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from erlmcp import core
 
 if TYPE_CHECKING:
-    from erlmcp.core import HttpRequest, Outbound, Routes
+    from erlmcp.core import Head, HttpRequest, Outbound, Routes
     from erlmcp.limits import Limits
 
 log = logging.getLogger("erlmcp.http")
@@ -39,15 +39,21 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_busy",
         "_chunked",
+        "_date",
         "_draining",
+        "_extra",
+        "_handle",
+        "_head",
         "_in_read",
         "_inbound",
+        "_is_set",
         "_keep",
         "_listener",
         "_out",
         "_paused",
         "_queue",
         "_verb",
+        "front",
         "gone",
         "mark",
         "mark_since",
@@ -61,12 +67,19 @@ class HttpConnection(asyncio.Protocol):
         self._out = core.Outbound(framing="http", bytes_max=listener.limits.outbox_bytes_max)
         self._queue: deque[HttpRequest] = deque()
         self._busy = False
+        self._handle = listener.handler.handle
+        # Of the request that is being answered:
+        self._head: Head | None = None
         self._keep = True
         self._chunked = True
         self._verb = ""
+        # Whether the prefix of the answers is that of a 200 with these, so that it need not be set again:
+        self._is_set = False
+        self._date = self._extra = b""
         self._in_read = False
         self._paused = False
         self._draining = False
+        self.front: object | None = None
         self.gone: Callable[[], None] | None = None
         self.transport: asyncio.Transport | None = None
         self.served = 0
@@ -91,29 +104,36 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._start(request)
         self._in_read = False
-        if self._queue and not self._busy:
+        if self._queue:
             self._pump()
+            if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
+                self.transport.pause_reading()
         if inbound.wants_continue and not self._busy:
             inbound.wants_continue = False
             self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._flush()
-        if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
-            self.transport.pause_reading()
+        answers = self._out.take()
+        if answers and self.transport is not None:
+            self.transport.write(answers)
 
     def _start(self, request: HttpRequest) -> None:
         self.served += 1
         self._busy = True
         head = request.head
-        if request.status or head is None:
+        if head is not self._head:
+            self._head = head
+            self._is_set = False
+            if head is None:
+                self._keep, self._chunked, self._verb = False, True, ""
+            else:
+                self._keep = head.keep_alive and not self._draining
+                self._chunked = head.version == 11
+                self._verb = head.verb
+        if request.status:
             self._keep = False
-            self._verb = "" if head is None else head.verb
-            self.plain(request.status or 400, (request.message or "Bad Request").encode())
+            self.plain(request.status, (request.message or "Bad Request").encode())
             return
-        self._keep = head.keep_alive and not self._draining
-        self._chunked = head.version == 11
-        self._verb = head.verb
         try:
-            self._listener.handler.handle(request, self)
+            self._handle(request, self)
         except Exception:
             log.exception("a request could not be handled")
             self._keep = False
@@ -127,11 +147,11 @@ class HttpConnection(asyncio.Protocol):
         if self.transport is not None and not self._paused and not self._is_closing():
             self.transport.resume_reading()
 
-    def _ended(self) -> None:
+    def end(self) -> None:
         """The answer is whole."""
         self._busy = False
         self.gone = None
-        if not self._keep:
+        if not self._keep or self._draining:
             self._queue.clear()
             self._flush()
             self._close()
@@ -155,7 +175,6 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that shuts down its side gets the answer it waits for, and the connection is closed after it."""
-        self._keep = False
         self._draining = True
         return self._busy and not self._listener.cancels_at_eof
 
@@ -181,11 +200,11 @@ class HttpConnection(asyncio.Protocol):
     # -- the reply -----------------------------------------------------------------------------------------------------
 
     def begin(self, status: int, extra: bytes) -> Outbound:
-        self._out.prefix = self._listener.prefix(status, extra, self._keep, self._chunked)
+        date = self._listener.date
+        if not (self._is_set and self._date is date and status == 200 and extra is self._extra):
+            self._out.prefix = self._listener.prefix(status, extra, self._keep, self._chunked)
+            self._is_set, self._date, self._extra = status == 200, date, extra
         return self._out
-
-    def end(self) -> None:
-        self._ended()
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None:
         head = self._listener.head(status, self._keep, self._chunked) + extra
@@ -194,7 +213,7 @@ class HttpConnection(asyncio.Protocol):
                 head += b"Content-Type: " + content_type + b"; charset=utf-8\r\n"
             head += b"Content-Length: %d\r\n" % len(body)
         self._out.raw(head + b"\r\n" + (b"" if self._verb == "HEAD" else body))
-        self._ended()
+        self.end()
 
     def open(self, extra: bytes) -> None:
         if not self._chunked:
@@ -210,7 +229,7 @@ class HttpConnection(asyncio.Protocol):
     def finish(self) -> None:
         if self._chunked:
             self._out.raw(b"0\r\n\r\n")
-        self._ended()
+        self.end()
 
     def _flush_stream(self) -> None:
         if self._in_read:
@@ -243,7 +262,8 @@ class HttpConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now if idle, else after the answer that is under way."""
         self._draining = True
-        self._keep = False
+        self._is_set = False
+        self._head = None if not self._busy else self._head
         if not self._busy:
             self._close()
 
@@ -267,7 +287,7 @@ class HttpListener:
         self.connections: set[HttpConnection] = set()
         self._routes = routes
         self._server: asyncio.AbstractServer | None = None
-        self._date = b""
+        self.date = b""
         self._prefixes: dict[tuple[int, bytes, bool, bool], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -296,7 +316,7 @@ class HttpListener:
 
     def head(self, status: int, keep: bool, is_11: bool) -> bytes:
         """Status line, Date, Connection."""
-        line = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b"Unknown"), self._date)
+        line = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b"Unknown"), self.date)
         if not keep:
             return line + b"Connection: close\r\n"
         return line if is_11 else line + b"Connection: keep-alive\r\n"
@@ -312,7 +332,7 @@ class HttpListener:
         return found
 
     def _sweep(self) -> None:
-        self._date = formatdate(usegmt=True).encode()
+        self.date = formatdate(usegmt=True).encode()
         self._prefixes.clear()
         now = time.monotonic()
         for connection in list(self.connections):

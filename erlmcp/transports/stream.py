@@ -44,6 +44,7 @@ class StreamProtocol(asyncio.Protocol):
         self._open.add(self)
         self.link = self._make(self.transport.write)
         self.data_received = self.link.feed  # type: ignore[method-assign]  # one call less per read
+        self.transport.set_protocol(self)  # uvloop looked data_received up before it was set.
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):

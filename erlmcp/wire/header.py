@@ -67,6 +67,7 @@ class Verdict:
     last_event_id: str | None = None
     accepts_json: bool = True
     accepts_stream: bool = True
+    quick: bool = False  # a modern POST that may be answered with JSON, nothing doubled
     doubled: str | None = None  # a routing header that came twice
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -128,6 +129,7 @@ def judge_head(verb: str, target: str, headers: Mapping[str, str], counts: Mappi
     for name in (key.HEADER_VERSION, key.HEADER_METHOD, key.HEADER_NAME, key.HEADER_SESSION):
         if counts.get(name, 0) > 1:
             found.doubled = name
+    found.quick = found.modern and found.accepts_json and found.doubled is None
     return found
 
 

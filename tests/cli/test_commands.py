@@ -103,7 +103,7 @@ def test_a_call_without_a_tool_says_what_is_missing(capsys: pytest.CaptureFixtur
 
 def test_a_missing_file_is_answered_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", QUICKSTART.replace("quick", "quik")]) == 3
-    assert said(capsys) == f"erlmcp: no file {QUICKSTART.replace('quick', 'quik')}; did you mean {QUICKSTART}?\n"
+    assert said(capsys) == f"erlmcp: no file {QUICKSTART.replace('quick', 'quik')}; did you mean quickstart.py?\n"
 
 
 def test_a_folder_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """JSON texts with their verdicts, derived production by production from the grammar of RFC 8259.
 
-``ACCEPT`` holds (text, value) pairs, ``REJECT`` holds (text, position) pairs: position is that of the first byte that cannot
-be. ``UJSON_DIFFERS`` names the texts on which the ujson package gives another verdict or value.
+``ACCEPT`` holds (text, value) pairs, ``REJECT`` (text, position) pairs: the position of the first byte that cannot be.
+``UJSON_DIFFERS`` names the texts on which the ujson package gives another verdict or value.
 """
 
 from __future__ import annotations
@@ -358,8 +358,8 @@ REJECT: list[tuple[bytes, int]] = [
     (b'"caf\xe9"', 4),
 ]
 
-# ujson 5 is no strict parser: it takes these (control characters in strings, half surrogates, leading zeros, a dot with no
-# digits, NaN), and reads the first ones, which are beyond 64 bits or beyond the range of a double, in its own way.
+# ujson 5 is no strict parser: it takes these (control characters in strings, half surrogates, leading zeros, NaN,
+# dots alone), and reads the first ones, which are beyond 64 bits or beyond the range of a double, in its own way.
 UJSON_DIFFERS: frozenset[bytes] = frozenset(
     [b"179769313486231570815e288", b"179769313486231580793e289", b"1.7976931348623159e308", b"-1e400"]
     + [b"1e99999999999999999999", b"0e99999999999999999999"]

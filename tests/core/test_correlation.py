@@ -189,7 +189,23 @@ def test_a_token_is_the_id_that_it_spells(waiting: Any, token: bytes, id: Any) -
 def test_a_token_that_spells_no_id_finds_nothing(waiting: Any) -> None:
     for id in (0, 1, -1, "", "a", "1", '"', "\\"):
         waiting.put(id, id)
-    tokens = [b"", b"-", b"01", b"1.0", b"1e0", b"+1", b" 1", b"1 ", b"true", b"null", b'"', b'"a', b"a", b"[1]", b"--1"]
+    tokens = [
+        b"",
+        b"-",
+        b"01",
+        b"1.0",
+        b"1e0",
+        b"+1",
+        b" 1",
+        b"1 ",
+        b"true",
+        b"null",
+        b'"',
+        b'"a',
+        b"a",
+        b"[1]",
+        b"--1",
+    ]
     tokens += [rb'"\x"', rb'"\u00"', rb'"\u00g1"', rb'"\ud800"', rb'"\udc00\ud800"', rb'"\ud800\u0061"', b'"\\"']
     assert [waiting.take_token(token) for token in tokens] == [None] * len(tokens)
     assert len(waiting) == 8

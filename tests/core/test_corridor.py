@@ -38,12 +38,12 @@ def routes_of(room: ModuleType) -> Any:
     return routes
 
 
-def seen(call: Any, *, with_message: bool = True) -> tuple[object, ...]:
+def seen(call: Any) -> tuple[object, ...]:
     """All that a call says, for comparison."""
     return (
         call.kind, call.id, type(call.id), call.id_raw, call.method, call.route, call.name, call.entry,
         None if call.meta is None else (call.meta.raw, call.meta.values, call.meta.protocol_version),
-        call.code, call.message if with_message else None, call.pending, call.has_params, repr(call.params),
+        call.code, call.message, call.is_response, call.pending, call.has_params, repr(call.params),
         repr(call.arguments), repr(call.result), repr(call.error), call.raw, [seen(item) for item in call.items],
     )  # fmt: skip
 
@@ -165,6 +165,100 @@ def test_equal_meta_bytes_are_one_meta(impl: Impl) -> None:
     assert third.meta is not first.meta
     assert third.meta.values["progressToken"] == 1
     assert fourth.meta.tag == "seen"
+
+
+def test_connections_over_one_routes_share_their_metas(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    lines = [dump({**CALL, "params": {"_meta": {"n": n}}}) + b"\n" for n in range(20)]
+    metas = [inbound.feed(line)[0].meta for line in lines]
+    assert [meta.values for meta in metas] == [{"n": n} for n in range(20)]
+    again = inbound.feed(lines[19])[0].meta
+    assert again is metas[19]
+
+
+def test_a_meta_with_a_progress_token_is_its_own(impl: Impl) -> None:
+    room = impl("corridor")
+    inbound = room.Inbound(routes_of(room))
+    line = dump({**CALL, "params": {"_meta": {**META, "progressToken": "t"}}}) + b"\n"
+    (first,), (second,) = inbound.feed(line), inbound.feed(line)
+    assert first.meta is not second.meta
+    assert first.meta is first.meta
+    assert first.meta.values == second.meta.values == {**META, "progressToken": "t"}
+
+
+def test_any_key_can_name_the_entry(impl: Impl) -> None:
+    room = impl("corridor")
+    routes = room.Routes()
+    routes.set_method("tasks/get", "GET", "taskId")
+    routes.set_entry("tasks/get", "té", "TASK")
+    calls = room.Inbound(routes).feed(
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"t\\u00e9","name":"x"}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"else"}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":1}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":[1]}\n'
+    )
+    assert [(call.name, call.entry) for call in calls] == [("té", "TASK"), ("else", None), (None, None), (None, None)]
+
+
+def test_ids_keep_their_type_and_their_text(impl: Impl) -> None:
+    room = impl("corridor")
+    for token, id in [
+        (b"0", 0), (b"-1", -1), (b"-0", 0), (b"999999999999999999", 10**18 - 1), (b"-999999999999999999", 1 - 10**18),
+        (b"12345678901234567890123", 12345678901234567890123), (b'"1"', "1"), (b'""', ""), (b'"\xc3\xa9"', "é"),
+    ]:  # fmt: skip
+        (call,) = room.Inbound().feed(b'{"jsonrpc":"2.0","id":' + token + b',"method":"ping"}\n')
+        assert (call.kind, call.id, type(call.id), call.id_raw) == (room.REQUEST, id, type(id), token)
+    (call,) = room.Inbound().feed(b'{"jsonrpc":"2.0","id":7,"method":"ping","params":1}\n')
+    assert (call.kind, call.id, call.id_raw) == (room.INVALID, 7, b"7")
+    (call,) = room.Inbound().feed(b'{"jsonrpc":"2.0","id":7,"result":1,"error":{}}\n')
+    assert (call.kind, call.is_response) == (room.INVALID, True)
+
+
+def test_what_does_not_belong_to_a_kind_is_empty(impl: Impl) -> None:
+    room = impl("corridor")
+    request, result, bad = room.Inbound().feed(
+        b'{"jsonrpc":"2.0","id":1,"method":"m","result_":1}\n{"jsonrpc":"2.0","id":1,"result":[1]}\n{\n'
+    )
+    assert (request.result, request.error, request.items, request.pending, request.message) == (
+        None,
+        None,
+        [],
+        None,
+        None,
+    )
+    assert (result.params, result.arguments, result.has_params, result.error, result.method) == (
+        None,
+        None,
+        False,
+        None,
+        None,
+    )
+    assert result.result is result.result
+    assert (bad.params, bad.arguments, bad.has_params, bad.result, bad.error, bad.id) == (
+        None,
+        None,
+        False,
+        None,
+        None,
+        None,
+    )
+
+
+def test_a_batch_within_a_batch_is_invalid(impl: Impl) -> None:
+    room = impl("corridor")
+    (batch,) = room.Inbound().feed(b'[[{"jsonrpc":"2.0","id":1,"method":"m"}]]\n')
+    assert [(item.kind, item.code) for item in batch.items] == [(room.INVALID, -32600)]
+
+
+def test_answers_in_a_batch_carry_what_waited_for_them(impl: Impl) -> None:
+    room = impl("corridor")
+    correlation = impl("correlation").Correlation()
+    correlation.put(5, "five")
+    (batch,) = room.Inbound(correlation=correlation).feed(
+        b'[{"jsonrpc":"2.0","id":5,"result":1},{"jsonrpc":"2.0","id":5,"result":1}]\n'
+    )
+    assert [item.pending for item in batch.items] == ["five", None]
 
 
 def test_a_meta_that_is_no_object_is_none_and_a_version_must_be_a_string(impl: Impl) -> None:
@@ -312,6 +406,40 @@ def test_length_framing_cuts_by_its_headers(impl: Impl) -> None:
     assert inbound.feed(b"Content-Length: abc\r\n\r\n")[0].kind == room.INVALID
     assert inbound.closed
     assert inbound.feed(framed) == []
+
+
+def test_limits_out_of_range_are_refused(impl: Impl) -> None:
+    room = impl("corridor")
+    for limit in ("message_bytes_max", "depth_max", "string_bytes_max", "number_bytes_max", "batch_count_max"):
+        with pytest.raises(ValueError, match=limit):
+            room.Inbound(**{limit: 0})
+    with pytest.raises(ValueError, match="depth_max"):
+        room.Inbound(depth_max=10_000)
+
+
+def test_memory_that_runs_out_loses_the_message_it_hit_and_no_other() -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    room = importlib.import_module("erlmcp._core.corridor")
+    lines = [dump({**CALL, "id": id, "params": {"name": "ec\\u0068o", "_meta": {"n": id}}}) + b"\n" for id in range(5)]
+    data = b"".join(lines)
+    failures = 0
+    for count in range(60):
+        for at in (0, 20, len(lines[0]) + 20):
+            inbound = room.Inbound(routes_of(room))
+            calls, rest = inbound.feed(data[:at]), data[at:]
+            testcapi.set_nomemory(count, count + 1)
+            try:
+                late = inbound.feed(rest)
+            except MemoryError:
+                late = None
+            finally:
+                testcapi.remove_mem_hooks()
+            calls += inbound.feed(b"") if late is None else late
+            failures += late is None
+            ids = [call.id for call in calls]
+            assert ids == sorted(set(ids))
+            assert len(ids) >= (4 if late is None else 5)
+    assert failures > 5
 
 
 def test_an_unknown_framing_is_refused(impl: Impl) -> None:

@@ -154,6 +154,121 @@ def test_a_client_that_waits_for_continue_is_seen(impl: Impl) -> None:
     assert inbound.phase == 0
 
 
+@pytest.mark.parametrize("step", [1, 16, 100])
+def test_a_head_that_straddles_reads_is_known_again(impl: Impl, step: int) -> None:
+    room = impl("corridor_http")
+    inbound = room.HttpInbound(routes_of(impl))
+    data = post(dump(CALL)) * 3 + post(dump(CALL), HEAD.replace(b"localhost", b"elsewhere")) + b"GET / HTTP/1.1\r\n\r\n"
+    requests = [request for at in range(0, len(data), step) for request in inbound.feed(data[at : at + step])]
+    assert [request.status for request in requests] == [0, 0, 0, 0, 400]
+    assert requests[0].head is requests[1].head is requests[2].head is not requests[3].head
+    assert [request.match for request in requests] == [7, 7, 7, 7, 0]
+
+
+def test_heads_differ_by_more_than_their_length(impl: Impl) -> None:
+    room = impl("corridor_http")
+    inbound = room.HttpInbound(routes_of(impl))
+    for host in (b"a", b"b", b"c", b"d", b"e", b"f", b"a"):
+        (request,) = inbound.feed(post(b"{}", b"POST / HTTP/1.1\r\nHost: " + host + b"\r\n"))
+        assert request.head.headers == {"host": host.decode()}
+        assert request.head.count("content-length") == 1
+
+
+def test_a_known_head_still_meets_the_limits(impl: Impl) -> None:
+    room = impl("corridor_http")
+    routes = routes_of(impl)
+    body = dump(CALL)
+    (first,) = room.HttpInbound(routes).feed(post(body))
+    assert first.status == 0
+    for limits, status in (
+        ({"body_bytes_max": 10}, 413),
+        ({"head_bytes_max": 50}, 431),
+        ({"header_count_max": 2}, 431),
+    ):
+        (request,) = room.HttpInbound(routes, **limits).feed(post(body))
+        assert request.status == status
+    inbound = room.HttpInbound(routes)
+    inbound.feed(post(body))
+    (request,) = inbound.feed(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
+    assert request.status == 413
+
+
+def test_after_the_last_request_of_a_connection_input_is_ignored(impl: Impl) -> None:
+    room = impl("corridor_http")
+    inbound = room.HttpInbound(routes_of(impl))
+    last = post(dump(CALL), HEAD + b"Connection: close\r\n")
+    (request,) = inbound.feed(last + post(dump(CALL)))
+    assert (request.status, request.head.keep_alive, request.call.entry) == (0, False, "ECHO")
+    assert inbound.closed
+    assert inbound.feed(post(dump(CALL))) == []
+
+
+def test_a_large_body_in_many_pieces_is_put_together(impl: Impl) -> None:
+    room = impl("corridor_http")
+    inbound = room.HttpInbound(routes_of(impl))
+    body = dump({**CALL, "params": {"name": "echo", "arguments": {"text": "x" * 300_000}}})
+    data = post(body) * 2
+    requests = [request for at in range(0, len(data), 65_536) for request in inbound.feed(data[at : at + 65_536])]
+    assert [len(request.call.arguments["text"]) for request in requests] == [300_000] * 2
+    assert (inbound.buffered, inbound.phase) == (0, 0)
+
+
+def test_a_name_by_any_key_is_matched(impl: Impl) -> None:
+    room = impl("corridor_http")
+    routes = routes_of(impl)
+    routes.set_method("tasks/get", "GET", "taskId")
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    body = '{"jsonrpc":"2.0","id":1,"method":"%s","params":{"%s":"té"}}'
+    for method, key in (("tasks/get", "taskId"), ("resources\\/read", "uri")):
+        text = (body % (method, key)).encode()
+        for name, bits in ((b"t\xc3\xa9", 2), (b"=?base64?dMOp?=", 2), (b"=?base64?dMOq?=", 0), (b"te", 0)):
+            (request,) = room.HttpInbound(routes).feed(post(text, head + b"Mcp-Name: " + name + b"\r\n"))
+            assert request.match == bits
+        twice = head + b"Mcp-Name: t\xc3\xa9\r\n" * 2
+        assert room.HttpInbound(routes).feed(post(text, twice))[0].match == 0
+        assert room.HttpInbound(routes).feed(post(text, head))[0].match == 0
+
+
+def test_limits_out_of_range_are_refused(impl: Impl) -> None:
+    room = impl("corridor_http")
+    for limit in ("head_bytes_max", "header_count_max", "body_bytes_max", "depth_max", "batch_count_max"):
+        with pytest.raises(ValueError, match=limit):
+            room.HttpInbound(**{limit: 0})
+
+
+def test_memory_that_runs_out_loses_no_request() -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    room = load_core("corridor_http")
+    data = b"".join(post(dump({**CALL, "id": id}), HEAD + b"X: %d\r\n" % id) for id in range(4))
+    failures = 0
+    for count in range(60):
+        for at in (0, 20, len(data) // 2):
+            inbound = room.HttpInbound(routes_of(load_core))
+            requests, rest = inbound.feed(data[:at]), data[at:]
+            testcapi.set_nomemory(count, count + 1)
+            try:
+                late = inbound.feed(rest)
+            except MemoryError:
+                late = None
+            finally:
+                testcapi.remove_mem_hooks()
+            requests += inbound.feed(b"") if late is None else late
+            failures += late is None
+            assert [request.call.id for request in requests] == [0, 1, 2, 3]
+    assert failures > 5
+
+
+def test_objects_made_by_hand_are_empty_and_harmless() -> None:
+    corridor, http = load_core("corridor"), load_core("corridor_http")
+    call, meta, head, request = corridor.Call(), corridor.Meta(), http.Head(), http.HttpRequest()
+    for name in ("id", "id_raw", "method", "name", "meta", "message", "items", "pending", "params", "arguments", "raw"):
+        assert not getattr(call, name) or name == "id_raw"
+    assert (meta.raw, meta.values, meta.protocol_version) == (None, None, None)
+    assert (request.head, request.call, request.body, request.match) == (None, None, b"", 0)
+    with pytest.raises(TypeError):
+        head.count("host")
+
+
 def test_the_phase_says_where_a_connection_stands(impl: Impl) -> None:
     room = impl("corridor_http")
     inbound = room.HttpInbound()

@@ -138,6 +138,67 @@ def test_a_call_that_raises_leaves_the_rest_untouched(impl: Impl, framing: str) 
     assert outbound.take() == expected + b"x" * (200 - len(expected))
 
 
+@pytest.mark.parametrize("framing", ["newline", "sse"])
+def test_line_ends_within_a_message_do_not_break_its_frame(impl: Impl, framing: str) -> None:
+    room = impl("corridor_out")
+    raw = impl("json").Raw(b'{\n"a":\r\n1}')
+    outbound = outbound_of(room, framing)
+    outbound.message(b"[1,\n2]")
+    outbound.result(b"1", [raw, "\n"])
+    outbound.fill(b"1", room.Template([b"[\n", (room.VALUE, 0), b"]"]), (raw,))
+    bodies = [
+        b"[1, 2]",
+        b'{"jsonrpc":"2.0","id":1,"result":[{ "a":  1},"\\n"]}',
+        b'{"jsonrpc":"2.0","id":1,"result":[ { "a":  1}]}',
+    ]
+    assert outbound.take() == b"".join(map(FRAMES[framing], bodies))
+
+
+def test_a_slot_may_stand_many_times_and_in_every_kind(impl: Impl) -> None:
+    room = impl("corridor_out")
+    pieces: list[Any] = [b"["]
+    for kind in (room.VALUE, room.TEXT, room.VALUE_AS_TEXT, room.VALUE, room.VALUE_AS_TEXT) * 5:
+        pieces += [(kind, 1), b","]
+    outbound = room.Outbound(framing="none")
+    outbound.fill(b"1", room.Template([*pieces, b"0]"]), (object(), 'é"'))
+    plain, quoted = 'é"', '"é\\""'
+    expected = [*[plain, plain, quoted, plain, quoted] * 5, 0]
+    assert json.loads(outbound.take())["result"] == expected
+    with pytest.raises(JsonError):
+        outbound.fill(b"1", room.Template([(room.VALUE, 0), b",", (room.TEXT, 0)]), (5,))
+    assert outbound.take() == b""
+
+
+def test_wrong_types_are_refused(impl: Impl) -> None:
+    room = impl("corridor_out")
+    outbound = room.Outbound()
+    with pytest.raises(TypeError):
+        outbound.request(None, "m")
+    with pytest.raises(TypeError):
+        outbound.request(1.5, "m")
+    with pytest.raises(TypeError):
+        outbound.notification(b"m")
+    with pytest.raises(TypeError):
+        outbound.error(b"1", -1, None)
+    with pytest.raises(ValueError):
+        room.Outbound(bytes_max=0)
+    with pytest.raises(ValueError):
+        room.Outbound(depth_max=0)
+    assert len(outbound) == 0
+
+
+def test_a_head_of_any_length_precedes_bodies_of_any_length(impl: Impl) -> None:
+    room = impl("corridor_out")
+    outbound = outbound_of(room, "http")
+    sizes = [1, 9, 10, 99, 100, 1000, 5, 100_000, 3]
+    for size in sizes:
+        outbound.message(b"1" * size)
+    outbound.prefix = b"L: "
+    outbound.message(b"22")
+    expected = b"".join(FRAMES["http"](b"1" * size) for size in sizes)
+    assert outbound.take() == expected + b"L: 2\r\n\r\n22"
+
+
 def test_nesting_of_what_is_written_is_bounded(impl: Impl) -> None:
     room = impl("corridor_out")
     outbound = room.Outbound(depth_max=4)

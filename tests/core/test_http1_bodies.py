@@ -240,6 +240,11 @@ class TestWriting:
         with pytest.raises(ValueError):
             impl("http1").request_head(verb, target, [(name, "x")])
 
+    @pytest.mark.parametrize("field", [(None, "x"), ("X", None), (b"X", "x"), ("X", 1)])
+    def test_a_field_that_is_no_text_is_refused(self, impl: Impl, field: tuple[Any, Any]) -> None:
+        with pytest.raises((TypeError, AttributeError)):
+            impl("http1").response_head(200, [field])
+
     @pytest.mark.parametrize("status", [99, 600, -1])
     def test_a_status_out_of_range_is_refused(self, impl: Impl, status: int) -> None:
         with pytest.raises(ValueError, match="100 to 599"):

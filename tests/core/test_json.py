@@ -80,7 +80,7 @@ def test_a_text_outside_the_grammar_is_refused_where_it_leaves_it(room: ModuleTy
     assert caught.value.position == position
 
 
-# In the place of a value within containers, all but those that are more than one value, or none, or close the containers.
+# In the place of a value within containers: all but those that are several values or none, or close the containers.
 NESTED = [text for text, _ in vectors.REJECT if text.strip() and not text.startswith((b"]", b"[] []", b"[]]", b"1,"))]
 
 
@@ -465,7 +465,7 @@ def test_both_rooms_agree_on_mutated_texts_under_tight_limits() -> None:
 def test_both_rooms_agree_on_very_many_mutated_texts() -> None:
     rng = random.Random(8)
     texts = seeds()
-    for _ in range(200_000):
+    for _ in range(60_000):
         agree(mutated(rng, rng.choice(texts)))
 
 

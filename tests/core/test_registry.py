@@ -34,7 +34,7 @@ def fresh(name: str) -> str:
     return "".join([name[:1], name[1:]])
 
 
-def scan_all(registry: Any, count: int) -> list[tuple[str, object]]:
+def scan_all(registry: Any, count: int) -> list[tuple[str, Any]]:
     cursor, found = registry.scan(0, count)
     while cursor:
         cursor, more = registry.scan(cursor, count)

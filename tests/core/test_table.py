@@ -314,7 +314,8 @@ def test_whichever_allocation_fails_the_table_is_as_it_was():
         finally:
             memory.fail_never()
         assert set(table) == held
-        assert len(held) == (49 if count <= 54 else 50)
+        # 50 entries and five sizes of the slots take 55 allocations.
+        assert len(held) == (49 if count <= 55 else 50)
         del table
         assert memory.live_blocks() == before
         assert sys.getrefcount(thing) == references

@@ -149,12 +149,12 @@ def test_references_are_given_back(impl):
     key = Thing()
     before = sys.getrefcount(key)
     wheel = impl("wheel").TimingWheel()
-    for act in (lambda: wheel.cancel(key), lambda: wheel.advance(10 * MS), lambda: wheel.clear()):
+    for verb, arguments in (("cancel", (key,)), ("advance", (10 * MS,)), ("clear", ())):
         wheel.add(key, 5 * MS)
         wheel.move(key, 6 * MS)
-        act()
+        getattr(wheel, verb)(*arguments)
     wheel.add(key, 1)
-    del wheel, act
+    del wheel, arguments
     gc.collect()
     assert sys.getrefcount(key) == before
 

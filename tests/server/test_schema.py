@@ -22,7 +22,6 @@ from typing import (
     Optional,
     TypedDict,
     TypeVar,
-    Union,
 )
 
 import annotated_types
@@ -159,7 +158,7 @@ CASES: dict[str, Case] = {
         [None, True, ["x"], {}],
         [["1"]],
     ),
-    "nested union": Case(typing.Union[int, typing.Union[str, None]], None, [1, "a", None], [[], {}]),
+    "nested union": Case(typing.Union[int, typing.Optional[str]], None, [1, "a", None], [[], {}]),  # noqa: UP007, UP045
     "list": Case(
         list[int], {"type": "array", "items": {"type": "integer"}}, [[], [1, 2]], [[None], {}, 1], ["[1]", ["1"]]
     ),
@@ -496,7 +495,7 @@ def test_defaults_are_listed_where_json_can_hold_them() -> None:
         b: Color = Color.RED,
         c: object = object(),
         d: Annotated[int, pydantic.Field(default=4)] = 5,
-        e: int = pydantic.Field(6, description="six"),  # noqa: B008
+        e: int = pydantic.Field(6, description="six"),
         f: list[int] = pydantic.Field(default_factory=list),  # noqa: B008
         g: float = float("nan"),
         h: int = None,  # type: ignore[assignment]  # noqa: RUF013
