@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from erlmcp.errors import ConfigurationError
 
-PHASE_OF = {"async_execution": 3, "zero_copy": 4}
+PHASE_OF = {"async_execution": 3, "native_json": 4, "zero_copy": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,12 @@ class Flags:
     """What is switched on.
 
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per request.
+    ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request.
     """
 
     async_execution: bool = True
+    native_json: bool = True
     zero_copy: bool = True
 
     @classmethod

@@ -214,11 +214,10 @@ cdef object small_int(const char* p, size_t size):
 cdef class Call:
     @property
     def id(self):
-        cdef const char* p = call_data(self) + self.env.id.start
         if self.env.id_kind == JSONRPC_ID_INT and self.env.id.size <= 18:
-            return small_int(p, self.env.id.size)
+            return small_int(call_data(self) + self.env.id.start, self.env.id.size)
         if self.env.id_kind == JSONRPC_ID_INT or self.env.id_kind == JSONRPC_ID_STRING:
-            return json_decode_span(p, self.env.id.size, &NO_LIMITS)
+            return decode_part(self, self.env.id)
         return None
 
     @property

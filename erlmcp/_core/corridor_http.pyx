@@ -116,13 +116,14 @@ cdef class Head:
         """Parses the head again, this time with a list of its fields."""
         cdef http1_limits_t limits
         cdef http1_head_t head
-        cdef const char* p = PyBytes_AS_STRING(self.raw)
+        cdef const char* p
         cdef dict headers = {}
         cdef dict counts = {}
         cdef http1_span_t span
         cdef uint32_t at
         if self.raw is None:
             raise TypeError("a Head is made by a HttpInbound")
+        p = PyBytes_AS_STRING(self.raw)
         limits.head_bytes_max = limits.header_count_max = <uint32_t>0xFFFFFFFF
         limits.body_bytes_max = NO_BOUND
         head.fields = <http1_field_t*>mem_alloc((self.head.field_count + 1) * sizeof(http1_field_t))

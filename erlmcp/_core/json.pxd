@@ -1,6 +1,6 @@
 """The C face of the json room: strict RFC 8259 skipping without objects, decoding, encoding into a buffer."""
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t
 
@@ -17,20 +17,18 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyLong_FromString(const char* text, char** past, int base)
     object PyLong_FromLongLong(long long value)
-    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
     object PyNumber_ToBase(object value, int base)
     double PyOS_string_to_double(const char* text, char** past, PyObject* overflow) except? -1.0
     char* PyOS_double_to_string(double value, char format, int precision, int flags, int* kind) except NULL
     void PyList_SET_ITEM(object target, Py_ssize_t i, object item)
     int Py_DTSF_ADD_DOT_0
     int PyLong_Check(object value)
-    int PyFloat_Check(object value)
     int PyUnicode_Check(object value)
-    int PyDict_Check(object value)
-    int PyList_Check(object value)
-    int PyTuple_Check(object value)
-    Py_ssize_t PySequence_Fast_GET_SIZE(object value)
-    PyObject** PySequence_Fast_ITEMS(object value)
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
+    PyObject* PyBytes_New "PyBytes_FromStringAndSize" (const char* data, Py_ssize_t size) except NULL
+    char* PyBytes_Start "PyBytes_AS_STRING" (PyObject* bytes) noexcept
+    Py_ssize_t PyBytes_Size_Of "PyBytes_GET_SIZE" (PyObject* bytes) noexcept
+    void Py_XDECREF(PyObject* value)
 
 cdef extern from "json_scan.h" nogil:
     enum:
@@ -93,7 +91,7 @@ cdef extern from "json_read.h" nogil:
     int64_t json_read_int(const char* p, size_t n) noexcept
     int json_read_double(const char* p, size_t n, double* out) noexcept
     int json_measure(const char* start, const char* p, const char* end, json_text_t* text, json_fail_t* fail) noexcept
-    void json_fill(const char* p, const char* end, int kind, void* data) noexcept
+    void json_fill(const char* p, const char* end, int kind, void* data, size_t count) noexcept
     uint32_t json_key_hash(const char* p, size_t n) noexcept
 
 cdef extern from "json_write.h" nogil:
@@ -103,10 +101,33 @@ cdef extern from "json_write.h" nogil:
     char* json_put_escape(char* out, unsigned char c) noexcept
     char* json_put_body(char* out, const char* p, size_t n) noexcept
     char* json_put_int64(char* out, int64_t value) noexcept
-    char* json_put_short_double(char* out, double value) noexcept
-    Py_ssize_t json_count_body(int kind, const void* p, size_t n) noexcept
-    char* json_put_runes(char* out, int kind, const void* p, size_t n) noexcept
     const char* json_unescaped_run(const char* p, const char* end) noexcept
+
+cdef extern from "json_encode.h":
+    enum:
+        JSON_W_SURROGATE
+        JSON_W_KEY
+        JSON_W_TYPE
+        JSON_W_DEPTH
+        JSON_W_FLOAT
+    ctypedef struct json_writer_t
+    ctypedef char* (*json_more_t)(json_writer_t*, char*, size_t) except NULL
+    ctypedef char* (*json_number_t)(json_writer_t*, char*, PyObject*) except NULL
+    ctypedef struct json_writer_t:
+        char* start
+        char* end
+        void* target
+        size_t room_max
+        json_more_t more
+        json_number_t number
+        PyTypeObject* raw
+        PyObject* (*raw_bytes)(PyObject*) noexcept
+        int depth
+        int depth_max
+        int error
+        PyObject* culprit
+    char* json_put_value(json_writer_t* writer, char* out, PyObject* value) noexcept
+    char* json_w_bytes(json_writer_t* writer, char* out, const char* data, size_t size) noexcept
 
 # Checks and fills limits from Python integers: ValueError where one is out of range.
 cdef int json_set_limits(

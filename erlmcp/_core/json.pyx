@@ -1,30 +1,18 @@
 """The json room: strict RFC 8259 text to Python values and back. See json_scan.h for what is checked, and how."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Next, PyDict_SetItem
+from cpython.dict cimport PyDict_SetItem
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.math cimport isfinite
 from libc.stdint cimport INT32_MAX
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcmp, memcpy
 
-from erlmcp._core.buffer cimport (
-    buffer_advance,
-    buffer_clear,
-    buffer_free,
-    buffer_init,
-    buffer_put,
-    buffer_put_byte,
-    buffer_reserve,
-    buffer_room,
-    buffer_size,
-    buffer_trim,
-    buffer_truncate,
-)
+from erlmcp._core.buffer cimport buffer_put, buffer_put_byte, buffer_reserve, buffer_room, buffer_size, buffer_truncate
 from erlmcp._core.memory cimport mem_alloc, mem_free, mem_realloc
 
 from sys import get_int_max_str_digits
@@ -47,8 +35,7 @@ cdef enum:
     STACK_SLOTS = 128
     NUMBER_STACK = 64
     CHUNK_BYTES = 4096
-    SCRATCH_KEPT = 2097152
-    DOUBLE_BYTES_MAX = 32
+    ENCODE_STACK = 4096
 
 
 # --- failures ---
@@ -114,7 +101,7 @@ cdef object read_string_rest(reader_t* reader, const char* p):
     if <size_t>(text.past - 1 - start) > reader.limits.string_bytes_max:
         return failed(reader, JSON_L_STRING, start - 1)
     value = PyUnicode_New(text.count, text.max_rune)
-    json_fill(start, text.past - 1, PyUnicode_KIND(value), PyUnicode_DATA(value))
+    json_fill(start, text.past - 1, PyUnicode_KIND(value), PyUnicode_DATA(value), text.count)
     reader.p = text.past
     return value
 
@@ -337,7 +324,7 @@ cdef object json_decode_text(const char* p, size_t n, bint escaped):
     if json_measure(p, stop, end + 1, &text, &fail) < 0:
         raise JsonError(json_fail_text(fail.code).decode(), fail.at - p)
     value = PyUnicode_New(text.count, text.max_rune)
-    json_fill(p, end, PyUnicode_KIND(value), PyUnicode_DATA(value))
+    json_fill(p, end, PyUnicode_KIND(value), PyUnicode_DATA(value), text.count)
     return value
 
 
@@ -378,185 +365,119 @@ def decode(data, *, Py_ssize_t depth_max=128, Py_ssize_t string_bytes_max=419430
         PyBuffer_Release(&view)
 
 
-# --- encoding ---
-#
-# The place to write at goes through the functions in a register: stores of characters may alias the buffer's fields, so that
-# keeping it there would cost a load and a store each time. It goes back into the buffer where that has to grow, and at the end.
-# A writer asks for no more than it surely needs where the buffer is short, so that a limit on the buffer is exact; where the room
-# is there anyway, whole blocks are stored before they are looked at. Objects are borrowed throughout: nothing here runs Python
-# code that could drop them.
+# --- encoding: json_encode.h, with the ways out of it that need exceptions ---
 
-ctypedef struct writer_t:
-    buffer_t* into
-    char* end
-    int depth
-    int depth_max
+cdef char* more_of_buffer(json_writer_t* writer, char* out, size_t size) except NULL:
+    cdef buffer_t* into = <buffer_t*>writer.target
+    into.write = out - into.data
+    buffer_reserve(into, size)
+    writer.start = into.data
+    writer.end = into.data + into.capacity
+    return buffer_room(into)
 
 
-cdef char* more_room(writer_t* writer, char* out, size_t size) except NULL:
-    writer.into.write = out - writer.into.data
-    buffer_reserve(writer.into, size)
-    writer.end = writer.into.data + writer.into.capacity
-    return buffer_room(writer.into)
-
-
-cdef inline char* put_byte(writer_t* writer, char* out, char byte) except NULL:
-    if out == writer.end:
-        out = more_room(writer, out, 1)
-    out[0] = byte
-    return out + 1
-
-
-cdef inline char* put_bytes(writer_t* writer, char* out, const char* data, size_t size) except NULL:
-    if <size_t>(writer.end - out) < size:
-        out = more_room(writer, out, size)
-    memcpy(out, data, size)
-    return out + size
-
-
-cdef char* put_text_exactly(writer_t* writer, char* out, PyObject* text) except NULL:
-    cdef size_t n = PyUnicode_GET_LENGTH(<object>text)
-    cdef Py_ssize_t size
-    if PyUnicode_IS_COMPACT_ASCII(<object>text):
-        writer.into.write = out - writer.into.data
-        json_put_string_utf8(writer.into, <const char*>PyUnicode_DATA(<object>text), n)
-        return more_room(writer, buffer_room(writer.into), 0)
-    size = json_count_body(PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
-    if size < 0:
-        raise JsonError("a str with a lone surrogate is not JSON")
-    out = more_room(writer, out, size + 2)
-    out[0] = c'"'
-    out = json_put_runes(out + 1, PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
-    out[0] = c'"'
-    return out + 1
-
-
-cdef inline char* put_text(writer_t* writer, char* out, PyObject* text) except NULL:
-    cdef size_t n = PyUnicode_GET_LENGTH(<object>text)
-    if <size_t>(writer.end - out) < n * JSON_ESCAPE_BYTES_MAX + 32:
-        return put_text_exactly(writer, out, text)
-    out[0] = c'"'
-    if PyUnicode_IS_COMPACT_ASCII(<object>text):
-        out = json_put_body(out + 1, <const char*>PyUnicode_DATA(<object>text), n)
+cdef char* more_of_bytes(json_writer_t* writer, char* out, size_t size) except NULL:
+    """The text outgrew the caller's stack, or the bytes object that it went on in."""
+    cdef size_t used = out - writer.start
+    cdef size_t capacity = max(<size_t>(writer.end - writer.start) * 2, used + size)
+    cdef PyObject** grown = <PyObject**>writer.target
+    if grown[0] == NULL:
+        grown[0] = PyBytes_New(NULL, capacity)
+        memcpy(PyBytes_Start(grown[0]), writer.start, used)
     else:
-        out = json_put_runes(out + 1, PyUnicode_KIND(<object>text), PyUnicode_DATA(<object>text), n)
-        if out == NULL:
-            raise JsonError("a str with a lone surrogate is not JSON")
-    out[0] = c'"'
-    return out + 1
+        _PyBytes_Resize(grown, capacity)
+    writer.start = PyBytes_Start(grown[0])
+    writer.end = writer.start + capacity
+    return writer.start + used
 
 
-cdef char* put_int(writer_t* writer, char* out, PyObject* value) except NULL:
-    cdef int overflow = 0
-    cdef long long small = PyLong_AsLongLongAndOverflow(<object>value, &overflow)
-    cdef char digits[JSON_INT_BYTES_MAX]
-    if not overflow:
-        if writer.end - out >= JSON_INT_BYTES_MAX:
-            return json_put_int64(out, small)
-        return put_bytes(writer, out, digits, json_put_int64(digits, small) - digits)
-    try:
-        text = PyUnicode_AsUTF8String(PyNumber_ToBase(<object>value, 10))
-    except ValueError:  # sys.set_int_max_str_digits
-        raise JsonError("an int with more digits than sys.get_int_max_str_digits() allows is not written") from None
-    return put_bytes(writer, out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-
-
-cdef char* put_float(writer_t* writer, char* out, double value) except NULL:
-    cdef char short_text[DOUBLE_BYTES_MAX]
+cdef char* put_number(json_writer_t* writer, char* out, PyObject* number) except NULL:
     cdef char* text
-    cdef char* past
-    if not isfinite(value):
-        raise JsonError(f"the float {value} is not JSON")
-    past = json_put_short_double(short_text, value)
-    if past != NULL:
-        return put_bytes(writer, out, short_text, past - short_text)
-    text = PyOS_double_to_string(value, c"r", 0, Py_DTSF_ADD_DOT_0, NULL)
-    try:
-        return put_bytes(writer, out, text, strlen(text))
-    finally:
-        PyMem_Free(text)
+    cdef bytes digits
+    if PyLong_Check(<object>number):
+        try:
+            digits = PyUnicode_AsUTF8String(PyNumber_ToBase(<object>number, 10))
+        except ValueError:  # sys.set_int_max_str_digits
+            raise JsonError("an int with more digits than sys.get_int_max_str_digits() allows is not written") from None
+    else:
+        text = PyOS_double_to_string(PyFloat_AS_DOUBLE(<object>number), c"r", 0, Py_DTSF_ADD_DOT_0, NULL)
+        try:
+            digits = text
+        finally:
+            PyMem_Free(text)
+    return json_w_bytes(writer, out, PyBytes_AS_STRING(digits), PyBytes_GET_SIZE(digits))
 
 
-cdef char* put_array(writer_t* writer, char* out, PyObject* value) except NULL:
-    """A list or a tuple."""
-    cdef Py_ssize_t i
-    cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(<object>value)
-    out = put_byte(writer, out, c"[")
-    for i in range(n):
-        if i:
-            out = put_byte(writer, out, c",")
-        out = put_value(writer, out, PySequence_Fast_ITEMS(<object>value)[i])
-    return put_byte(writer, out, c"]")
+cdef PyObject* raw_bytes(PyObject* raw) noexcept:
+    return <PyObject*>(<Raw><object>raw).data
 
 
-cdef char* put_dict(writer_t* writer, char* out, PyObject* value) except NULL:
-    cdef Py_ssize_t at = 0
-    cdef PyObject* key
-    cdef PyObject* item
-    cdef char before = c"{"
-    while PyDict_Next(<object>value, &at, &key, &item):
-        out = put_byte(writer, out, before)
-        before = c","
-        if not PyUnicode_Check(<object>key):
-            raise JsonError(f"a key of type {type(<object>key).__name__} is not JSON: keys must be str")
-        out = put_text(writer, out, key)
-        out = put_byte(writer, out, c":")
-        out = put_value(writer, out, item)
-    if before == c"{":
-        out = put_byte(writer, out, before)
-    return put_byte(writer, out, c"}")
-
-
-cdef char* put_container(writer_t* writer, char* out, PyObject* value) except NULL:
-    if writer.depth >= writer.depth_max:
+cdef int raise_refused(const json_writer_t* writer) except -1:
+    if writer.error == JSON_W_SURROGATE:
+        raise JsonError("a str with a lone surrogate is not JSON")
+    if writer.error == JSON_W_FLOAT:
+        raise JsonError(f"the float {PyFloat_AS_DOUBLE(<object>writer.culprit)} is not JSON")
+    if writer.error == JSON_W_KEY:
+        raise JsonError(f"a key of type {type(<object>writer.culprit).__name__} is not JSON: keys must be str")
+    if writer.error == JSON_W_TYPE:
+        raise JsonError(f"a value of type {type(<object>writer.culprit).__name__} is not JSON")
+    if writer.error == JSON_W_DEPTH:
         raise LimitError("depth_max", writer.depth_max, "the value to encode is nested deeper, or holds itself")
-    writer.depth += 1
-    out = put_dict(writer, out, value) if PyDict_Check(<object>value) else put_array(writer, out, value)
-    writer.depth -= 1
-    return out
+    return -1  # an exception is set
 
 
-cdef char* put_value(writer_t* writer, char* out, PyObject* value) except NULL:
-    if PyUnicode_Check(<object>value):
-        return put_text(writer, out, value)
-    if PyDict_Check(<object>value) or PyList_Check(<object>value) or PyTuple_Check(<object>value):
-        return put_container(writer, out, value)
-    if value == <PyObject*>True:
-        return put_bytes(writer, out, b"true", 4)
-    if value == <PyObject*>False:
-        return put_bytes(writer, out, b"false", 5)
-    if value == <PyObject*>None:
-        return put_bytes(writer, out, b"null", 4)
-    if PyLong_Check(<object>value):
-        return put_int(writer, out, value)
-    if PyFloat_Check(<object>value):
-        return put_float(writer, out, PyFloat_AS_DOUBLE(<object>value))
-    if type(<object>value) is Raw:
-        return put_bytes(
-            writer, out, PyBytes_AS_STRING((<Raw><object>value).data), PyBytes_GET_SIZE((<Raw><object>value).data)
-        )
-    raise JsonError(f"a value of type {type(<object>value).__name__} is not JSON")
+cdef inline void start_writer(json_writer_t* writer, char* start, char* end, int depth_max) noexcept:
+    writer.start = start
+    writer.end = end
+    writer.number = put_number
+    writer.raw = <PyTypeObject*>Raw
+    writer.raw_bytes = raw_bytes
+    writer.depth = 0
+    writer.depth_max = min(depth_max, <int>JSON_DEPTH_CEILING)
+    writer.error = 0
 
 
 cdef int json_encode_into(buffer_t* into, object value, int depth_max) except -1:
     cdef size_t before = buffer_size(into)
-    cdef bint done = False
-    cdef writer_t writer
-    writer.into = into
-    writer.end = into.data + into.capacity
-    writer.depth = 0
-    writer.depth_max = depth_max if depth_max < JSON_DEPTH_CEILING else JSON_DEPTH_CEILING
-    try:
-        into.write = put_value(&writer, into.data + into.write, <PyObject*>value) - into.data
-        done = True
-    finally:
-        if not done:
-            buffer_truncate(into, before)
+    cdef json_writer_t writer
+    cdef char* out
+    start_writer(&writer, into.data, into.data + into.capacity, depth_max)
+    writer.target = into
+    writer.room_max = into.bytes_max
+    writer.more = more_of_buffer
+    out = json_put_value(&writer, buffer_room(into), <PyObject*>value)
+    if out == NULL:
+        buffer_truncate(into, before)
+        raise_refused(&writer)
+    into.write = out - into.data
     return 0
 
 
 cdef int json_put_string(buffer_t* into, object text) except -1:
     return json_encode_into(into, text, 1)
+
+
+def encode(value, *, Py_ssize_t depth_max=128):
+    cdef char stack[ENCODE_STACK]
+    cdef json_writer_t writer
+    cdef PyObject* grown = NULL
+    cdef char* out
+    if not 1 <= depth_max <= JSON_DEPTH_CEILING:
+        raise ValueError(f"depth_max must be 1 to {JSON_DEPTH_CEILING}, got {depth_max}")
+    start_writer(&writer, stack, stack + ENCODE_STACK, <int>depth_max)
+    writer.target = &grown
+    writer.room_max = PY_SSIZE_T_MAX
+    writer.more = more_of_bytes
+    out = json_put_value(&writer, stack, <PyObject*>value)
+    try:
+        if out == NULL:
+            raise_refused(&writer)
+        if grown == NULL:
+            return PyBytes_FromStringAndSize(stack, out - stack)
+        _PyBytes_Resize(&grown, out - writer.start)
+        return <object>grown
+    finally:
+        Py_XDECREF(grown)
 
 
 cdef int json_put_escaped(buffer_t* into, const char* p, size_t n) except -1 nogil:
@@ -567,7 +488,7 @@ cdef int json_put_escaped(buffer_t* into, const char* p, size_t n) except -1 nog
     while p < end:
         buffer_reserve(into, end - p)
         chunk_end = p + min(<size_t>(end - p), <size_t>CHUNK_BYTES)
-        if into.capacity - into.write >= <size_t>(chunk_end - p) * JSON_ESCAPE_BYTES_MAX + 16:
+        if into.capacity - into.write >= <size_t>(chunk_end - p) * JSON_ESCAPE_BYTES_MAX + 32:
             into.write = json_put_body(buffer_room(into), p, chunk_end - p) - into.data
             p = chunk_end
             continue
@@ -595,36 +516,7 @@ cdef int json_put_int(buffer_t* into, long long value) except -1 nogil:
     return buffer_put(into, digits, json_put_int64(digits, value) - digits)
 
 
-cdef buffer_t scratch  # kept between calls of encode
-cdef bint scratch_busy = False
-
-
-cdef bytes encode_with(buffer_t* into, object value, int depth_max):
-    json_encode_into(into, value, depth_max)
-    return PyBytes_FromStringAndSize(into.data, buffer_size(into))
-
-
-def encode(value, *, Py_ssize_t depth_max=128):
-    global scratch_busy
-    cdef buffer_t own
-    cdef bint shared = ERLMCP_JSON_SHARED and not scratch_busy
-    if not 1 <= depth_max <= JSON_DEPTH_CEILING:
-        raise ValueError(f"depth_max must be 1 to {JSON_DEPTH_CEILING}, got {depth_max}")
-    if shared:
-        scratch_busy = True  # an exception may run the collector, and that a finalizer which encodes
-        try:
-            return encode_with(&scratch, value, <int>depth_max)
-        finally:
-            buffer_clear(&scratch)
-            buffer_trim(&scratch, SCRATCH_KEPT)
-            scratch_busy = False
-    buffer_init(&own, 256, PY_SSIZE_T_MAX)
-    try:
-        return encode_with(&own, value, <int>depth_max)
-    finally:
-        buffer_free(&own)
-
-
+@cython.final
 cdef class Raw:
     def __init__(self, bytes data not None):
         cdef json_limits_t limits
@@ -654,5 +546,3 @@ cdef class Raw:
     def __repr__(self):
         return f"Raw({self.data!r})"
 
-
-buffer_init(&scratch, 1024, PY_SSIZE_T_MAX)

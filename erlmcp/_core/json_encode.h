@@ -81,7 +81,7 @@ static char *json_w_body(json_writer_t *writer, char *out, const char *p, size_t
     while (p < end) {
         size_t left = (size_t)(end - p);
         size_t chunk = left < JSON_CHUNK_BYTES ? left : JSON_CHUNK_BYTES;
-        size_t worst = chunk * JSON_ESCAPE_BYTES_MAX + 16;
+        size_t worst = chunk * JSON_ESCAPE_BYTES_MAX + 32;
         if ((size_t)(writer->end - out) < worst) {
             size_t wanted = left + left / 8 + worst;
             size_t used = (size_t)(out - writer->start);
@@ -139,7 +139,7 @@ __attribute__((noinline)) static char *json_w_long_text(json_writer_t *writer, c
 
 static inline char *json_w_text(json_writer_t *writer, char *out, PyObject *text) {
     size_t n = (size_t)PyUnicode_GET_LENGTH(text);
-    if (JSON_UNLIKELY((size_t)(writer->end - out) < n * JSON_ESCAPE_BYTES_MAX + 32)) {
+    if (JSON_UNLIKELY((size_t)(writer->end - out) < n * JSON_ESCAPE_BYTES_MAX + 40)) {
         return json_w_long_text(writer, out, text);
     }
     *out++ = '"';
@@ -155,12 +155,31 @@ static inline char *json_w_text(json_writer_t *writer, char *out, PyObject *text
     return out + 1;
 }
 
+static inline int json_small_int(PyObject *value, long long *small) {
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)value)) {
+        *small = (long long)PyUnstable_Long_CompactValue((PyLongObject *)value);
+        return 1;
+    }
+#else
+    Py_ssize_t size = Py_SIZE(value);
+    if (size >= -1 && size <= 1) {
+        *small = size * (long long)((PyLongObject *)value)->ob_digit[0];
+        return 1;
+    }
+#endif
+    return 0;
+}
+
 static char *json_w_int(json_writer_t *writer, char *out, PyObject *value) {
     char digits[JSON_INT_BYTES_MAX];
     int overflow = 0;
-    long long small = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (overflow) {
-        return writer->number(writer, out, value);
+    long long small;
+    if (!json_small_int(value, &small)) {
+        small = PyLong_AsLongLongAndOverflow(value, &overflow);
+        if (overflow) {
+            return writer->number(writer, out, value);
+        }
     }
     if (JSON_LIKELY(writer->end - out >= JSON_INT_BYTES_MAX)) {
         return json_put_int64(out, small);

@@ -69,25 +69,64 @@ typedef struct {
     uint32_t max_rune; /* not below the highest one; within its storage class (ASCII, one byte, two, four) */
 } json_text_t;
 
-/* Characters in a run of valid UTF-8. */
-static size_t json_count_runes(const char *p, const char *end, uint32_t *max_rune) {
-    size_t count = 0;
-    uint32_t lead_max = 0;
-    for (; p < end; p++) {
-        unsigned char c = (unsigned char)*p;
-        count += (c & 0xC0) != 0x80;
-        lead_max = c > lead_max ? c : lead_max;
+/* The highest character that a sequence with this lead byte can name, or the highest of its storage class. */
+static inline uint32_t json_class_of(uint32_t lead) {
+    return lead < 0x80 ? 0x7F : lead < 0xC4 ? 0xFF : lead < 0xF0 ? 0xFFFF : 0x10FFFF;
+}
+
+#if JSON_X86
+/* Past as many blocks of 64 bytes of a string body as hold nothing but ASCII and escapes of two characters, without a branch for
+ * each escape: which characters are escaped follows from the runs of backslashes (Langdale and Lemire, "Parsing gigabytes of
+ * JSON per second", 2019, section 3.1.1). p is not within an escape, nor is what is given back. Adds up the characters. */
+__attribute__((target("avx2,popcnt"), noinline)) static const char *
+json_measure_blocks(const char *p, const char *end, size_t *count) {
+    const uint64_t even = 0x5555555555555555u;
+    uint64_t carry = 0; /* 1 where the first character of the block is escaped */
+    while (end - p >= 64) {
+        uint64_t bad = 0, quote = 0, slash = 0, simple = 0;
+        for (int half = 0; half < 64; half += 32) {
+            __m256i v = _mm256_loadu_si256((const __m256i *)(p + half));
+#define JSON_MASK(x) ((uint64_t)(uint32_t)_mm256_movemask_epi8(x) << half)
+#define JSON_EQUAL(c) _mm256_cmpeq_epi8(v, _mm256_set1_epi8(c))
+            bad |= JSON_MASK(_mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), v));
+            quote |= JSON_MASK(JSON_EQUAL('"'));
+            slash |= JSON_MASK(JSON_EQUAL('\\'));
+            simple |= JSON_MASK(_mm256_or_si256(_mm256_or_si256(JSON_EQUAL('n'), JSON_EQUAL('t')),
+                                                _mm256_or_si256(JSON_EQUAL('r'), JSON_EQUAL('/'))));
+#undef JSON_EQUAL
+#undef JSON_MASK
+        }
+        uint64_t open = slash & ~carry, sum;
+        uint64_t follows = open << 1 | carry;
+        uint64_t next = __builtin_add_overflow(open & ~even & ~follows, open, &sum);
+        uint64_t escaped = (even ^ sum << 1) & follows;
+        if (bad | (quote & ~escaped) | (escaped & ~(simple | quote | slash))) {
+            break;
+        }
+        *count += 64 - (size_t)__builtin_popcountll(slash & ~escaped);
+        carry = next;
+        p += 64;
     }
-    uint32_t rune = lead_max < 0x80 ? 0x7F : lead_max < 0xC4 ? 0xFF : lead_max < 0xF0 ? 0xFFFF : 0x10FFFF;
-    *max_rune = rune > *max_rune ? rune : *max_rune;
-    return count;
+    return p - carry; /* the backslash counted for nothing yet */
+}
+#endif
+
+/* The next place at which json_measure must look. */
+static inline const char *json_measure_plain(const char *p, const char *end, size_t *count) {
+    const char *start = p;
+    p = end - p >= JSON_AHEAD ? json_peek_plain(p) : p;
+    if (p < end && !json_is_special((unsigned char)*p)) {
+        p = json_plain_run(p, end);
+    }
+    *count += (size_t)(p - start);
+    return p;
 }
 
 /* Validates and measures the string whose opening quote is just before `start` and whose plain beginning ends at p. */
 static int
 json_measure(const char *start, const char *p, const char *end, json_text_t *text, json_fail_t *fail) {
     size_t count = (size_t)(p - start);
-    uint32_t rune, max_rune = 0x7F;
+    uint32_t rune, max_rune = 0x7F, lead_max = 0;
     for (;;) {
         if (p == end) {
             json_fail_at(fail, JSON_E_END, p);
@@ -99,6 +138,15 @@ json_measure(const char *start, const char *p, const char *end, json_text_t *tex
             break;
         }
         if (c == '\\') {
+#if JSON_X86
+            if (end - p >= 64 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) {
+                next = json_measure_blocks(p, end, &count);
+                if (next > p) {
+                    p = json_measure_plain(next, end, &count);
+                    continue;
+                }
+            }
+#endif
             if (JSON_LIKELY(end - p > 2 && (p[1] == 'n' || p[1] == '"' || p[1] == '\\'))) {
                 next = p + 2;
             } else {
@@ -110,22 +158,20 @@ json_measure(const char *start, const char *p, const char *end, json_text_t *tex
             }
             count++;
         } else if (c >= 0x80) {
-            next = json_utf8_run(p, end);
+            next = json_utf8_count(p, end, &count, &lead_max);
             if (next < end && (unsigned char)*next >= 0x80) {
                 json_fail_at(fail, JSON_E_UTF8, next);
                 return -1;
             }
-            count += json_count_runes(p, next, &max_rune);
         } else {
             json_fail_at(fail, JSON_E_CONTROL, p);
             return -1;
         }
-        p = json_plain_run(next, end);
-        count += (size_t)(p - next);
+        p = json_measure_plain(next, end, &count);
     }
     text->past = p + 1;
     text->count = count;
-    text->max_rune = max_rune;
+    text->max_rune = json_class_of(lead_max) > max_rune ? json_class_of(lead_max) : max_rune;
     return 0;
 }
 
@@ -144,35 +190,70 @@ static inline const char *json_read_rune(const char *p, uint32_t *rune) {
     return p + 4;
 }
 
-/* Writes the characters of a measured string body; one function for each storage width. */
-#define JSON_FILL(NAME, TYPE, COPY_RUN)                                                                                  \
+/* One escape or one character above ASCII at p, of a body that was validated. */
+static inline const char *json_read_special(const char *p, const char *end, uint32_t *rune) {
+    static const char simple[128] = {
+        ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t',
+    };
+    json_fail_t fail;
+    if ((unsigned char)*p >= 0x80) {
+        return json_read_rune(p, rune);
+    }
+    *rune = (unsigned char)simple[p[1] & 127];
+    return *rune ? p + 2 : json_escape(p, end, rune, &fail);
+}
+
+/* Writes `count` characters of a measured string body; one function for each storage width. */
+static void json_fill1(const char *p, const char *end, uint8_t *out, size_t count) {
+    uint8_t *out_end = out + count;
+    uint32_t rune;
+    while (p < end) {
+#if JSON_X86
+        if (end - p >= 16 && out_end - out >= 16) {
+            __m128i v = _mm_loadu_si128((const __m128i *)p);
+            _mm_storeu_si128((__m128i *)out, v);
+            uint32_t run = (uint32_t)__builtin_ctz(json_special16(p) | 0x10000u);
+            p += run;
+            out += run;
+            if (run == 16) {
+                continue;
+            }
+        }
+#endif
+        const char *stop = out_end - out < 16 ? json_plain_run(p, end) : p;
+        if (stop > p) {
+            memcpy(out, p, (size_t)(stop - p));
+            out += stop - p;
+            p = stop;
+        } else if (json_is_special((unsigned char)*p)) {
+            p = json_read_special(p, end, &rune);
+            *out++ = (uint8_t)rune;
+        } else {
+            *out++ = (uint8_t)*p++;
+        }
+    }
+}
+
+#define JSON_FILL_WIDE(NAME, TYPE)                                                                                       \
     static void NAME(const char *p, const char *end, TYPE *out) {                                                        \
-        json_fail_t fail;                                                                                                \
+        uint32_t rune;                                                                                                   \
         while (p < end) {                                                                                                \
-            uint32_t rune = (unsigned char)*p;                                                                           \
-            if (rune >= 0x80) {                                                                                          \
-                p = json_read_rune(p, &rune);                                                                            \
+            if (json_is_special((unsigned char)*p)) {                                                                    \
+                p = json_read_special(p, end, &rune);                                                                    \
                 *out++ = (TYPE)rune;                                                                                     \
-            } else if (rune == '\\') {                                                                                   \
-                p = json_escape(p, end, &rune, &fail);                                                                   \
-                *out++ = (TYPE)rune;                                                                                     \
-            } else {                                                                                                     \
-                const char *stop = json_plain_run(p, end);                                                               \
-                COPY_RUN;                                                                                                \
-                out += stop - p;                                                                                         \
-                p = stop;                                                                                                \
+                continue;                                                                                                \
             }                                                                                                            \
+            *out++ = (TYPE)(unsigned char)*p++;                                                                          \
         }                                                                                                                \
     }
 
-JSON_FILL(json_fill1, uint8_t, memcpy(out, p, (size_t)(stop - p)))
-JSON_FILL(json_fill2, uint16_t, for (ptrdiff_t i = 0; i < stop - p; i++) out[i] = (uint8_t)p[i])
-JSON_FILL(json_fill4, uint32_t, for (ptrdiff_t i = 0; i < stop - p; i++) out[i] = (uint8_t)p[i])
+JSON_FILL_WIDE(json_fill2, uint16_t)
+JSON_FILL_WIDE(json_fill4, uint32_t)
 
-/* `data` has room for the measured count of characters of `kind` bytes each. */
-static inline void json_fill(const char *p, const char *end, int kind, void *data) {
+/* `data` has room for the measured `count` of characters of `kind` bytes each. */
+static inline void json_fill(const char *p, const char *end, int kind, void *data, size_t count) {
     if (kind == 1) {
-        json_fill1(p, end, (uint8_t *)data);
+        json_fill1(p, end, (uint8_t *)data, count);
     } else if (kind == 2) {
         json_fill2(p, end, (uint16_t *)data);
     } else {

@@ -202,8 +202,12 @@ static inline const char *json_peek_plain(const char *p) {
 }
 
 /* Past the run of non-ASCII characters at p (RFC 3629, table 3-7 of Unicode): at the first ASCII byte, at `end`, or at the lead
- * byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). */
-static const char *json_utf8_run(const char *p, const char *end) {
+ * byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). Adds up the characters and notes the
+ * highest lead byte. */
+__attribute__((always_inline)) static inline const char *
+json_utf8_count(const char *p, const char *end, size_t *count, uint32_t *lead_max) {
+    uint32_t highest = 0;
+    size_t runes = 0;
     while (p < end) {
         const unsigned char *u = (const unsigned char *)p;
         ptrdiff_t left = end - p;
@@ -228,8 +232,18 @@ static const char *json_utf8_run(const char *p, const char *end) {
             }
             p += 4;
         }
+        highest = u[0] > highest ? u[0] : highest;
+        runes++;
     }
+    *count += runes;
+    *lead_max = highest > *lead_max ? highest : *lead_max;
     return p;
+}
+
+static const char *json_utf8_run(const char *p, const char *end) {
+    size_t count = 0;
+    uint32_t lead_max = 0;
+    return json_utf8_count(p, end, &count, &lead_max);
 }
 
 static inline int json_hex_digit(unsigned char c) {

@@ -10,12 +10,13 @@ from erlmcp._core.table cimport table_t
 
 ctypedef struct session_t:
     chain_node_t birth  # in the order of birth
-    int64_t born_ns
     uint64_t handle  # in the slab: the place that scan counts through
     PyObject* holder  # the _Owner, or NULL
     PyObject* id  # an exact str
     size_t size  # of the id's UTF-8 bytes, which follow this struct
+    # From here on, what a touch reads and writes.
     chain_node_t recency  # the longest idle first
+    int64_t born_ns
     int64_t touched_ns
     PyObject* record
 

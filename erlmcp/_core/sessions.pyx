@@ -146,8 +146,7 @@ cdef int find_some(SessionStore self, PyObject** ids, Py_ssize_t count, PyObject
     cdef session_t* sessions[CHUNK]
     cdef session_t* session
     cdef table_t table = self.table  # copies, so that the compiler may keep them in registers
-    cdef uint64_t seed = self.seed, idle = self.idle, age = self.age
-    cdef int64_t now = self.now
+    cdef uint64_t seed = self.seed
     cdef table_entry_t* slot
     cdef Py_ssize_t i
     if table.slots == NULL:
@@ -163,13 +162,12 @@ cdef int find_some(SessionStore self, PyObject** ids, Py_ssize_t count, PyObject
         text_prefetch(<void*>(slot.value + sizeof(session_t) - 1))  # the hot half, and the id's bytes after it
     for i in range(count):
         session = seek_held(&table, &texts[i]) if texts[i].hash != TABLE_FREE else NULL
+        if session != NULL and (is_idle(self, session) or is_old(self, session)):
+            session = NULL
         sessions[i] = session
         if session != NULL:
-            if <uint64_t>(now - session.touched_ns) >= idle or <uint64_t>(now - session.born_ns) >= age:
-                sessions[i] = NULL
-                continue
             text_prefetch_write(session.record)
-            if session.touched_ns != now:
+            if session.touched_ns != self.now:
                 text_prefetch_write(session.recency.prev)
                 text_prefetch_write(session.recency.next)
     for i in range(count):
@@ -182,6 +180,19 @@ cdef int find_some(SessionStore self, PyObject** ids, Py_ssize_t count, PyObject
     return 0
 
 
+cdef _Owner own(session_t* session, _Owner holder):
+    """Gives a session to another owner, or to nobody; the one before, for ``forget``."""
+    cdef _Owner before = <_Owner>session.holder if session.holder != NULL else None
+    if before is not None:
+        before.count -= 1
+        Py_DECREF(before)
+    if holder is not None:
+        holder.count += 1
+        Py_INCREF(holder)
+    session.holder = <PyObject*>holder if holder is not None else NULL
+    return before
+
+
 cdef void detach(SessionStore self, session_t* session) noexcept:
     """Takes a session out of the structure, and runs no foreign code: for ``hand_over`` next."""
     cdef text_t text
@@ -190,18 +201,13 @@ cdef void detach(SessionStore self, session_t* session) noexcept:
     slab_take(&self.slab, session.handle)
     chain_remove(&self.recency, &session.recency)
     chain_remove(&self.births, &session.birth)
-    if session.holder != NULL:
-        (<_Owner>session.holder).count -= 1
 
 
 cdef object hand_over(SessionStore self, session_t* session, list left):
     """Ends a detached session and gives its record; where there is ``left``, its (id, record) pair goes there."""
     cdef object record = <object>session.record
     cdef object id = <object>session.id
-    cdef _Owner holder = None
-    if session.holder != NULL:
-        holder = <_Owner>session.holder
-        Py_DECREF(holder)
+    cdef _Owner holder = own(session, None)
     mem_free(session)
     Py_DECREF(id)
     Py_DECREF(record)
@@ -251,13 +257,6 @@ cdef session_t* make(const text_t* text, object id, object record) except NULL:
     return session
 
 
-cdef void own(session_t* session, _Owner holder) noexcept:
-    if holder is not None:
-        Py_INCREF(holder)
-        holder.count += 1
-        session.holder = <PyObject*>holder
-
-
 cdef int add(
     SessionStore self, const text_t* text, object id, object record, _Owner holder, session_t** leaving
 ) except -1:
@@ -290,7 +289,6 @@ cdef object replace(SessionStore self, session_t* session, object record, _Owner
     """Another record for an id; one that had expired is born anew, and its record leaves."""
     cdef object old_record = <object>session.record
     cdef object id = <object>session.id
-    cdef _Owner old_holder = None
     cdef bint is_expired = is_idle(self, session) or is_old(self, session)
     Py_INCREF(record)
     session.record = <PyObject*>record
@@ -299,14 +297,7 @@ cdef object replace(SessionStore self, session_t* session, object record, _Owner
     if is_expired:
         session.born_ns = self.now
         chain_move_to_back(&self.births, &session.birth)
-    if session.holder != (<PyObject*>holder if holder is not None else NULL):
-        if session.holder != NULL:
-            old_holder = <_Owner>session.holder
-            old_holder.count -= 1
-            Py_DECREF(old_holder)
-            session.holder = NULL
-        own(session, holder)
-        forget(self, old_holder)
+    forget(self, own(session, holder))
     return [(id, old_record)] if is_expired else ()
 
 
@@ -527,7 +518,7 @@ cdef class SessionStore:
         while True:
             session = of_recency(chain_front(&self.recency))
             if session == NULL or not is_idle(self, session):
-                session = <session_t*>(chain_front(&self.births))
+                session = <session_t*>chain_front(&self.births)
                 if session == NULL or not is_old(self, session):
                     return left
             detach(self, session)
@@ -550,7 +541,7 @@ cdef class SessionStore:
         cdef session_t* session
         if cursor < 0 or count < 1:
             raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
-        # Making a tuple may start the collector, and that foreign code: nothing is kept from one turn to the next.
+        # Making a tuple may start the collector, and that foreign code: nothing is kept over a turn.
         while cursor < <Py_ssize_t>self.slab.capacity:
             session = <session_t*>self.slab.slots[cursor].item
             if session != NULL and not is_idle(self, session) and not is_old(self, session):
@@ -576,7 +567,6 @@ cdef class SessionStore:
     def check(self):
         cdef session_t* session = of_recency(chain_front(&self.recency))
         cdef session_t* after
-        cdef session_t* younger
         cdef text_t text
         cdef Py_ssize_t owned = 0
         cdef _Owner holder
@@ -593,8 +583,6 @@ cdef class SessionStore:
             owned += session.holder != NULL
             after = of_recency(chain_after(&self.recency, &session.recency))
             _expect(after != NULL and after.touched_ns < session.touched_ns, "the order is not that of recency")
-            younger = <session_t*>(chain_after(&self.births, &session.birth))
-            _expect(younger != NULL and younger.born_ns < session.born_ns, "the order is not that of birth")
             session = after
         for holder in self.owners.values():
             owned -= holder.count

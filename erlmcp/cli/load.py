@@ -40,7 +40,8 @@ def load_server(target: str | None, module: str | None, *, keep_traceback: bool 
     except (Exception, SystemExit) as error:
         if keep_traceback:
             raise
-        raise CommandError(f"{_place_of(error, place)}: {describe(error)}{_mend(error)}", CANNOT_LOAD) from error
+        said = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
+        raise CommandError(f"{_place_of(error, place)}: {said}{_mend(error)}", CANNOT_LOAD) from error
 
 
 def _load_file(place: str) -> ModuleType:

@@ -63,7 +63,7 @@ class Reloader:
             now = snapshot(self.folder)
             if files := changed(seen, now):
                 seen = now
-                self._say(f"{os.path.relpath(files[0])} changed, restarting")
+                self._say(f"{os.path.relpath(files[0], self.folder)} changed, restarting")
                 self._end()
                 self._start()
             elif self._child is not None and self._child.poll() is not None:

@@ -41,12 +41,13 @@ PRIMING_VERSION = "2025-11-25"
 class Requests:
     """The conversation of modern HTTP requests: there is none, each stands alone. Holds those in flight."""
 
-    __slots__ = ("count_max", "host", "id", "inflight", "log_level", "loop", "mask_errors", "resources", "standalone", "state")
+    __slots__ = ("count_max", "host", "id", "inflight", "log_level", "loop", "mask_errors", "native_json", "resources", "standalone", "state")
 
     def __init__(self, host: Host, count_max: int) -> None:
         self.host = host
         self.loop = host.loop
         self.mask_errors = host.mask_errors
+        self.native_json = host.native_json
         self.count_max = count_max
         self.inflight: dict[Exchange, float] = {}  # and since when
         self.id = self.log_level = self.standalone = self.state = None

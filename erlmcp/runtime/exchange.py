@@ -16,6 +16,7 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
+from erlmcp.runtime.codec import encoded, params_of
 from erlmcp.runtime.executor import cancel_soon
 from erlmcp.spec import key
 
@@ -78,6 +79,19 @@ class Exchange:
         self.round: Any = None  # the multi-round state, owned by the server room
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def params(self) -> Any:
+        """The request's params, decoded by the codec that the flags choose."""
+        return self.call.params if self.session.native_json else params_of(self.call)
+
+    @property
+    def arguments(self) -> Any:
+        """``params["arguments"]``; None where absent."""
+        if self.session.native_json:
+            return self.call.arguments
+        params = params_of(self.call)
+        return params.get("arguments") if isinstance(params, dict) else None
+
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def fill_or_raise(self, template: Template, values: tuple[object, ...]) -> None:
@@ -96,7 +110,7 @@ class Exchange:
         if self.done:
             return
         try:
-            self.channel.result(self.call.id_raw, value)
+            self.channel.result(self.call.id_raw, value if self.session.native_json else encoded(value))
         except (JsonError, LimitError) as exc:
             self.fail(exc)
         else:

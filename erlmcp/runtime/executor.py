@@ -196,6 +196,24 @@ class Executor:
         done(value, error)
         return None
 
+    def spawn(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None]:
+        """Run ``coro`` in a task of its own, from its first step on: what ``start`` saves."""
+
+        async def run() -> None:
+            try:
+                value = await coro
+            except BaseException as exc:
+                done(None, exc)
+                if isinstance(exc, KeyboardInterrupt | SystemExit):
+                    raise
+            else:
+                done(value, None)
+
+        task = asyncio.Task(run(), loop=self.loop, context=self._base.copy())
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        return task
+
     def close(self) -> None:
         """Let the parked carrier end. Handlers still running are the owner's to cancel."""
         if self._spare is not None:

@@ -42,6 +42,7 @@ class Host(Protocol):
     routes: Routes
     limits: Limits
     mask_errors: bool
+    native_json: bool
     hub: Hub
     executor: Executor
     lanes: ThreadLanes
@@ -89,6 +90,7 @@ class Session:
         "log_level",
         "loop",
         "mask_errors",
+        "native_json",
         "owner",
         "resources",
         "standalone",
@@ -100,6 +102,7 @@ class Session:
         self.host = host
         self.loop = host.loop
         self.mask_errors = host.mask_errors
+        self.native_json = host.native_json
         self.id = id
         self.owner = owner
         self.connection = Connection()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -14,7 +14,7 @@ from erlmcp import core
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import Flags
 from erlmcp.limits import Limits
-from erlmcp.runtime.executor import Executor
+from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.link import Link
 from erlmcp.runtime.subscription import Hub
@@ -92,6 +92,7 @@ class Server:
         self.limits = limits or Limits.load()
         self.flags = flags or Flags.load()
         self.mask_errors = mask_errors
+        self.native_json = self.flags.native_json
         self.cache_ttl_ms = max(0, cache_ttl_ms)
         self.cache_scope = cache_scope
         self.event_store = event_store
@@ -341,6 +342,12 @@ class Server:
             yield self
         finally:
             await self.stop()
+
+    def drive(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None] | None:
+        """Run a handler: to its first wait at once, or (``async_execution`` off) in a task of its own."""
+        if self.flags.async_execution:
+            return self.executor.start(coro, done)
+        return self.executor.spawn(coro, done)
 
     async def in_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a function in a thread lane and wait for it."""

@@ -297,5 +297,5 @@ def read_signature(call: Any, label: str, *, lenient: bool = False) -> tuple[ins
         raise ConfigurationError(f"{label}: {error}") from error
     target = inspect.unwrap(target_of(call))
     owner = target.__init__ if inspect.isclass(target) else target
-    hints = hints_of(owner) if hasattr(owner, "__annotations__") else {}
+    hints = hints_of(owner) if hasattr(owner, "__code__") else {}
     return signature, hints

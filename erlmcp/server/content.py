@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 import mimetypes
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+from erlmcp import core
 from erlmcp.errors import ConfigurationError
 from erlmcp.server.jsonable import to_jsonable
 from erlmcp.server.param import MISSING
@@ -20,8 +21,8 @@ OCTETS = "application/octet-stream"
 
 
 def write_json(value: object) -> str:
-    """JSON text as it goes into a text block: compact, UTF-8 kept. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """JSON text as it goes into a text block: compact, UTF-8 kept. Raises JsonError for NaN and infinities."""
+    return core.encode(value).decode("utf-8")
 
 
 class _Media:
@@ -181,10 +182,13 @@ def is_protocol_model(value: object) -> bool:
 
 def is_protocol_class(cls: object) -> bool:
     """Is this a class of the protocol's types package, or derived from one?"""
-    return isinstance(cls, type) and any(
-        base.__module__.partition(".")[0] == "mcp_types" or base.__module__.startswith("mcp.types")
-        for base in cls.__mro__
-    )
+    return isinstance(cls, type) and _descends_from_protocol(cls)
+
+
+@lru_cache(maxsize=512)
+def _descends_from_protocol(cls: type) -> bool:
+    homes = [base.__module__.split(".") for base in cls.__mro__]
+    return any(home[0] == "mcp_types" or home[:2] == ["mcp", "types"] for home in homes)
 
 
 def dump_model(value: Any) -> Any:

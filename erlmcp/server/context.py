@@ -59,7 +59,7 @@ class Context:
     @property
     def params(self) -> dict[str, Any]:
         """The request's params, decoded; not to be changed."""
-        params = self._exchange.call.params
+        params = self._exchange.params
         return params if isinstance(params, dict) else {}
 
     @property

@@ -33,9 +33,11 @@ from erlmcp.server.content import (
     is_protocol_model,
     write_json,
 )
+from erlmcp.server.decode import Builder
 from erlmcp.server.foreign import foreign_dump
 from erlmcp.server.jsonable import to_jsonable
 from erlmcp.server.param import MISSING
+from erlmcp.server.scalar import Mismatch
 from erlmcp.server.schema import SchemaBuilder
 from erlmcp.server.shape import Reader, Shape, unwrap
 
@@ -54,6 +56,7 @@ class Conversion:
     result_class: type | None = None
     output_schema: Json | None = None
     dump: Callable[[Any], Any] = to_jsonable
+    check: Callable[[Any], list[str]] | None = None
 
     def result(self, value: Any) -> Json:
         """``{"content": [...], "structuredContent": ..., "isError": True, "_meta": {...}}``, absent keys left out.
@@ -70,13 +73,16 @@ class Conversion:
             return {"content": self._blocks(value)}
         try:
             plain = self.dump(value)
-            text = plain if isinstance(plain, str) else write_json(plain)
+            problems = self.check(plain) if self.check is not None else None
+            text = plain if plain.__class__ is str else write_json(plain)
+        except Mismatch as error:
+            problems = [str(error)]
         except (TypeError, ValueError, RecursionError) as error:
             raise ToolError(f"{self.label} returned what has no JSON form: {error}") from error
-        structured = {"result": plain} if self.wraps else plain
-        self._check(structured)
+        if problems:
+            self._refuse(problems)
         content = [] if value is None else [{"type": "text", "text": text}]
-        return {"content": content, "structuredContent": structured}
+        return {"content": content, "structuredContent": {"result": plain} if self.wraps else plain}
 
     def _blocks(self, value: Any) -> list[Json]:
         try:
@@ -90,7 +96,7 @@ class Conversion:
         if structured is not MISSING:
             structured = to_jsonable(structured)
             if self.output_schema is not None and not value.is_error:
-                self._check(structured)
+                self._refuse(check_value(self.output_schema, structured))
         elif self.output_schema is not None and not value.is_error:
             raise ToolError(f"{self.label} has an output schema, but its ToolResult has no structured value")
         content = value.content
@@ -105,8 +111,7 @@ class Conversion:
             made["_meta"] = dict(value.meta)
         return made
 
-    def _check(self, structured: Any) -> None:
-        problems = check_value(self.output_schema or {}, structured)
+    def _refuse(self, problems: list[str]) -> None:
         if problems:
             raise ToolError(f"{self.label} returned what does not fit its output schema: {'; '.join(problems)}")
 
@@ -121,7 +126,7 @@ def plan_conversion(
     """
     if output_schema is not None:
         schema = dict(output_schema)
-        return Conversion(label, output_schema=schema)
+        return Conversion(label, output_schema=schema, check=lambda plain: check_value(schema, plain))
     if _gives_content(hint):
         if structured:
             raise ConfigurationError(f"{label}: structured_output=True needs a return annotation that has a schema")
@@ -143,16 +148,35 @@ def plan_conversion(
         if defs:
             schema["$defs"] = defs
     made = Conversion(label, CONVERT, wraps, None, schema)
-    core = shape.items[0] if shape.kind == "bounded" else shape
-    if core.kind == "str" and core is shape:
+    while shape.kind == "bounded" and not (shape.facts and shape.facts.bounds):
+        shape = shape.items[0]
+    if shape.kind == "str":
         made.kind, made.result_class = TEXT, str
-    elif core is shape and _is_native(shape, set()):
+    elif shape.kind != "bounded" and _is_native(shape, set()):
         made.kind, made.result_class = VALUE, _class_of(shape)
-    if core.kind == "foreign":
+    if shape.kind == "foreign":
         made.dump = foreign_dump(shape.hint)
+    else:
+        made.check = _output_check(shape)
     if made.result_class is None:
         made.kind = CONVERT
     return made
+
+
+def _output_check(shape: Shape) -> Callable[[Any], list[str]] | None:
+    """A check of dumped values by the decoders of their type, which are far quicker than a walk along the schema."""
+    call = Builder(lax=False, plain=True).build(shape).call
+    if call is None:
+        return None
+
+    def check(plain: Any) -> list[str]:
+        try:
+            call(plain)
+        except Mismatch as mismatch:
+            return [str(mismatch)]
+        return []
+
+    return check
 
 
 def _gives_content(hint: Any) -> bool:

@@ -38,10 +38,14 @@ from erlmcp.server.shape import Shape, as_dict, base_name
 
 
 class Builder:
-    """Builds decoders; ``lax`` says whether rule 2 holds. Those of structures are shared: so recursion ends."""
+    """Builds decoders; ``lax`` says whether rule 2 holds. Those of structures are shared: so recursion ends.
 
-    def __init__(self, lax: bool = True) -> None:
+    With ``plain`` structures stay dicts, and what belongs to pydantic passes: that checks values without making any.
+    """
+
+    def __init__(self, lax: bool = True, plain: bool = False) -> None:
         self.lax = lax
+        self.plain = plain
         self._known: dict[int, Decoder] = {}
         self._keep: list[Shape] = []  # a shape's id is a key only while it lives
         self._strict: Builder | None = None
@@ -51,7 +55,7 @@ class Builder:
         if not self.lax:
             return self
         if self._strict is None:
-            self._strict = Builder(lax=False)
+            self._strict = Builder(lax=False, plain=self.plain)
         return self._strict
 
     def build(self, shape: Shape) -> Decoder:
@@ -158,12 +162,12 @@ class Builder:
                 else:
                     raise wrong("array", value)
             call = item.call
-            if call is None or (exact is not None and exact.issuperset(map(type, value))):
-                return make(value)
             try:
+                if call is None or (exact is not None and exact.issuperset(map(type, value))):
+                    return make(value)
                 return make([call(each) for each in value])
             except Mismatch:
-                raise Mismatch(_problems_of(enumerate(value), call)) from None
+                raise Mismatch(_problems_of(enumerate(value), item.call)) from None
             except TypeError:
                 raise wrong("array of hashable values", value) from None
 
@@ -206,7 +210,7 @@ class Builder:
 
     def _build_struct(self, shape: Shape) -> Decoder:
         plan = [(each.key, each.name, self.build(each.shape), each) for each in shape.fields]
-        make = shape.make or dict
+        make = as_dict if self.plain else shape.make or as_dict
         expected = f"object ({shape.name})"
 
         def decode(value: Any) -> Any:
@@ -233,13 +237,13 @@ class Builder:
                 raise Mismatch(problems)
             return _construct(make, found)
 
-        made = None if shape.make is as_dict else shape.make
+        made = None if shape.make is as_dict or self.plain else shape.make
         quick = compile_struct([(each, decoder) for _, _, decoder, each in plan], made, decode)
         return self._wrap(quick, expected, frozenset({dict}))
 
     def _build_record(self, shape: Shape) -> Decoder:
         calls = [self.build(each.shape).call for each in shape.fields]
-        make = shape.make or tuple
+        make: Callable[..., Any] = (lambda *values: values) if self.plain else shape.make or tuple
         least = sum(1 for each in shape.fields if each.required)
         expected = f"array of {len(calls)} ({shape.name})"
         by_name = self._build_struct(shape)
@@ -274,6 +278,8 @@ class Builder:
         return Decoder(decode, base.expected, fast, base.classes)
 
     def _build_foreign(self, shape: Shape) -> Decoder:
+        if self.plain:
+            return Decoder(None, base_name(shape.hint), "True", None)
         return Decoder(foreign_decoder(shape.hint, self.lax), base_name(shape.hint), "", None)
 
 
@@ -317,11 +323,12 @@ def _decode_each(pairs: Iterable[tuple[Any, Any]], calls: list[Call | None]) -> 
     return found
 
 
-def _problems_of(pairs: Iterable[tuple[Any, Any]], call: Call) -> list[Problem]:
+def _problems_of(pairs: Iterable[tuple[Any, Any]], call: Call | None) -> list[Problem]:
     problems: list[Problem] = []
     for place, value in pairs:
         try:
-            call(value)
+            if call is not None:
+                call(value)
         except Mismatch as problem:
             problems.extend(((place, *path), text) for path, text in problem.problems)
     return problems

@@ -42,6 +42,8 @@ def target_of(call: Any) -> Any:
             call = call.func
         elif inspect.ismethod(call) or isinstance(call, staticmethod | classmethod):
             call = call.__func__
+        elif hasattr(call, "__wrapped__") and not inspect.isfunction(call):  # functools.cache
+            call = call.__wrapped__
         elif not inspect.isroutine(call) and not inspect.isclass(call) and callable(call):
             call = type(call).__call__
         else:
@@ -49,8 +51,9 @@ def target_of(call: Any) -> Any:
 
 
 def is_async_call(call: Any) -> bool:
-    """Does calling it give something to await?"""
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(target_of(call))
+    """Does calling it give something to await? A plain wrapper of an async function is taken to pass that on."""
+    target = target_of(call)
+    return any(inspect.iscoroutinefunction(each) for each in (call, target, inspect.unwrap(target)))
 
 
 def _wraps_stop(raised: BaseException, error: BaseException | None) -> bool:

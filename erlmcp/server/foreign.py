@@ -44,10 +44,14 @@ def foreign_schema(hint: Any, *, output: bool) -> dict[str, Any]:
 
 
 def foreign_dump(hint: Any) -> Callable[[Any], Any]:
-    """A function from a value of the type to JSON-native values."""
+    """A function from a value of the type to JSON-native values. It raises Mismatch for what is no such value."""
     serializer = adapter_of(hint).serializer
+    decode = foreign_decoder(hint, lax=False)
+    cls = hint if isinstance(hint, type) else ()
 
     def dump(value: Any) -> Any:
+        if not isinstance(value, cls):
+            value = decode(value)
         return serializer.to_python(value, mode="json", by_alias=True)
 
     return dump

@@ -151,7 +151,7 @@ class Round:
     __slots__ = ("_bound_to", "_counts", "_fresh", "_used", "asked", "owner", "responses", "secret", "state")
 
     def __init__(self, exchange: Exchange, secret: bytes, owner: str, round_max: int) -> None:
-        params = exchange.call.params
+        params = exchange.params
         params = params if isinstance(params, dict) else {}
         self.secret = secret
         self.owner = owner

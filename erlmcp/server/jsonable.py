@@ -48,6 +48,11 @@ def _key(key: Any) -> str:
 
 
 def _convert(value: Any, fallback: Callable[[Any], Any] | None) -> Any:
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {
+            each.metadata.get("alias") or each.name: to_jsonable(getattr(value, each.name), fallback)
+            for each in dataclasses.fields(value)
+        }
     if isinstance(value, enum.Enum):
         return to_jsonable(value.value, fallback)
     for cls, make in _BY_CLASS:
@@ -55,11 +60,6 @@ def _convert(value: Any, fallback: Callable[[Any], Any] | None) -> Any:
             return make(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            each.metadata.get("alias") or each.name: to_jsonable(getattr(value, each.name), fallback)
-            for each in dataclasses.fields(value)
-        }
     if isinstance(value, abc.Mapping):
         return {_key(key): to_jsonable(each, fallback) for key, each in value.items()}
     if isinstance(value, abc.Set):

@@ -103,17 +103,13 @@ def compile_tool(
     ``run_in_thread=False``; ``run_sync`` is the async ``(fn, *args, **kwargs)`` by which a sync function with async
     dependencies gets into one.
     """
-    given = dict(locals())
-    given.pop("overrides")
-    fn = given.pop("fn")
+    given = {key: value for key, value in locals().items() if key not in ("fn", "overrides")}
     name = tool_name(fn, name)
     label = f"tool {name!r}"
     refuse_generator(fn, label)
-    binder = Binder(label, is_context, overrides, free_names=input_schema is not None)
-    binding = binder.bind(fn)
+    binding = Binder(label, is_context, overrides, free_names=input_schema is not None).bind(fn)
     doc = parse_docstring(doc_of(fn))
     if input_schema is None:
-        binding.strict = strict
         schema = input_schema_of(binding, doc, strict)
     else:
         schema = adopt_schema(binding, input_schema, label)
@@ -178,7 +174,8 @@ def refuse_generator(fn: Any, label: str) -> None:
 
 
 def input_schema_of(binding: Binding, doc: Docstring, strict: bool) -> Json:
-    """The input schema of the function's own parameters."""
+    """The input schema of the function's own parameters; ``strict`` binds the call as well."""
+    binding.strict = strict
     builder = SchemaBuilder()
     properties: Json = {}
     for each in binding.arguments:

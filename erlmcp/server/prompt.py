@@ -80,9 +80,7 @@ def compile_prompt(
     overrides: Overrides | None = None,
 ) -> PromptPlan:
     """Plan a prompt from a function. Raises ConfigurationError, naming prompt and parameter, for a bad signature."""
-    given = dict(locals())
-    given.pop("overrides")
-    fn = given.pop("fn")
+    given = {key: value for key, value in locals().items() if key not in ("fn", "overrides")}
     name = tool_name(fn, name)
     label = f"prompt {name!r}"
     refuse_generator(fn, label)

@@ -1,4 +1,4 @@
-"""The quick way through a structure: a function written for its fields, as ``invoke`` is written for a tool's arguments.
+"""The quick way through a structure: a function written for its fields, as ``invoke`` is for a tool's arguments.
 
 It takes the values that are right, and leaves everything else to the slow decoder, which knows how to complain.
 """

@@ -111,9 +111,7 @@ def compile_resource(
 
     Raises ConfigurationError for a malformed URI or template, and where variables and parameters differ.
     """
-    given = dict(locals())
-    given.pop("overrides")
-    fn, uri = given.pop("fn"), given.pop("uri")
+    given = {key: value for key, value in locals().items() if key not in ("fn", "uri", "overrides")}
     name = tool_name(fn, name)
     is_template = "{" in uri or "}" in uri
     label = f"resource {'template ' if is_template else ''}{uri!r}"

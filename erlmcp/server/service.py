@@ -56,10 +56,12 @@ class Service:
         routes.set_method(m.INITIALIZE, self._initialize)
         routes.set_method(m.PING, lambda exchange: exchange.result({}))
         routes.set_method(m.LISTEN, self._listen)
+        flags = self.server.flags
         self.server.quick_route = None
-        if not self.server.middleware:
+        if not self.server.middleware and flags.async_execution and flags.native_json:
             self.server.quick_route = quick = self._start_tool
             routes.set_method(m.TOOLS_CALL, quick, "name")
+        if not self.server.middleware and flags.zero_copy:
             for method, listing in (
                 (m.TOOLS_LIST, self.server.tool_list),
                 (m.RESOURCES_LIST, self.server.resource_list),
@@ -81,7 +83,7 @@ class Service:
 
         def route(exchange: Exchange) -> None:
             context = Context(exchange, self.server)
-            task = self.server.executor.start(chained(context), partial(self._answer, exchange))  # type: ignore[arg-type]
+            task = self.server.drive(chained(context), partial(self._answer, exchange))
             if task is not None and not exchange.done:
                 exchange.waits(task, self.server.limits.request_timeout_s)
 
@@ -138,7 +140,7 @@ class Service:
     # -- the handshake, and its successor ------------------------------------------------------------------------------
 
     def _initialize(self, exchange: Exchange) -> None:
-        requested, peer = judge_initialize(exchange.call.params)
+        requested, peer = judge_initialize(exchange.params)
         version = negotiate(requested)
         session = exchange.session
         session.connection.initialized(version, Peer(version, peer.capabilities, peer.info))
@@ -169,7 +171,7 @@ class Service:
         return self.stamp(page, peer, cacheable=True)
 
     def _list_ready(self, method: str, listing: Listing, exchange: Exchange) -> None:
-        params = exchange.call.params
+        params = exchange.params
         cursor = params.get("cursor") if isinstance(params, dict) else None
         peer = exchange.peer
         template = listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
@@ -188,7 +190,7 @@ class Service:
         tool: Any = context._exchange.call.entry
         if tool is None:
             raise self._unknown("tool", context._exchange)
-        return await tool.call(context, context._exchange.call.arguments)  # type: ignore[no-any-return]
+        return await tool.call(context, context._exchange.arguments)  # type: ignore[no-any-return]
 
     @staticmethod
     def _unknown(kind: str, exchange: Exchange) -> McpError:
@@ -243,7 +245,7 @@ class Service:
         plan: Any = exchange.call.entry
         if plan is None:
             raise self._unknown("prompt", exchange)
-        arguments = exchange.call.arguments
+        arguments = exchange.arguments
         if arguments is not None and not isinstance(arguments, dict):
             raise InvalidParamsError("Invalid params: arguments must be an object")
         try:
@@ -272,7 +274,7 @@ class Service:
         return {}
 
     def _listen(self, exchange: Exchange) -> None:
-        params = exchange.call.params
+        params = exchange.params
         wanted = params.get("notifications") if isinstance(params, dict) else None
         if not isinstance(wanted, dict):
             raise InvalidParamsError("Invalid params: notifications must be an object")

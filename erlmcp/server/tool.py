@@ -119,7 +119,7 @@ class Tool:
 
     def begin(self, exchange: Exchange) -> None:
         """Begin a call, the general way. Every way it can end leads to ``_done``."""
-        arguments = exchange.call.arguments
+        arguments = exchange.arguments
         if arguments is None:
             arguments = {}
         elif arguments.__class__ is not dict:
@@ -137,7 +137,7 @@ class Tool:
             self._done(exchange, None, error)
             return
         if value.__class__ is CoroutineType:
-            task = server.executor.start(value, done)
+            task = server.drive(value, done)
             if task is not None and not exchange.done:
                 exchange.waits(task, self.timeout_s)
         else:
@@ -153,7 +153,7 @@ class Tool:
             self._failed(exchange, error)
             return
         peer = exchange.peer
-        template = self._template_for(peer)
+        template = self._template_for(peer) if self.server.native_json else None
         if template is not None and value.__class__ is self.result_class:
             try:
                 exchange.fill_or_raise(template, (value,))

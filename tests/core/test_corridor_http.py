@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Impl = Callable[[str], ModuleType]
@@ -377,8 +377,7 @@ HTTP = st.one_of(
 )  # fmt: skip
 
 
-@given(st.lists(HTTP, max_size=5), CUTS)
-def test_requests_in_any_pieces_are_those_of_the_model(parts: list[bytes], cuts: Iterable[int]) -> None:
+def compare_requests(parts: list[bytes], cuts: Iterable[int]) -> None:
     core, model = load_core("corridor_http"), load_model("corridor_http")
     data = b"".join(parts)
     limits = {"head_bytes_max": 400, "body_bytes_max": 600, "header_count_max": 8}
@@ -387,3 +386,15 @@ def test_requests_in_any_pieces_are_those_of_the_model(parts: list[bytes], cuts:
     requests = [heard(request) for part in cut(data, cuts) for request in found.feed(part)]
     assert requests == [heard(request) for request in whole.feed(data)]
     assert (found.closed, found.phase) == (whole.closed, whole.phase)
+
+
+@given(st.lists(HTTP, max_size=5), CUTS)
+def test_requests_in_any_pieces_are_those_of_the_model(parts: list[bytes], cuts: Iterable[int]) -> None:
+    compare_requests(parts, cuts)
+
+
+@pytest.mark.deep
+@settings(max_examples=10_000)
+@given(st.lists(HTTP, max_size=5), CUTS)
+def test_many_requests_in_any_pieces_are_those_of_the_model(parts: list[bytes], cuts: Iterable[int]) -> None:
+    compare_requests(parts, cuts)

@@ -19,13 +19,12 @@ import numpy
 import pydantic
 import pytest
 
-from erlmcp.errors import ArgumentError, ConfigurationError, ErlmcpError, ToolError
-from erlmcp.server.content import AssistantMessage, Audio, File, Image, ResourceContents, ToolResult, UserMessage
+from erlmcp.errors import ConfigurationError, ToolError
+from erlmcp.server.content import Audio, File, Image, ToolResult
 from erlmcp.server.convert import Conversion, plan_conversion
 from erlmcp.server.jsonable import to_jsonable
+from erlmcp.server.param import Param
 from erlmcp.server.plan import compile_tool
-from erlmcp.server.prompt import compile_prompt
-from erlmcp.server.resource import compile_resource
 
 PNG = b"\x89PNG"
 
@@ -89,7 +88,8 @@ KINDS: list[tuple[Any, str, type | None, bool]] = [
     (list[User], "convert", None, True),
     (set[int], "convert", None, True),
     (Point, "convert", None, True),
-    (Annotated[str, "described"], "convert", None, True),
+    (Annotated[str, "described"], "text", str, True),
+    (Annotated[str, Param(max_length=3)], "convert", None, True),
     (Image, "convert", None, False),
     (list[Image | str], "convert", None, False),
     (mcp_types.TextContent, "convert", None, False),
@@ -174,7 +174,7 @@ def test_text_is_compact_and_keeps_its_letters() -> None:
 
 
 def test_a_value_that_breaks_its_own_schema_is_a_tool_error() -> None:
-    with pytest.raises(ToolError, match="result: expected integer, got string 'x'"):
+    with pytest.raises(ToolError, match="schema: expected integer, got string 'x'"):
         planned(int).result("x")
     with pytest.raises(ToolError, match="degrees: missing"):
         planned(Weather).result({"city": "x"})
@@ -336,186 +336,3 @@ def test_numpy_values_lose_their_class() -> None:
 def test_what_has_no_json_form_is_refused(value: Any) -> None:
     with pytest.raises(TypeError):
         to_jsonable(value)
-
-
-# -- prompts -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_prompt_lists_its_arguments() -> None:
-    def review(code: str, lines: Annotated[int, "how many"] = 5, style: Literal["a", "b"] | None = None) -> str:
-        """Review code.
-
-        Args:
-            code: what to look at
-        """
-        return f"{code}:{lines + 1}:{style}"
-
-    plan = compile_prompt(review, title="Review", icons=[{"src": "https://a.b/c"}], meta={"a.b/c": 1}, tags=["t"])
-    assert plan.descriptor == {
-        "name": "review",
-        "title": "Review",
-        "description": "Review code.",
-        "arguments": [
-            {"name": "code", "description": "what to look at", "required": True},
-            {"name": "lines", "description": "how many", "required": False},
-            {"name": "style", "required": False},
-        ],
-        "icons": [{"src": "https://a.b/c"}],
-        "_meta": {"a.b/c": 1},
-    }
-    assert plan.invoke({"code": "5", "lines": "7", "style": "a"}, None) == "5:8:a"
-    with pytest.raises(ArgumentError, match="prompt 'review': code: missing, expected string; lines: expected integer"):
-        plan.invoke({"lines": "x"}, None)
-    assert plan.result("hi") == {
-        "description": "Review code.",
-        "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}],
-    }
-
-
-def test_all_that_a_prompt_may_return_becomes_messages() -> None:
-    plan = compile_prompt(lambda: None, name="p")
-    text = {"type": "text", "text": "x"}
-    assert plan.convert(None) == []
-    assert plan.convert(UserMessage("x")) == [{"role": "user", "content": text}]
-    got = plan.convert(
-        [
-            "x",
-            AssistantMessage("x"),
-            AssistantMessage(Image(data=PNG)),
-            {"role": "assistant", "content": "x"},
-            {"role": "user", "content": text},
-            mcp_types.PromptMessage(role="user", content=mcp_types.TextContent(text="x")),
-            mcp_types.TextContent(text="x"),
-            File(data=b"x", name="a.txt"),
-            {"n": 1},
-        ]
-    )
-    assert [each["role"] for each in got] == ["user", "assistant", "assistant", "assistant"] + ["user"] * 5
-    assert [each["content"]["type"] for each in got] == [
-        "text",
-        "text",
-        "image",
-        "text",
-        "text",
-        "text",
-        "text",
-        "resource",
-        "text",
-    ]
-    assert got[-1]["content"]["text"] == '{"n":1}'
-    with pytest.raises(ErlmcpError, match="role 'system'"):
-        plan.convert(UserMessage("x", role="system"))
-    with pytest.raises(ErlmcpError, match="no message"):
-        plan.convert(object())
-
-
-def test_a_whole_prompt_result_is_taken_as_it_is() -> None:
-    plan = compile_prompt(lambda: None, name="p")
-    theirs = mcp_types.GetPromptResult(
-        description="D", messages=[mcp_types.PromptMessage(role="user", content=mcp_types.TextContent(text="x"))]
-    )
-    result = plan.result(theirs)
-    assert result["description"] == "D"
-    assert result["messages"] == [{"role": "user", "content": {"type": "text", "text": "x"}}]
-
-
-# -- resources ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_static_resource_is_listed_with_its_uri() -> None:
-    def readme() -> str:
-        """The readme."""
-        return "text"
-
-    plan = compile_resource(
-        readme, "docs://readme", title="R", mime_type="text/markdown", size=4, annotations={"priority": 0.5}, tags=["d"]
-    )
-    assert plan.descriptor == {
-        "uri": "docs://readme",
-        "name": "readme",
-        "title": "R",
-        "description": "The readme.",
-        "mimeType": "text/markdown",
-        "size": 4,
-        "annotations": {"priority": 0.5},
-    }
-    assert not plan.is_template
-    assert plan.match("docs://readme") == {}
-    assert plan.match("docs://other") is None
-    assert plan.convert(plan.invoke({}, None), "docs://readme") == [
-        {"uri": "docs://readme", "mimeType": "text/markdown", "text": "text"}
-    ]
-
-
-def test_a_template_passes_its_variables() -> None:
-    def page(number: int, lang: str = "en", tags: list[str] = []) -> dict[str, Any]:  # noqa: B006
-        return {"number": number, "lang": lang, "tags": tags}
-
-    plan = compile_resource(page, "docs://{number}{/tags*}{?lang}")
-    assert plan.descriptor == {"uriTemplate": "docs://{number}{/tags*}{?lang}", "name": "page"}
-    uri = "docs://5/a/b?lang=de"
-    found = plan.match(uri)
-    assert plan.result(plan.invoke(found, None), uri) == {
-        "contents": [{"uri": uri, "mimeType": "application/json", "text": '{"number":5,"lang":"de","tags":["a","b"]}'}]
-    }
-    with pytest.raises(ArgumentError, match="number: expected integer"):
-        plan.invoke({"number": "x"}, None)
-
-
-def test_traversal_in_a_template_is_refused_unless_the_author_allows_it() -> None:
-    def read(path: str) -> str:
-        return path
-
-    assert compile_resource(read, "f://{+path}").match("f://../etc") is None
-    assert compile_resource(read, "f://{+path}", safe=False).match("f://../etc") == {"path": "../etc"}
-
-
-@pytest.mark.parametrize(
-    ("uri", "words"),
-    [
-        ("no-scheme", "begins with a scheme"),
-        ("x://{a}", r"\['b'\] are not in the template"),
-        ("x://{a}/{b}/{c}", r"variables \['c'\]"),
-        ("x://{a}{?b}", r"\['b'\] may be absent"),
-        ("x://{a", "not closed"),
-        ("x://{?a}/{b}", "stand last"),
-        ("x://static", "nobody can give the parameters a, b"),
-    ],
-)
-def test_a_uri_that_does_not_fit_its_function_is_refused(uri: str, words: str) -> None:
-    def read(a: str, b: str) -> str:
-        return a + b
-
-    with pytest.raises(ConfigurationError, match=words):
-        compile_resource(read, uri)
-
-
-def test_all_that_a_resource_may_return_becomes_contents(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.bin").write_bytes(b"\xff")
-    plan = compile_resource(lambda: None, "x://y", name="r")
-
-    def only(value: Any) -> dict[str, Any]:
-        (entry,) = plan.convert(value, "x://y")
-        assert entry.pop("uri") == "x://y"
-        return entry
-
-    assert only("a") == {"mimeType": "text/plain", "text": "a"}
-    assert only(b"\x00") == {"mimeType": "application/octet-stream", "blob": "AA=="}
-    assert only([1, 2]) == {"mimeType": "application/json", "text": "[1,2]"}
-    assert only(User(name="a")) == {"mimeType": "application/json", "text": '{"name":"a","userId":0}'}
-    assert only(Image(data=PNG)) == {"mimeType": "image/png", "blob": base64.b64encode(PNG).decode()}
-    assert only(tmp_path / "a.bin") == {"mimeType": "application/octet-stream", "blob": "/w=="}
-    assert only(ResourceContents("{}", "application/json", meta={"a.b/c": 1})) == {
-        "mimeType": "application/json",
-        "text": "{}",
-        "_meta": {"a.b/c": 1},
-    }
-    assert plan.convert(None, "x://y") == []
-    many = plan.convert([ResourceContents("a"), ResourceContents(b"b", uri="x://z")], "x://y")
-    assert [(each["uri"], "blob" in each) for each in many] == [("x://y", False), ("x://z", True)]
-    theirs = mcp_types.TextResourceContents(uri="x://w", text="t")
-    assert plan.convert(theirs, "x://y") == [{"uri": "x://w", "text": "t"}]
-    whole = mcp_types.ReadResourceResult(contents=[theirs])
-    assert plan.result(whole, "x://y")["contents"] == [{"uri": "x://w", "text": "t"}]
-    with pytest.raises(ErlmcpError, match="cannot be sent"):
-        plan.convert(object(), "x://y")

@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import enum
 import pathlib
+import re
 import sys
 import typing
 import uuid
@@ -28,15 +29,16 @@ import annotated_types
 import jsonschema
 import pydantic
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typing_extensions import Doc, ReadOnly, TypeAliasType
 
 from erlmcp.errors import ConfigurationError
 from erlmcp.server.decode import Builder
-from erlmcp.server.docstring import parse_docstring
 from erlmcp.server.param import Param
 from erlmcp.server.plan import compile_tool
-from erlmcp.server.scalar import Mismatch, read_duration, write_duration
-from erlmcp.server.schema import SchemaBuilder, param_headers
+from erlmcp.server.scalar import Mismatch
+from erlmcp.server.schema import SchemaBuilder
 from erlmcp.server.shape import Reader
 
 T = TypeVar("T")
@@ -120,6 +122,7 @@ class Case(typing.NamedTuple):
     lax: Sequence[Any] = ()  # the schema refuses them, the decoder is kinder
 
 
+FORMATS = {"format", "contentEncoding"}  # of which a schema says less than the decoder asks for
 BY_FORMAT = {"date-time", "date", "time", "uuid", "duration"}
 CASES: dict[str, Case] = {
     "any": Case(Any, {}, [1, "a", None, [], {}], []),
@@ -169,7 +172,6 @@ CASES: dict[str, Case] = {
         set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, [[1, 2]], [["x"], {}], [[1, 1]]
     ),
     "frozenset": Case(frozenset[str], None, [["a"], []], [[1], "x"]),
-    "set of unhashables": Case(set[Any], None, [[1]], [{}], []),
     "tuple": Case(
         tuple[int, str],
         {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
@@ -369,68 +371,25 @@ def test_schema_and_decoder_agree_on_samples(case: Case) -> None:
         assert accepts(case.hint, value), value
 
 
-def test_decoded_values_have_the_python_types_of_their_hints() -> None:
-    tree = decode(Tree, {"value": "1", "children": [{"value": 2.0}]})
-    assert tree == Tree(1, [Tree(2)])
-    assert decode(float, 1).__class__ is float
-    assert decode(int, 5.0).__class__ is int
-    assert decode(set[int], [1, 1]) == {1}
-    assert decode(tuple[int, str], '[1, "a"]') == (1, "a")
-    assert decode(Point, [1]) == Point(1, 0)
-    assert decode(Point, {"x": 1, "y": 2}) == Point(1, 2)
-    assert decode(dict[Color, dt.date], {"red": "2026-07-28"}) == {Color.RED: dt.date(2026, 7, 28)}
-    assert decode(bytes, "aGk=") == b"hi"
-    assert decode(dt.timedelta, "PT1M") == dt.timedelta(minutes=1)
-    assert decode(decimal.Decimal, 2.5) == decimal.Decimal("2.5")
-    assert decode(User, {"name": "a", "userId": "x"}) == User(name="a", userId="x")
-    assert decode(Movie, {"title": "a", "id": 1, "unknown": 2}) == {"title": "a", "id": 1}
-    assert decode(Level, "1") is Level.HIGH or decode(Level, "1") is Level.LOW
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([0.5, 2.0, "a", "red", "abc", "5", "1", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "title", "id", "name", "age", "value", "item", "red", "1"]), inner, max_size=3
+        )
+    ),
+    max_leaves=5,
+)
 
 
-def test_a_string_stays_a_string_where_the_hint_takes_one() -> None:
-    assert decode(str | None, "null") == "null"
-    assert decode(str | int, "5") == "5"
-    assert decode(int | str, "5") == "5"
-    assert decode(list[int] | str, "[1]") == "[1]"
-    assert decode(Any, "[1]") == "[1]"
-    assert decode(list[int] | list[str], ["1"]) == ["1"]
-
-
-def test_a_union_prefers_the_member_whose_json_type_came() -> None:
-    assert decode(float | int, 5).__class__ is int
-    assert decode(int | float, 5.0).__class__ is float
-    assert decode(bool | int, 1) == 1
-    assert decode(bool | int, 1) is not True
-    assert decode(int | None, "7") == 7
-    assert decode(dt.date | str, "2026-07-28") == dt.date(2026, 7, 28)
-    assert decode(dt.date | str, "soon") == "soon"
-
-
-def test_a_mismatch_names_the_place_what_was_expected_and_what_came() -> None:
-    with pytest.raises(Mismatch) as caught:
-        decode(Tree, {"value": "x", "children": [{"value": 1}, {}]})
-    assert str(caught.value) == "value: expected integer, got string 'x'; children[1].value: missing, expected integer"
-    with pytest.raises(Mismatch, match=r"\[0\]: expected integer, got string 'a'; \[2\]: expected integer, got null"):
-        decode(list[int], ["a", 1, None])
-
-
-def test_a_refusal_by_post_init_is_a_mismatch() -> None:
-    @dataclasses.dataclass
-    class Even:
-        n: int
-
-        def __post_init__(self) -> None:
-            if self.n % 2:
-                raise ValueError("odd")
-
-    assert decode(Even, {"n": 2}) == Even(2)
-    with pytest.raises(Mismatch, match="odd"):
-        decode(Even, {"n": 1})
-
-
-def test_deeply_nested_json_in_a_string_is_refused_and_does_not_crash() -> None:
-    assert not accepts(list[int], "[" * 100_000)
-    assert not accepts(int, "1" * 10_000)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@settings(max_examples=40, deadline=None)
+@given(value=JSON_VALUES)
+def test_what_the_schema_allows_the_decoder_takes(case: Case, value: Any) -> None:
+    schema = schema_of(case.hint)
+    if fits(schema, value) and not FORMATS & set(re.findall(r"\w+", str(schema))):
+        assert accepts(case.hint, value)
 
 
 def test_a_structure_used_twice_is_written_once() -> None:
@@ -538,123 +497,3 @@ def test_pep_695_aliases_and_generics_are_read() -> None:
     assert accepts(scope["Tree"], [1, [2]])
     assert not accepts(scope["Tree"], [["x"]])
     assert schema_of(scope["Cell"][int])["properties"] == {"item": {"type": "integer"}}
-
-
-# -- x-mcp-header ------------------------------------------------------------------------------------------------------
-
-
-def test_mirrored_parameters_are_found_by_header_name() -> None:
-    @dataclasses.dataclass
-    class Where:
-        zone: Annotated[int, Param(header="Zone")]
-
-    def tool(
-        region: Annotated[str, Param(header="Region")], where: Where, on: Annotated[bool, Param(header="On")]
-    ) -> str:
-        return region
-
-    plan = compile_tool(tool)
-    assert plan.param_headers == {
-        "mcp-param-region": (("region",), "string", "Region"),
-        "mcp-param-zone": (("where", "zone"), "integer", "Zone"),
-        "mcp-param-on": (("on",), "boolean", "On"),
-    }
-    assert plan.descriptor["inputSchema"]["properties"]["region"]["x-mcp-header"] == "Region"
-
-
-@pytest.mark.parametrize(
-    ("properties", "words"),
-    [
-        ({"a": {"type": "string", "x-mcp-header": ""}}, "token"),
-        ({"a": {"type": "string", "x-mcp-header": "A B"}}, "token"),
-        ({"a": {"type": "string", "x-mcp-header": "Ä"}}, "token"),
-        ({"a": {"type": "string", "x-mcp-header": 5}}, "token"),
-        ({"a": {"type": "number", "x-mcp-header": "A"}}, "only a str, int or bool"),
-        ({"a": {"type": ["string", "null"], "x-mcp-header": "A"}}, "only a str, int or bool"),
-        ({"a": {"anyOf": [{"type": "string"}], "x-mcp-header": "A"}}, "union"),
-        ({"a": {"type": "string", "x-mcp-header": "A"}, "b": {"type": "string", "x-mcp-header": "a"}}, "twice"),
-        ({"a": {"type": "array", "items": {"type": "string", "x-mcp-header": "A"}}}, "stands where"),
-        ({"a": {"allOf": [{"properties": {"b": {"type": "string", "x-mcp-header": "A"}}}]}}, "stands where"),
-    ],
-)
-def test_a_header_that_breaks_the_rules_is_refused(properties: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
-        param_headers({"type": "object", "properties": properties}, "tool 'x'")
-
-
-def test_a_property_that_is_named_like_the_keyword_is_no_header() -> None:
-    assert param_headers({"type": "object", "properties": {"x-mcp-header": {"type": "string"}}}, "tool") == {}
-
-
-# -- durations and docstrings ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seconds", [0, 1, 59.5, 60, 3600, 86400, 90061.000001, -5, -86400.5])
-def test_a_duration_is_read_back_as_it_was_written(seconds: float) -> None:
-    span = dt.timedelta(seconds=seconds)
-    assert read_duration(write_duration(span)) == span
-
-
-@pytest.mark.parametrize("text", ["", "P", "PT", "1D", "P1Y", "P1DT", "PT1", "P-1D"])
-def test_a_bad_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
-        read_duration(text)
-
-
-GOOGLE = """Search the index.
-
-    Longer text.
-
-    Args:
-        query (str): what to look for,
-            over two lines
-        limit: how many
-        **rest: ignored
-
-    Returns:
-        The hits.
-    """
-NUMPY = """Search the index.
-
-    Longer text.
-
-    Parameters
-    ----------
-    query : str
-        what to look for,
-        over two lines
-    limit : int, optional
-        how many
-
-    Returns
-    -------
-    list
-        The hits.
-    """
-SPHINX = """Search the index.
-
-    Longer text.
-
-    :param str query: what to look for,
-        over two lines
-    :type query: str
-    :param limit: how many
-    :returns: The hits.
-    """
-
-
-@pytest.mark.parametrize("doc", [GOOGLE, NUMPY, SPHINX], ids=["google", "numpy", "sphinx"])
-def test_three_docstring_styles_say_the_same(doc: str) -> None:
-    found = parse_docstring(doc)
-    assert found.params["query"] == "what to look for, over two lines"
-    assert found.params["limit"] == "how many"
-    assert found.text.startswith("Search the index.\n\nLonger text.\n\n")
-    assert "The hits." in found.text
-    assert "what to look for" not in found.text
-
-
-@pytest.mark.parametrize(
-    "doc", [None, "", "   ", "Args:", "Args:\nnot indented", ":param", "Parameters\n---", "Args:\n  ???"]
-)
-def test_an_odd_docstring_does_no_harm(doc: str | None) -> None:
-    parse_docstring(doc)
