@@ -45,11 +45,6 @@ _ROOM_OF = {
     "HttpRequest": "corridor_http",
 }
 if TYPE_CHECKING:
-    from erlmcp._core.json import Raw as Raw
-    from erlmcp._core.json import decode as decode
-    from erlmcp._core.json import encode as encode
-    from erlmcp._core.jsonrpc import scan as scan
-
     from erlmcp._core.batch import Batch as Batch
     from erlmcp._core.buffer import Buffer as Buffer
     from erlmcp._core.chain import Chain as Chain
@@ -69,6 +64,10 @@ if TYPE_CHECKING:
     from erlmcp._core.frame import frame_sse as frame_sse
     from erlmcp._core.http1 import RequestParser as RequestParser
     from erlmcp._core.http1 import ResponseParser as ResponseParser
+    from erlmcp._core.json import Raw as Raw
+    from erlmcp._core.json import decode as decode
+    from erlmcp._core.json import encode as encode
+    from erlmcp._core.jsonrpc import scan as scan
     from erlmcp._core.registry import Registry as Registry
     from erlmcp._core.ring import Ring as Ring
     from erlmcp._core.sessions import SessionStore as SessionStore

@@ -4,9 +4,8 @@ class Batch:
     """Frames in order; due by count, by bytes or by age, whichever comes first.
 
     With ``lone`` true a frame that is alone is due at once: the owner sets it while nothing else is waiting, so that
-    a single
-    request pays nothing for batching. The clock is an argument: nanoseconds of any clock that does not go back. Being
-    due is a word to the owner, who may go on putting up to ``held_bytes_max``.
+    a single request pays nothing for batching. The clock is an argument: nanoseconds of any clock that does not go
+    back. Being due is a word to the owner, who may go on putting up to ``held_bytes_max``.
     """
 
     lone: bool

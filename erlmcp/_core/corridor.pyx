@@ -512,6 +512,7 @@ cdef class Inbound(Scanner):
         cdef frame_cut_t cut
         cdef frame_step_t step
         cdef Call call
+        cdef bint is_clear = buffer_size(&self.held) == 0
         while self.at < n and buffer_size(&self.held):
             self.read_straddling(p + self.at, n - self.at, calls)
         while self.at < n and not self.closed:
@@ -528,6 +529,9 @@ cdef class Inbound(Scanner):
                 self.at = n
             else:
                 self.report(step, calls)
+        if is_clear:
+            # Not sooner: where one large message follows another, the memory is used again.
+            buffer_trim(&self.held, KEEP_BYTES)
         return 0
 
     cdef int read_straddling(self, const char* p, size_t n, list calls) except -1:
@@ -554,7 +558,6 @@ cdef class Inbound(Scanner):
             else:
                 buffer_consume(&self.held, cut.used)
                 self.report(step, calls)
-        buffer_trim(&self.held, KEEP_BYTES)
         return 0
 
     cdef int read_held(self, const frame_cut_t* cut, list calls) except -1:

@@ -88,8 +88,11 @@ cdef extern from "json_read.h" nogil:
         const char* past
         size_t count
         uint32_t max_rune
-    int64_t json_read_int(const char* p, size_t n) noexcept
-    int json_read_double(const char* p, size_t n, double* out) noexcept
+    enum:
+        JSON_NUMBER_INT
+        JSON_NUMBER_DOUBLE
+        JSON_NUMBER_FAST_BYTES
+    const char* json_read_number(const char* p, const char* end, int* kind, int64_t* whole, double* real) noexcept
     int json_measure(const char* start, const char* p, const char* end, json_text_t* text, json_fail_t* fail) noexcept
     void json_fill(const char* p, const char* end, int kind, void* data, size_t count) noexcept
     uint32_t json_key_hash(const char* p, size_t n) noexcept

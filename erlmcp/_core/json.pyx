@@ -9,7 +9,7 @@ from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport INT32_MAX
+from libc.stdint cimport INT32_MAX, int64_t
 from libc.string cimport memcmp, memcpy
 
 from erlmcp._core.buffer cimport buffer_put, buffer_put_byte, buffer_reserve, buffer_room, buffer_size, buffer_truncate
@@ -167,20 +167,23 @@ cdef object read_number_slow(const char* p, size_t n, bint whole):
 
 cdef object read_number(reader_t* reader):
     cdef json_fail_t fail
-    cdef int whole
-    cdef double value
+    cdef int kind
+    cdef int64_t whole
+    cdef double real
     cdef const char* start = reader.p
-    cdef const char* past = json_skip_number(start, reader.end, reader.limits, &whole, &fail)
-    cdef size_t n
+    cdef const char* past = json_read_number(start, reader.end, &kind, &whole, &real)
+    if reader.limits.number_bytes_max > JSON_NUMBER_FAST_BYTES:
+        if kind == JSON_NUMBER_INT:
+            reader.p = past
+            return PyLong_FromLongLong(whole)
+        if kind == JSON_NUMBER_DOUBLE:
+            reader.p = past
+            return PyFloat_FromDouble(real)
+    past = json_skip_number(start, reader.end, reader.limits, &kind, &fail)
     if past == NULL:
         json_raise(&fail, reader.start, reader.limits)
     reader.p = past
-    n = past - start
-    if whole and n <= 18:
-        return PyLong_FromLongLong(json_read_int(start, n))
-    if not whole and json_read_double(start, n, &value):
-        return PyFloat_FromDouble(value)
-    return read_number_slow(start, n, whole)
+    return read_number_slow(start, past - start, kind)
 
 
 cdef int grow_items(reader_t* reader) except -1:

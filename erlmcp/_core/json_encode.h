@@ -125,14 +125,17 @@ __attribute__((noinline)) static char *json_w_long_text(json_writer_t *writer, c
     if (size < 0) {
         return json_writer_failed(writer, JSON_W_SURROGATE, text);
     }
-    if (writer->end - out < size + 2) {
-        out = writer->more(writer, out, (size_t)size + 2);
+    size_t used = (size_t)(out - writer->start), wanted = (size_t)size + 2 + 32;
+    int is_tight = wanted > writer->room_max || used > writer->room_max - wanted;
+    wanted -= is_tight ? 32 : 0;
+    if ((size_t)(writer->end - out) < wanted) {
+        out = writer->more(writer, out, wanted);
         if (out == NULL) {
             return NULL;
         }
     }
     *out = '"';
-    out = json_put_runes(out + 1, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n);
+    out = json_put_runes(out + 1, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n, is_tight);
     *out = '"';
     return out + 1;
 }
@@ -146,7 +149,7 @@ static inline char *json_w_text(json_writer_t *writer, char *out, PyObject *text
     if (JSON_LIKELY(PyUnicode_IS_COMPACT_ASCII(text))) {
         out = json_put_body(out, (const char *)PyUnicode_DATA(text), n);
     } else {
-        out = json_put_runes(out, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n);
+        out = json_put_runes(out, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n, 0);
         if (out == NULL) {
             return json_writer_failed(writer, JSON_W_SURROGATE, text);
         }

@@ -8,57 +8,70 @@
 
 /* --- numbers --- */
 
-/* A whole number of at most 18 characters, sign included: always fits. */
-static inline int64_t json_read_int(const char *p, size_t n) {
-    int64_t value = 0;
-    size_t i = *p == '-';
-    int negative = (int)i;
-    for (; i < n; i++) {
-        value = value * 10 + (p[i] - '0');
-    }
-    return negative ? -value : value;
-}
+enum { JSON_NUMBER_OTHER = 0, JSON_NUMBER_INT = 1, JSON_NUMBER_DOUBLE = 2, JSON_NUMBER_FAST_BYTES = 32 };
 
-/* The double nearest to a valid number, where that takes one correctly rounded operation on exact operands (Clinger, "How to
- * read floating point numbers accurately", 1990): a significand up to 2**53 and a power of ten up to 10**22. Gives 0 where
- * it does not. */
-static int json_read_double(const char *p, size_t n, double *out) {
+/* digits * 10**scale, where that takes one correctly rounded operation on exact operands (Clinger, "How to read floating point
+ * numbers accurately", 1990): a significand up to 2**53 and a power of ten up to 10**22. Gives 0 where it does not. */
+static inline int json_scale(uint64_t digits, int scale, int negative, double *out) {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    const char *end = p + n;
-    uint64_t digits = 0;
-    int count = 0, scale = 0, power = 0, negative = *p == '-', point = 0;
-    if (FLT_EVAL_METHOD != 0) {
-        return 0;
-    }
-    for (p += negative; p < end && (*p | 0x20) != 'e'; p++) {
-        if (*p == '.') {
-            point = 1;
-            continue;
-        }
-        digits = digits * 10 + (uint64_t)(*p - '0');
-        count += digits != 0;
-        scale -= point;
-        if (count > 18) {
-            return 0;
-        }
-    }
-    if (p < end) {
-        int down = p[1] == '-';
-        for (p += 1 + (p[1] == '-' || p[1] == '+'); p < end; p++) {
-            power = power * 10 + (*p - '0');
-            if (power > 10000) {
-                return 0;
-            }
-        }
-        scale += down ? -power : power;
-    }
-    if (digits > ((uint64_t)1 << 53) || scale < -22 || scale > 22) {
+    if (FLT_EVAL_METHOD != 0 || digits > ((uint64_t)1 << 53) || scale < -22 || scale > 22) {
         return 0;
     }
     double value = scale < 0 ? (double)digits / powers[-scale] : (double)digits * powers[scale];
     *out = negative ? -value : value;
     return 1;
+}
+
+/* One pass over a number that is usual: a whole one within int64_t, or at most 19 digits with an exponent of at most 3. Past it, with its kind and its value;
+ * JSON_NUMBER_OTHER for everything else, among it what is no number. */
+static const char *json_read_number(const char *p, const char *end, int *kind, int64_t *whole, double *real) {
+    const int negative = *p == '-';
+    const char *start = p + negative, *point;
+    uint64_t digits = 0;
+    int scale = 0;
+    *kind = JSON_NUMBER_OTHER;
+    if (end - start > JSON_NUMBER_FAST_BYTES) {
+        end = start + JSON_NUMBER_FAST_BYTES;
+    }
+    for (p = start; p < end && (unsigned char)(*p - '0') <= 9; p++) {
+        digits = digits * 10 + (uint64_t)(*p - '0');
+    }
+    if (p == start || p - start > 19 || (*start == '0' && p - start > 1)) {
+        return p;
+    }
+    if (p == end || (*p != '.' && (*p | 0x20) != 'e')) {
+        *kind = digits <= INT64_MAX ? JSON_NUMBER_INT : JSON_NUMBER_OTHER;
+        *whole = negative ? -(int64_t)digits : (int64_t)digits;
+        return p;
+    }
+    if (*p == '.') {
+        for (point = p++; p < end && (unsigned char)(*p - '0') <= 9; p++) {
+            digits = digits * 10 + (uint64_t)(*p - '0');
+        }
+        scale = (int)(point + 1 - p);
+        if (scale == 0 || p - start > 20) {
+            return p;
+        }
+    }
+    if (p < end && (*p | 0x20) == 'e') {
+        int power = 0, down = end - p > 1 && p[1] == '-';
+        const char *first = p + 1 + (end - p > 1 && (p[1] == '-' || p[1] == '+'));
+        for (p = first; p < end && (unsigned char)(*p - '0') <= 9; p++) {
+            power = power * 10 + (*p - '0');
+            if (p - first > 3) {
+                return p;
+            }
+        }
+        if (p == first) {
+            return p;
+        }
+        scale += down ? -power : power;
+    }
+    if (p - start < JSON_NUMBER_FAST_BYTES && json_scale(digits, scale, negative, real)) {
+        *kind = JSON_NUMBER_DOUBLE;
+    }
+    return p;
 }
 
 /* --- strings --- */
@@ -236,14 +249,18 @@ static void json_fill1(const char *p, const char *end, uint8_t *out, size_t coun
 
 #define JSON_FILL_WIDE(NAME, TYPE)                                                                                       \
     static void NAME(const char *p, const char *end, TYPE *out) {                                                        \
+        const unsigned char *u = (const unsigned char *)p, *stop = (const unsigned char *)end;                           \
         uint32_t rune;                                                                                                   \
-        while (p < end) {                                                                                                \
-            if (json_is_special((unsigned char)*p)) {                                                                    \
-                p = json_read_special(p, end, &rune);                                                                    \
+        while (u < stop) {                                                                                               \
+            if (u[0] < 0x80 && u[0] != '\\') {                                                                           \
+                *out++ = *u++;                                                                                           \
+            } else if (u[0] >= 0xE0 && u[0] < 0xF0) {                                                                    \
+                *out++ = (TYPE)(((u[0] & 0x0Fu) << 12) | ((u[1] & 0x3Fu) << 6) | (u[2] & 0x3Fu));                        \
+                u += 3;                                                                                                  \
+            } else {                                                                                                     \
+                u = (const unsigned char *)json_read_special((const char *)u, end, &rune);                               \
                 *out++ = (TYPE)rune;                                                                                     \
-                continue;                                                                                                \
             }                                                                                                            \
-            *out++ = (TYPE)(unsigned char)*p++;                                                                          \
         }                                                                                                                \
     }
 

@@ -214,6 +214,24 @@ json_utf8_count(const char *p, const char *end, size_t *count, uint32_t *lead_ma
         if (u[0] < 0x80) {
             break;
         }
+#if JSON_LITTLE_ENDIAN
+        if (JSON_LIKELY(left >= 4)) { /* three bytes and two bytes in one comparison each */
+            uint32_t x;
+            memcpy(&x, p, 4);
+            if ((x & 0x00C0C0F0) == 0x008080E0 && (x & 0x200F) != 0 && (x & 0x200F) != 0x200D) {
+                highest = u[0] > highest ? u[0] : highest;
+                runes++;
+                p += 3;
+                continue;
+            }
+            if ((x & 0xC0E0) == 0x80C0 && (x & 0x1E) != 0) {
+                highest = u[0] > highest ? u[0] : highest;
+                runes++;
+                p += 2;
+                continue;
+            }
+        }
+#endif
         if (u[0] >= 0xE0 && u[0] < 0xF0) {
             if (left < 3 || (u[1] & 0xC0) != 0x80 || (u[2] & 0xC0) != 0x80 || (u[0] == 0xE0 && u[1] < 0xA0) ||
                 (u[0] == 0xED && u[1] > 0x9F)) {

@@ -182,30 +182,89 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
     return json_put_body_slowly(out, p, end);
 }
 
-/* How many bytes a string body of n characters takes as UTF-8, or -1 where there is a lone surrogate. */
+/* How many bytes a string body of n characters takes as UTF-8, or -1 where there is a lone surrogate. Without branches, so that
+ * the compiler can take many characters at once. */
 #define JSON_COUNT_RUNES(NAME, TYPE)                                                                                     \
     static ptrdiff_t NAME(const TYPE *p, size_t n) {                                                                     \
-        char scratch[8];                                                                                                 \
-        ptrdiff_t size = 0;                                                                                              \
+        size_t size = n;                                                                                                 \
+        uint32_t surrogates = 0;                                                                                         \
         for (size_t i = 0; i < n; i++) {                                                                                 \
             uint32_t rune = p[i];                                                                                        \
-            if (rune < 0x20 || rune == '"' || rune == '\\') {                                                            \
-                size += json_put_escape(scratch, (unsigned char)rune) - scratch;                                         \
-            } else if (rune >= 0xD800 && rune <= 0xDFFF) {                                                               \
-                return -1;                                                                                               \
-            } else {                                                                                                     \
-                size += 1 + (rune >= 0x80) + (rune >= 0x800) + (rune >= 0x10000);                                        \
-            }                                                                                                            \
+            uint32_t more = (rune >= 0x80) + (rune >= 0x800) + (rune >= 0x10000) + (rune == '"') + (rune == '\\');       \
+            uint32_t is_letter = (rune >= 8) & (rune <= 13) & (rune != 11); /* \b \t \n \f \r */                         \
+            more += 5 * (uint32_t)(rune < 0x20) - 4 * is_letter;                                                         \
+            surrogates |= rune - 0xD800 < 0x800;                                                                         \
+            size += more;                                                                                                \
         }                                                                                                                \
-        return size;                                                                                                     \
+        return surrogates ? -1 : (ptrdiff_t)size;                                                                        \
     }
 
-/* Writes it: the end, or NULL where there is a lone surrogate. */
-#define JSON_PUT_RUNES(NAME, TYPE)                                                                                       \
-    static char *NAME(char *out, const TYPE *p, size_t n) {                                                              \
-        for (const TYPE *end = p + n; p < end; p++) {                                                                    \
+/* One character above ASCII that is no surrogate. Four bytes may be stored for a character of three: the fourth is within the
+ * string, or where its closing quote will be. */
+static inline char *json_put_high_rune(char *out, uint32_t rune) {
+#if JSON_LITTLE_ENDIAN
+    if (rune >= 0x800 && rune < 0x10000) {
+        uint32_t word = 0x008080E0u | (rune >> 12) | ((rune & 0xFC0) << 2) | ((rune & 0x3F) << 16);
+        memcpy(out, &word, 4);
+        return out + 3;
+    }
+#endif
+    return json_put_rune(out, rune);
+}
+
+/* Writes the beginning of the characters at p that is plain ASCII, up to JSON_RUN of them; JSON_RUN bytes may be stored. */
+#if JSON_X86
+enum { JSON_RUN1 = 16, JSON_RUN2 = 8 };
+
+static inline size_t json_put_run1(char *out, const uint8_t *p) {
+    _mm_storeu_si128((__m128i *)out, _mm_loadu_si128((const __m128i *)p));
+    return (size_t)__builtin_ctz(json_special16((const char *)p) | 0x10000u);
+}
+
+/* Saturation makes 0 or 255 of what is not a byte: special, either way. */
+static inline size_t json_put_run2(char *out, const uint16_t *p) {
+    __m128i v = _mm_loadu_si128((const __m128i *)p);
+    char bytes[16];
+    _mm_storeu_si128((__m128i *)bytes, _mm_packus_epi16(v, v));
+    memcpy(out, bytes, 8);
+    return (size_t)__builtin_ctz(json_special16(bytes) | 0x100u);
+}
+#else
+enum { JSON_RUN1 = 1, JSON_RUN2 = 1 };
+
+static inline size_t json_put_run1(char *out, const uint8_t *p) {
+    *out = (char)*p;
+    return !json_is_special(*p);
+}
+
+static inline size_t json_put_run2(char *out, const uint16_t *p) {
+    *out = (char)*p;
+    return *p < 0x80 && !json_is_special((unsigned char)*p);
+}
+#endif
+enum { JSON_RUN4 = 1 };
+
+static inline size_t json_put_run4(char *out, const uint32_t *p) {
+    *out = (char)*p;
+    return *p < 0x80 && !json_is_special((unsigned char)*p);
+}
+
+/* Writes it: the end, or NULL where there is a lone surrogate. Where `is_tight`, no byte is stored above that end but the one of
+ * the closing quote; else there is room for 6 * n + 32 bytes. */
+#define JSON_PUT_RUNES(NAME, TYPE, PUT_RUN, RUN)                                                                         \
+    static char *NAME(char *out, const TYPE *p, size_t n, int is_tight) {                                                \
+        const TYPE *end = p + n;                                                                                         \
+        while (p < end) {                                                                                                \
             uint32_t rune = *p;                                                                                          \
             if (rune < 0x80) {                                                                                           \
+                if (!is_tight && end - p >= RUN) {                                                                       \
+                    size_t run = PUT_RUN(out, p);                                                                        \
+                    out += run;                                                                                          \
+                    p += run;                                                                                            \
+                    if (run != 0) {                                                                                      \
+                        continue;                                                                                        \
+                    }                                                                                                    \
+                }                                                                                                        \
                 if (JSON_UNLIKELY(rune < 0x20 || rune == '"' || rune == '\\')) {                                         \
                     out = json_put_escape(out, (unsigned char)rune);                                                     \
                 } else {                                                                                                 \
@@ -214,8 +273,9 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
             } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                           \
                 return NULL;                                                                                             \
             } else {                                                                                                     \
-                out = json_put_rune(out, rune);                                                                          \
+                out = json_put_high_rune(out, rune);                                                                     \
             }                                                                                                            \
+            p++;                                                                                                         \
         }                                                                                                                \
         return out;                                                                                                      \
     }
@@ -223,9 +283,9 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
 JSON_COUNT_RUNES(json_count_runes1, uint8_t)
 JSON_COUNT_RUNES(json_count_runes2, uint16_t)
 JSON_COUNT_RUNES(json_count_runes4, uint32_t)
-JSON_PUT_RUNES(json_put_runes1, uint8_t)
-JSON_PUT_RUNES(json_put_runes2, uint16_t)
-JSON_PUT_RUNES(json_put_runes4, uint32_t)
+JSON_PUT_RUNES(json_put_runes1, uint8_t, json_put_run1, JSON_RUN1)
+JSON_PUT_RUNES(json_put_runes2, uint16_t, json_put_run2, JSON_RUN2)
+JSON_PUT_RUNES(json_put_runes4, uint32_t, json_put_run4, JSON_RUN4)
 
 /* n characters of `kind` bytes each: 1 (latin-1), 2 or 4. */
 static inline ptrdiff_t json_count_body(int kind, const void *p, size_t n) {
@@ -234,10 +294,10 @@ static inline ptrdiff_t json_count_body(int kind, const void *p, size_t n) {
                        : json_count_runes4((const uint32_t *)p, n);
 }
 
-static inline char *json_put_runes(char *out, int kind, const void *p, size_t n) {
-    return kind == 1   ? json_put_runes1(out, (const uint8_t *)p, n)
-           : kind == 2 ? json_put_runes2(out, (const uint16_t *)p, n)
-                       : json_put_runes4(out, (const uint32_t *)p, n);
+static inline char *json_put_runes(char *out, int kind, const void *p, size_t n, int is_tight) {
+    return kind == 1   ? json_put_runes1(out, (const uint8_t *)p, n, is_tight)
+           : kind == 2 ? json_put_runes2(out, (const uint16_t *)p, n, is_tight)
+                       : json_put_runes4(out, (const uint32_t *)p, n, is_tight);
 }
 
 /* Decimal digits: up to JSON_INT_BYTES_MAX bytes. */

@@ -1,4 +1,4 @@
-/* A str or bytes object seen as UTF-8 bytes with their hash, without a copy: what the keepers look names and ids up by. */
+/* A str or bytes object seen as UTF-8 bytes with their hash, without a copy: what the keepers look things up by. */
 #ifndef ERLMCP_TEXT_H
 #define ERLMCP_TEXT_H
 

@@ -17,14 +17,14 @@ REQUEST, INVALID = 1, 6
 class Collector:
     """A channel that holds answers back until the last one is there; notifications and questions pass through."""
 
-    __slots__ = ("_answers", "_expected", "_out", "_sealed", "channel")
+    __slots__ = ("_answers", "_expected", "_out", "_sealed", "_sent", "channel")
 
     def __init__(self, channel: Channel, items: list[Call]) -> None:
         self.channel = channel
         self._out = core.Outbound(framing="none")
         self._answers: list[bytes] = []
-        self._expected = sum(1 for item in items if item.kind in (REQUEST, INVALID))
-        self._sealed = False
+        self._expected = sum(1 for each in items if each.kind == REQUEST or (each.kind == INVALID and not each.is_response))
+        self._sealed = self._sent = False
 
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
         self._out.fill(id_raw, template, values)
@@ -53,6 +53,11 @@ class Collector:
     def beat(self) -> None:
         self.channel.beat()
 
+    def drop(self) -> None:
+        """A request of the batch was cancelled: the others are answered without it."""
+        self._expected -= 1
+        self._send()
+
     def seal(self) -> None:
         """All items were handed out."""
         self._sealed = True
@@ -63,6 +68,10 @@ class Collector:
         self._send()
 
     def _send(self) -> None:
-        if self._sealed and self._expected and len(self._answers) >= self._expected:
-            self._expected = 0
+        if self._sent or not self._sealed or len(self._answers) < self._expected:
+            return
+        self._sent = True
+        if self._answers:
             self.channel.whole(b"[" + b",".join(self._answers) + b"]")
+        else:
+            self.channel.drop()

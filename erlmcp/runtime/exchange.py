@@ -44,6 +44,9 @@ class Channel(Protocol):
     def detach(self) -> None:
         """End the stream and let the client come back for the rest (SEP-1699); nothing where there is no such stream."""
 
+    def drop(self) -> None:
+        """The request was cancelled: its answer will not come."""
+
     def beat(self) -> None:
         """The request has waited for a while: keep what carries it alive."""
 
@@ -189,6 +192,7 @@ class Exchange:
         """The client no longer wants the answer: none is sent, and the handler is cancelled."""
         if not self.done:
             self._close()
+            self.channel.drop()
         self._stop()
 
     def _stop(self) -> None:

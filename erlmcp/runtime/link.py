@@ -131,6 +131,9 @@ class Link:
     def detach(self) -> None:
         """A byte stream has nothing to come back to."""
 
+    def drop(self) -> None:
+        """Nothing is sent for a request that was cancelled."""
+
     def beat(self) -> None:
         """Nothing between the ends of a byte stream closes it for being idle."""
 

@@ -141,5 +141,8 @@ class SseChannel:
     def detach(self) -> None:
         """This transport cannot be resumed."""
 
+    def drop(self) -> None:
+        """Nothing is sent for a request that was cancelled."""
+
     def beat(self) -> None:
         self.reply.send(b":\n\n")

@@ -135,6 +135,9 @@ class HttpChannel:
     def detach(self) -> None:
         """Streams of this era cannot be resumed."""
 
+    def drop(self) -> None:
+        """The client has closed the connection, which is how it cancels (2026-07-28, basic/transports)."""
+
     def beat(self) -> None:
         """A keep-alive tick: commit if the answer is still to come, then a comment that keeps proxies from closing."""
         if self.accepts_stream:
@@ -203,6 +206,13 @@ class SessionChannel(HttpChannel):
             self.commit()
             assert self.stream is not None
             self.stream.release()
+
+    def drop(self) -> None:
+        """End the HTTP answer of a cancelled request without a message: its stream, or a 202 where none was begun."""
+        if self.stream is not None:
+            self.stream.end()
+        else:
+            self.reply.plain(202, b"", self._extra)
 
     def beat(self) -> None:
         if self.accepts_stream:

@@ -18,7 +18,7 @@ from erlmcp.errors import (
 )
 from erlmcp.runtime.batch import Collector
 from erlmcp.runtime.exchange import Channel, Exchange
-from erlmcp.spec.method import INITIALIZE
+from erlmcp.spec.method import CLIENT_REQUESTS, INITIALIZE
 from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, MODERN
 from erlmcp.wire.connection import Connection
 from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
@@ -34,6 +34,7 @@ log = logging.getLogger("erlmcp.server")
 
 REQUEST, NOTIFICATION, RESULT, ERROR, BATCH, INVALID = 1, 2, 3, 4, 5, 6
 UNKNOWN_PEER = Peer(LATEST_LEGACY)
+_ANY_REQUEST = frozenset().union(*CLIENT_REQUESTS.values())
 
 
 class Host(Protocol):
@@ -141,7 +142,7 @@ class Session:
             self.settle(call)
         elif kind == BATCH:
             self.receive_batch(call, channel, headers)
-        else:
+        elif not call.is_response:
             channel.error(call.id_raw, call.code, call.message or "Invalid request", None)
 
     def dispatch(self, exchange: Exchange) -> None:
@@ -169,9 +170,9 @@ class Session:
             exchange.fail(error)
 
     def note(self, call: Call) -> None:
-        """Handle a notification; unknown ones are passed over (JSON-RPC 2.0, section 4.1)."""
+        """Handle a notification; unknown ones, and requests without an id, are passed over (JSON-RPC 2.0, section 4.1)."""
         route: Any = call.route
-        if route is None:
+        if route is None or call.method in _ANY_REQUEST:
             return
         try:
             route(self, call)

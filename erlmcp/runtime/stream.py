@@ -156,7 +156,7 @@ class StandaloneChannel:
     def _no_answers(self, *_: object) -> None:
         raise NoBackChannelError("answers do not travel on the GET stream")
 
-    fill = result = error = whole = _no_answers
+    fill = result = error = whole = drop = _no_answers
 
     def detach(self) -> None:
         self.stream.release()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -18,9 +18,10 @@ from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.link import Link
 from erlmcp.runtime.subscription import Hub
+from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context
 from erlmcp.server.listing import Listing
-from erlmcp.server.plan import ToolPlan, compile_tool, dump_model
+from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
 from erlmcp.server.resource import ResourcePlan, compile_resource
 from erlmcp.server.service import Service
@@ -102,8 +103,15 @@ class Server:
         secret = state_secret.encode() if isinstance(state_secret, str) else state_secret
         self.state_secret: bytes = secret or secrets.token_bytes(32)
         self.lifespan_value: Any = None
-        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.middleware: list[Middleware] = list(middleware)
+        stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": self.info}}
+        self.modern_suffix = b"," + core.encode(stamp)[1:-1]
+        self._lifespan = lifespan
+        self._make_tables(page_size)
+        self.service = Service(self)
+        self.service.install()
+
+    def _make_tables(self, page_size: int | None) -> None:
         self.routes = core.Routes()
         self.hub = Hub(self.limits.subscription_count_max)
         self.tools: dict[str, Tool] = {}
@@ -115,17 +123,12 @@ class Server:
         self.prompt_list = Listing("prompts", fit_other, page_size)
         self.resource_list = Listing("resources", fit_other, page_size)
         self.template_list = Listing("resourceTemplates", fit_other, page_size)
-        stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": self.info}}
-        self.modern_suffix = b"," + core.encode(stamp)[1:-1]
-        self._lifespan = lifespan
         self._users = 0
         self._running: contextlib.AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.executor: Executor = _STOPPED
         self.lanes: ThreadLanes = _STOPPED
         self.quick_route: object = None
-        self.service = Service(self)
-        self.service.install()
 
     # -- registration --------------------------------------------------------------------------------------------------
 
@@ -148,10 +151,8 @@ class Server:
         )
         if plan.name in self.tools:
             raise ConfigurationError(f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise")
-        tool = Tool(self, plan)
-        self.tools[plan.name] = tool
+        self._place_tool(plan.name, Tool(self, plan))
         self.tool_list.put(plan.name, plan.descriptor)
-        self.routes.set_entry(m.TOOLS_CALL, plan.name, tool)
         self._changed(m.TOOLS_CHANGED)
         return plan
 
@@ -175,7 +176,7 @@ class Server:
         return register
 
     def add_resource(self, fn: Callable[..., Any], uri: str, **options: Any) -> ResourcePlan:
-        plan = compile_resource(fn, uri, is_context=_is_context, **options)
+        plan = compile_resource(fn, uri, is_context=_is_context, run_sync=self.in_thread, **options)
         known, listing = (
             (self.templates, self.template_list) if plan.is_template else (self.resources, self.resource_list)
         )
@@ -204,12 +205,11 @@ class Server:
         return self._decorate(self.add_prompt, fn, options)
 
     def add_prompt(self, fn: Callable[..., Any], **options: Any) -> PromptPlan:
-        plan = compile_prompt(fn, is_context=_is_context, **options)
+        plan = compile_prompt(fn, is_context=_is_context, run_sync=self.in_thread, **options)
         if plan.name in self.prompts:
             raise ConfigurationError(f"prompt {plan.name!r} is registered already; remove_prompt first")
-        self.prompts[plan.name] = plan
+        self._place_prompt(plan.name, plan)
         self.prompt_list.put(plan.name, plan.descriptor)
-        self.routes.set_entry(m.PROMPTS_GET, plan.name, plan)
         self._changed(m.PROMPTS_CHANGED)
         return plan
 
@@ -238,6 +238,33 @@ class Server:
         """Add a middleware inside those that are there."""
         self.middleware.append(middleware)
         self.service.install()
+
+    @contextlib.contextmanager
+    def override_dependencies(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
+        """For tests: within this context ``Depends(real)`` runs ``overrides[real]`` wherever it is named."""
+        kept = dict(self.tools), dict(self.prompts), dict(self.resources), dict(self.templates)
+        for name, tool in kept[0].items():
+            self._place_tool(name, Tool(self, tool.plan.override(overrides)))
+        for name, prompt in kept[1].items():
+            self._place_prompt(name, prompt.override(overrides))
+        self.resources = {uri: plan.override(overrides) for uri, plan in kept[2].items()}
+        self.templates = {uri: plan.override(overrides) for uri, plan in kept[3].items()}
+        try:
+            yield
+        finally:
+            for name, tool in kept[0].items():
+                self._place_tool(name, tool)
+            for name, prompt in kept[1].items():
+                self._place_prompt(name, prompt)
+            self.resources, self.templates = kept[2], kept[3]
+
+    def _place_tool(self, name: str, tool: Tool) -> None:
+        self.tools[name] = tool
+        self.routes.set_entry(m.TOOLS_CALL, name, tool)
+
+    def _place_prompt(self, name: str, plan: PromptPlan) -> None:
+        self.prompts[name] = plan
+        self.routes.set_entry(m.PROMPTS_GET, name, plan)
 
     @staticmethod
     def _decorate(add: Callable[..., Any], fn: Any, options: dict[str, Any]) -> Any:

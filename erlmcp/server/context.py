@@ -33,13 +33,12 @@ class Context:
     """The request at hand. A handler asks for it by annotating a parameter with ``Context``; it is valid until the handler
     returns."""
 
-    __slots__ = ("_exchange", "_own", "_server", "dependency_overrides")
+    __slots__ = ("_exchange", "_own", "_server")
 
     def __init__(self, exchange: Exchange, server: Server) -> None:
         self._exchange = exchange
         self._server = server
         self._own: dict[str, Any] | None = None
-        self.dependency_overrides = server.dependency_overrides
 
     # -- who asks, and what --------------------------------------------------------------------------------------------
 

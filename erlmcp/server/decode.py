@@ -162,12 +162,13 @@ class Builder:
                 else:
                     raise wrong("array", value)
             call = item.call
+            if call is not None and (exact is None or not exact.issuperset(map(type, value))):
+                try:
+                    value = [call(each) for each in value]
+                except Mismatch:
+                    raise Mismatch(_problems_of(enumerate(value), call)) from None
             try:
-                if call is None or (exact is not None and exact.issuperset(map(type, value))):
-                    return make(value)
-                return make([call(each) for each in value])
-            except Mismatch:
-                raise Mismatch(_problems_of(enumerate(value), item.call)) from None
+                return make(value)
             except TypeError:
                 raise wrong("array of hashable values", value) from None
 
@@ -323,12 +324,11 @@ def _decode_each(pairs: Iterable[tuple[Any, Any]], calls: list[Call | None]) -> 
     return found
 
 
-def _problems_of(pairs: Iterable[tuple[Any, Any]], call: Call | None) -> list[Problem]:
+def _problems_of(pairs: Iterable[tuple[Any, Any]], call: Call) -> list[Problem]:
     problems: list[Problem] = []
     for place, value in pairs:
         try:
-            if call is not None:
-                call(value)
+            call(value)
         except Mismatch as problem:
             problems.extend(((place, *path), text) for path, text in problem.problems)
     return problems
