@@ -63,7 +63,7 @@ _HOME = {
     "SampleResult": "server.input",
     "Param": "server.param",
 }
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The one stair between Python and the compiled rooms: offers ``_core``, or its twins in ``_model``.
 
-``ERLMCP_CORE=core|model`` decides; without it the compiled rooms are taken, and the twins (with a warning, as they are some
-fifty times slower) where they were not built. ``IMPLEMENTATION`` says which are in use.
+``ERLMCP_CORE=core|model`` decides; without it the compiled rooms are taken, and the twins (with a warning, as they
+are some fifty times slower) where they were not built. ``IMPLEMENTATION`` says which are in use.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class ConfigurationError(ErlmcpError):
 class LimitError(ErlmcpError, ValueError):
     """An input passed a named limit.
 
-    ``limit`` is the setting's name (``body_bytes_max``), ``maximum`` its value; the message names both, so that a reader
-    knows which setting to raise.
+    ``limit`` is the setting's name (``body_bytes_max``), ``maximum`` its value; the message names both, so that a
+    reader knows which setting to raise.
     """
 
     def __init__(self, limit: str, maximum: int, detail: str = "") -> None:

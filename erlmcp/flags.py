@@ -1,7 +1,8 @@
 """Feature flags: one frozen record, from defaults, the environment and arguments.
 
 A phase is a set of flags; each phase holds those of the phases before it. ``ERLMCP_PHASE=baseline|1..5`` sets a phase,
-``ERLMCP_FLAGS=-zero_copy,+async_execution`` changes single flags on top of it. Only flags whose feature is built are listed here.
+``ERLMCP_FLAGS=-zero_copy,+async_execution`` changes single flags on top of it. Only flags whose feature is built are
+listed here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ PHASE_OF = {"async_execution": 3, "native_json": 4, "zero_copy": 4}
 class Flags:
     """What is switched on.
 
-    ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per request.
-    ``native_json``: values are decoded and encoded by the core; off: by ujson.
+    ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
+    request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request.
     """
 

@@ -47,23 +47,25 @@ cdef extern from "json_scan.h" nogil:
     # Fills the defaults: 128, 1024, 4 MiB.
     void json_limits_init(json_limits_t* limits) noexcept
 
-    # Past one value that starts at `p` (no blanks before it), or NULL with `fail` set. Strict: escapes, control characters, UTF-8
-    # (no overlong form, no surrogate, nothing above U+10FFFF), lone surrogate escapes, numbers, limits. `depth` counts the
-    # containers that are open around the value: 0 for a whole text. Never reads at or past `end`.
+    # Past one value that starts at `p` (no blanks before it), or NULL with `fail` set. Strict: escapes, control
+    # characters, UTF-8 (no overlong form, no surrogate, nothing above U+10FFFF), lone surrogate escapes, numbers,
+    # limits. `depth` counts the containers that are open around the value: 0 for a whole text. Never reads at or past
+    # `end`.
     const char* json_skip(
         const char* p, const char* end, const json_limits_t* limits, uint32_t depth, json_fail_t* fail
     ) noexcept
     # Past blanks (space, tab, CR, LF).
     const char* json_skip_blank(const char* p, const char* end) noexcept
-    # Past the closing quote of the string whose opening quote is just before `p`, or NULL with `fail` set. `escaped` becomes 1
-    # where the text holds a backslash, else 0.
+    # Past the closing quote of the string whose opening quote is just before `p`, or NULL with `fail` set. `escaped`
+    # becomes 1 where the text holds a backslash, else 0.
     const char* json_skip_string(
         const char* p, const char* end, const json_limits_t* limits, int* escaped, json_fail_t* fail
     ) noexcept
     # Text of a failure code, static; and the name of the limit that it is about, or NULL where it is about grammar.
     const char* json_fail_text(int code) noexcept
     const char* json_fail_limit(int code) noexcept
-    # Unescapes a *valid* string body (bytes between the quotes) into `out`, which has room for n bytes; gives its length.
+    # Unescapes a *valid* string body (bytes between the quotes) into `out`, which has room for n bytes; gives its
+    # length.
     size_t json_unescape(const char* p, size_t n, char* out) noexcept
 
     # For the room itself, and for whoever writes a parser of its own on top.

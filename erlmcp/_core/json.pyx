@@ -54,8 +54,8 @@ cdef int json_raise(const json_fail_t* fail, const char* start, const json_limit
 
 # --- decoding ---
 #
-# Recursive descent. A failure of the text is noted in reader_t.fail and raised as an exception at once, so that one way out
-# serves both. The items of open arrays wait on a stack, so that each list is made with its size known.
+# Recursive descent. A failure of the text is noted in reader_t.fail and raised as an exception at once, so that one
+# way out serves both. The items of open arrays wait on a stack, so that each list is made with its size known.
 
 ctypedef struct reader_t:
     const char* start
@@ -548,4 +548,3 @@ cdef class Raw:
 
     def __repr__(self):
         return f"Raw({self.data!r})"
-

@@ -1,10 +1,11 @@
-/* Python values -> JSON text. Objects are borrowed throughout, and nothing here runs Python code that could drop them, nor raises
- * on its own account: a writer that gives NULL has noted in `error` what was wrong with which object, or (JSON_W_RAISED) an
- * exception is set.
+/* Python values -> JSON text. Objects are borrowed throughout, and nothing here runs Python code that could drop
+ * them, nor raises on its own account: a writer that gives NULL has noted in `error` what was wrong with which
+ * object, or `error` is 0 and an exception is set.
  *
- * The place to write at goes through the functions in a register: a store of characters may alias any field, so that a field
- * would be loaded and stored for each. Where the room is short a writer asks for no more than it surely needs, so that a limit on
- * the target is exact; where the room is there anyway, whole blocks are stored before they are looked at.
+ * The place to write at goes through the functions in a register: a store of characters may alias any field, so that
+ * a field would be loaded and stored for each. Where the room is short a writer asks for no more than it surely
+ * needs, so that a limit on the target is exact; where the room is there anyway, whole blocks are stored before they
+ * are looked at.
  */
 #ifndef ERLMCP_JSON_ENCODE_H
 #define ERLMCP_JSON_ENCODE_H
@@ -14,12 +15,11 @@
 #include "json_write.h"
 
 enum {
-    JSON_W_RAISED = 1,
-    JSON_W_SURROGATE, /* a str with a lone surrogate */
-    JSON_W_KEY,       /* a key that is not a str */
-    JSON_W_TYPE,      /* a value of no type that JSON has */
-    JSON_W_DEPTH,
-    JSON_W_FLOAT, /* an infinity or NaN */
+    JSON_W_SURROGATE = 1, /* a str with a lone surrogate */
+    JSON_W_KEY,           /* a key that is not a str */
+    JSON_W_TYPE,          /* a value of no type that JSON has */
+    JSON_W_DEPTH,         /* containers nested deeper than depth_max */
+    JSON_W_FLOAT,         /* an infinity or NaN */
     JSON_CHUNK_BYTES = 4096
 };
 

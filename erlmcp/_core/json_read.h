@@ -10,8 +10,9 @@
 
 enum { JSON_NUMBER_OTHER = 0, JSON_NUMBER_INT = 1, JSON_NUMBER_DOUBLE = 2, JSON_NUMBER_FAST_BYTES = 32 };
 
-/* digits * 10**scale, where that takes one correctly rounded operation on exact operands (Clinger, "How to read floating point
- * numbers accurately", 1990): a significand up to 2**53 and a power of ten up to 10**22. Gives 0 where it does not. */
+/* digits * 10**scale, where that takes one correctly rounded operation on exact operands (Clinger, "How to read
+ * floating point numbers accurately", 1990): a significand up to 2**53 and a power of ten up to 10**22. Gives 0
+ * where it does not. */
 static inline int json_scale(uint64_t digits, int scale, int negative, double *out) {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -23,8 +24,8 @@ static inline int json_scale(uint64_t digits, int scale, int negative, double *o
     return 1;
 }
 
-/* One pass over a number that is usual: a whole one within int64_t, or at most 19 digits with an exponent of at most 3. Past it, with its kind and its value;
- * JSON_NUMBER_OTHER for everything else, among it what is no number. */
+/* One pass over a number that is usual: a whole one within int64_t, or at most 19 digits with an exponent of at most
+ * 3. Past it, with its kind and its value; JSON_NUMBER_OTHER for everything else, among it what is no number. */
 static const char *json_read_number(const char *p, const char *end, int *kind, int64_t *whole, double *real) {
     const int negative = *p == '-';
     const char *start = p + negative, *point;
@@ -88,9 +89,10 @@ static inline uint32_t json_class_of(uint32_t lead) {
 }
 
 #if JSON_X86
-/* Past as many blocks of 64 bytes of a string body as hold nothing but ASCII and escapes of two characters, without a branch for
- * each escape: which characters are escaped follows from the runs of backslashes (Langdale and Lemire, "Parsing gigabytes of
- * JSON per second", 2019, section 3.1.1). p is not within an escape, nor is what is given back. Adds up the characters. */
+/* Past as many blocks of 64 bytes of a string body as hold nothing but ASCII and escapes of two characters, without
+ * a branch for each escape: which characters are escaped follows from the runs of backslashes (Langdale and Lemire,
+ * "Parsing gigabytes of JSON per second", 2019, section 3.1.1). p is not within an escape, nor is what is given
+ * back. Adds up the characters. */
 __attribute__((target("avx2,popcnt"), noinline)) static const char *
 json_measure_blocks(const char *p, const char *end, size_t *count) {
     const uint64_t even = 0x5555555555555555u;
@@ -247,21 +249,21 @@ static void json_fill1(const char *p, const char *end, uint8_t *out, size_t coun
     }
 }
 
-#define JSON_FILL_WIDE(NAME, TYPE)                                                                                       \
-    static void NAME(const char *p, const char *end, TYPE *out) {                                                        \
-        const unsigned char *u = (const unsigned char *)p, *stop = (const unsigned char *)end;                           \
-        uint32_t rune;                                                                                                   \
-        while (u < stop) {                                                                                               \
-            if (u[0] < 0x80 && u[0] != '\\') {                                                                           \
-                *out++ = *u++;                                                                                           \
-            } else if (u[0] >= 0xE0 && u[0] < 0xF0) {                                                                    \
-                *out++ = (TYPE)(((u[0] & 0x0Fu) << 12) | ((u[1] & 0x3Fu) << 6) | (u[2] & 0x3Fu));                        \
-                u += 3;                                                                                                  \
-            } else {                                                                                                     \
-                u = (const unsigned char *)json_read_special((const char *)u, end, &rune);                               \
-                *out++ = (TYPE)rune;                                                                                     \
-            }                                                                                                            \
-        }                                                                                                                \
+#define JSON_FILL_WIDE(NAME, TYPE)                                                                                     \
+    static void NAME(const char *p, const char *end, TYPE *out) {                                                      \
+        const unsigned char *u = (const unsigned char *)p, *stop = (const unsigned char *)end;                         \
+        uint32_t rune;                                                                                                 \
+        while (u < stop) {                                                                                             \
+            if (u[0] < 0x80 && u[0] != '\\') {                                                                         \
+                *out++ = *u++;                                                                                         \
+            } else if (u[0] >= 0xE0 && u[0] < 0xF0) {                                                                  \
+                *out++ = (TYPE)(((u[0] & 0x0Fu) << 12) | ((u[1] & 0x3Fu) << 6) | (u[2] & 0x3Fu));                      \
+                u += 3;                                                                                                \
+            } else {                                                                                                   \
+                u = (const unsigned char *)json_read_special((const char *)u, end, &rune);                             \
+                *out++ = (TYPE)rune;                                                                                   \
+            }                                                                                                          \
+        }                                                                                                              \
     }
 
 JSON_FILL_WIDE(json_fill2, uint16_t)

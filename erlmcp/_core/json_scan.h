@@ -1,13 +1,15 @@
 /* Strict RFC 8259 scanning of bytes that need no copy and make no objects.
  *
- * Goals: one pass, no allocation, no reading at or past `end`, the first offending byte by position, and speed from looking
- * at 16 or 32 bytes at once where the processor can. All functions are static: each compiled room that includes this file gets
- * its own copy, so that the compiler can inline the short ones.
+ * Goals: one pass, no allocation, no reading at or past `end`, the first offending byte by position, and speed from
+ * looking at 16 or 32 bytes at once where the processor can. All functions are static: each compiled room that
+ * includes this file gets its own copy, so that the compiler can inline the short ones.
  *
- * A position in a failure is that of the first byte that cannot be: the start of a bad escape or of a bad UTF-8 sequence, the
- * dot or the e of a number that lacks digits after it, the opening quote or the first digit of what is over a limit.
+ * A position in a failure is that of the first byte that cannot be: the start of a bad escape or of a bad UTF-8
+ * sequence, the dot or the e of a number that lacks digits after it, the opening quote or the first digit of what is
+ * over a limit.
  *
- * The checked build takes the plain C path and the sanitizer builds the vector path, so that both stay tested on one machine.
+ * The checked build takes the plain C path and the sanitizer builds the vector path, so that both stay tested on one
+ * machine.
  */
 #ifndef ERLMCP_JSON_SCAN_H
 #define ERLMCP_JSON_SCAN_H
@@ -100,7 +102,8 @@ static inline const char *json_fail_at(json_fail_t *fail, int code, const char *
 }
 
 static inline const char *json_skip_blank(const char *p, const char *end) {
-    while (p < end && JSON_UNLIKELY((unsigned char)*p <= ' ') && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) {
+    while (p < end && JSON_UNLIKELY((unsigned char)*p <= ' ') &&
+           (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) {
         p++;
     }
     return p;
@@ -108,8 +111,8 @@ static inline const char *json_skip_blank(const char *p, const char *end) {
 
 /* --- strings --- */
 
-/* Eight bytes at once: 0x80 is set in the lowest byte that is a quote, a backslash, a control character or not ASCII (a byte
- * above the lowest hit may be marked wrongly by the borrow, none below it is). */
+/* Eight bytes at once: 0x80 is set in the lowest byte that is a quote, a backslash, a control character or not ASCII
+ * (a byte above the lowest hit may be marked wrongly by the borrow, none below it is). */
 static inline uint64_t json_special8(uint64_t x) {
     const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
     uint64_t quote = x ^ (ones * '"'), slash = x ^ (ones * '\\');
@@ -138,7 +141,8 @@ __attribute__((target("avx2"))) static inline uint32_t json_special32(const char
     return (uint32_t)_mm256_movemask_epi8(hit);
 }
 
-/* The rest of a long plain run, 32 bytes at once: stops at the first special byte, or less than 32 bytes before `end`. */
+/* The rest of a long plain run, 32 bytes at once: stops at the first special byte, or less than 32 bytes before
+ * `end`. */
 __attribute__((target("avx2"), noinline)) static const char *json_plain_run_avx2(const char *p, const char *end) {
     while (end - p >= 32) {
         uint32_t mask = json_special32(p);
@@ -185,7 +189,8 @@ static inline const char *json_plain_run(const char *p, const char *end) {
     return p;
 }
 
-/* A first look at a string body of which JSON_AHEAD bytes can be read: the first special byte, or the first byte not looked at. */
+/* A first look at a string body of which JSON_AHEAD bytes can be read: the first special byte, or the first byte not
+ * looked at. */
 enum { JSON_AHEAD = 24 };
 
 static inline const char *json_peek_plain(const char *p) {
@@ -201,9 +206,9 @@ static inline const char *json_peek_plain(const char *p) {
 #endif
 }
 
-/* Past the run of non-ASCII characters at p (RFC 3629, table 3-7 of Unicode): at the first ASCII byte, at `end`, or at the lead
- * byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). Adds up the characters and notes the
- * highest lead byte. */
+/* Past the run of non-ASCII characters at p (RFC 3629, table 3-7 of Unicode): at the first ASCII byte, at `end`, or
+ * at the lead byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). Adds up the
+ * characters and notes the highest lead byte. */
 __attribute__((always_inline)) static inline const char *
 json_utf8_count(const char *p, const char *end, size_t *count, uint32_t *lead_max) {
     uint32_t highest = 0;
@@ -416,8 +421,8 @@ static inline const char *json_skip_digits(const char *p, const char *end) {
     return p;
 }
 
-/* Past the number at p (a minus sign or a digit), or NULL with `fail` set. *whole becomes 0 where there is a fraction or an
- * exponent, else 1. */
+/* Past the number at p (a minus sign or a digit), or NULL with `fail` set. *whole becomes 0 where there is a
+ * fraction or an exponent, else 1. */
 static inline const char *
 json_skip_number(const char *p, const char *end, const json_limits_t *limits, int *whole, json_fail_t *fail) {
     const char *start = p, *past;
@@ -497,8 +502,9 @@ json_skip_scalar(const char *p, const char *end, const json_limits_t *limits, js
     return json_skip_word(p, end, fail);
 }
 
-/* Iterative. `closing` holds the bracket that each open container waits for. Short keys that are followed by their colon, and
- * commas that are followed by a key, as compact texts have them, take the short way; all else the careful one. */
+/* Iterative. `closing` holds the bracket that each open container waits for. Short keys that are followed by their
+ * colon, and commas that are followed by a key, as compact texts have them, take the short way; all else the careful
+ * one. */
 static const char *
 json_skip(const char *p, const char *end, const json_limits_t *limits, uint32_t depth, json_fail_t *fail) {
     char closing[JSON_DEPTH_CEILING + 1];

@@ -1,5 +1,5 @@
-/* Characters and integers -> JSON text in memory that the caller made sure of. Escapes what RFC 8259, section 7 demands and
- * nothing else: the quote, the backslash and the control characters. Builds on json_scan.h. */
+/* Characters and integers -> JSON text in memory that the caller made sure of. Escapes what RFC 8259, section 7
+ * demands and nothing else: the quote, the backslash and the control characters. Builds on json_scan.h. */
 #ifndef ERLMCP_JSON_WRITE_H
 #define ERLMCP_JSON_WRITE_H
 
@@ -65,8 +65,8 @@ static inline char *json_put_body_slowly(char *out, const char *p, const char *e
     return out;
 }
 
-/* The lowest byte of eight that must be escaped has its high bit set. The marks of bytes above ASCII are left out; a wrong mark
- * stands above a right one. */
+/* The lowest byte of eight that must be escaped has its high bit set. The marks of bytes above ASCII are left out; a
+ * wrong mark stands above a right one. */
 static inline uint64_t json_escaped8(uint64_t x) {
     return json_special8(x) & ~x;
 }
@@ -109,7 +109,8 @@ static inline char *json_put_short_body(char *out, const char *p, size_t n) {
 
 #if JSON_X86
 /* All of a long body but its last bytes, 32 at once. */
-__attribute__((target("avx2"), noinline)) static char *json_put_blocks_avx2(char *out, const char **from, const char *end) {
+__attribute__((target("avx2"), noinline)) static char *
+json_put_blocks_avx2(char *out, const char **from, const char *end) {
     const char *p = *from;
     while (end - p >= 32) {
         __m256i v = _mm256_loadu_si256((const __m256i *)p);
@@ -132,7 +133,8 @@ __attribute__((target("avx2"), noinline)) static char *json_put_blocks_avx2(char
 }
 #endif
 
-/* The body of a string from UTF-8. `out` has room for 6 * n + 32 bytes: blocks are stored whole before they are looked at. */
+/* The body of a string from UTF-8. `out` has room for 6 * n + 32 bytes: blocks are stored whole before they are
+ * looked at. */
 static inline char *json_put_body(char *out, const char *p, size_t n) {
     const char *end = p + n;
     if (n < 16) {
@@ -182,25 +184,25 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
     return json_put_body_slowly(out, p, end);
 }
 
-/* How many bytes a string body of n characters takes as UTF-8, or -1 where there is a lone surrogate. Without branches, so that
- * the compiler can take many characters at once. */
-#define JSON_COUNT_RUNES(NAME, TYPE)                                                                                     \
-    static ptrdiff_t NAME(const TYPE *p, size_t n) {                                                                     \
-        size_t size = n;                                                                                                 \
-        uint32_t surrogates = 0;                                                                                         \
-        for (size_t i = 0; i < n; i++) {                                                                                 \
-            uint32_t rune = p[i];                                                                                        \
-            uint32_t more = (rune >= 0x80) + (rune >= 0x800) + (rune >= 0x10000) + (rune == '"') + (rune == '\\');       \
-            uint32_t is_letter = (rune >= 8) & (rune <= 13) & (rune != 11); /* \b \t \n \f \r */                         \
-            more += 5 * (uint32_t)(rune < 0x20) - 4 * is_letter;                                                         \
-            surrogates |= rune - 0xD800 < 0x800;                                                                         \
-            size += more;                                                                                                \
-        }                                                                                                                \
-        return surrogates ? -1 : (ptrdiff_t)size;                                                                        \
+/* How many bytes a string body of n characters takes as UTF-8, or -1 where there is a lone surrogate. Without
+ * branches, so that the compiler can take many characters at once. */
+#define JSON_COUNT_RUNES(NAME, TYPE)                                                                                   \
+    static ptrdiff_t NAME(const TYPE *p, size_t n) {                                                                   \
+        size_t size = n;                                                                                               \
+        uint32_t surrogates = 0;                                                                                       \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            uint32_t rune = p[i];                                                                                      \
+            uint32_t more = (rune >= 0x80) + (rune >= 0x800) + (rune >= 0x10000) + (rune == '"') + (rune == '\\');     \
+            uint32_t is_letter = (rune >= 8) & (rune <= 13) & (rune != 11); /* \b \t \n \f \r */                       \
+            more += 5 * (uint32_t)(rune < 0x20) - 4 * is_letter;                                                       \
+            surrogates |= rune - 0xD800 < 0x800;                                                                       \
+            size += more;                                                                                              \
+        }                                                                                                              \
+        return surrogates ? -1 : (ptrdiff_t)size;                                                                      \
     }
 
-/* One character above ASCII that is no surrogate. Four bytes may be stored for a character of three: the fourth is within the
- * string, or where its closing quote will be. */
+/* One character above ASCII that is no surrogate. Four bytes may be stored for a character of three: the fourth is
+ * within the string, or where its closing quote will be. */
 static inline char *json_put_high_rune(char *out, uint32_t rune) {
 #if JSON_LITTLE_ENDIAN
     if (rune >= 0x800 && rune < 0x10000) {
@@ -212,7 +214,8 @@ static inline char *json_put_high_rune(char *out, uint32_t rune) {
     return json_put_rune(out, rune);
 }
 
-/* Writes the beginning of the characters at p that is plain ASCII, up to JSON_RUN of them; JSON_RUN bytes may be stored. */
+/* Writes the beginning of the characters at p that is plain ASCII, up to JSON_RUN of them; JSON_RUN bytes may be
+ * stored. */
 #if JSON_X86
 enum { JSON_RUN1 = 16, JSON_RUN2 = 8 };
 
@@ -249,35 +252,35 @@ static inline size_t json_put_run4(char *out, const uint32_t *p) {
     return *p < 0x80 && !json_is_special((unsigned char)*p);
 }
 
-/* Writes it: the end, or NULL where there is a lone surrogate. Where `is_tight`, no byte is stored above that end but the one of
- * the closing quote; else there is room for 6 * n + 32 bytes. */
-#define JSON_PUT_RUNES(NAME, TYPE, PUT_RUN, RUN)                                                                         \
-    static char *NAME(char *out, const TYPE *p, size_t n, int is_tight) {                                                \
-        const TYPE *end = p + n;                                                                                         \
-        while (p < end) {                                                                                                \
-            uint32_t rune = *p;                                                                                          \
-            if (rune < 0x80) {                                                                                           \
-                if (!is_tight && end - p >= RUN) {                                                                       \
-                    size_t run = PUT_RUN(out, p);                                                                        \
-                    out += run;                                                                                          \
-                    p += run;                                                                                            \
-                    if (run != 0) {                                                                                      \
-                        continue;                                                                                        \
-                    }                                                                                                    \
-                }                                                                                                        \
-                if (JSON_UNLIKELY(rune < 0x20 || rune == '"' || rune == '\\')) {                                         \
-                    out = json_put_escape(out, (unsigned char)rune);                                                     \
-                } else {                                                                                                 \
-                    *out++ = (char)rune;                                                                                 \
-                }                                                                                                        \
-            } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                           \
-                return NULL;                                                                                             \
-            } else {                                                                                                     \
-                out = json_put_high_rune(out, rune);                                                                     \
-            }                                                                                                            \
-            p++;                                                                                                         \
-        }                                                                                                                \
-        return out;                                                                                                      \
+/* Writes it: the end, or NULL where there is a lone surrogate. Where `is_tight`, no byte is stored above that end
+ * but the one of the closing quote; else there is room for 6 * n + 32 bytes. */
+#define JSON_PUT_RUNES(NAME, TYPE, PUT_RUN, RUN)                                                                       \
+    static char *NAME(char *out, const TYPE *p, size_t n, int is_tight) {                                              \
+        const TYPE *end = p + n;                                                                                       \
+        while (p < end) {                                                                                              \
+            uint32_t rune = *p;                                                                                        \
+            if (rune < 0x80) {                                                                                         \
+                if (!is_tight && end - p >= RUN) {                                                                     \
+                    size_t run = PUT_RUN(out, p);                                                                      \
+                    out += run;                                                                                        \
+                    p += run;                                                                                          \
+                    if (run != 0) {                                                                                    \
+                        continue;                                                                                      \
+                    }                                                                                                  \
+                }                                                                                                      \
+                if (JSON_UNLIKELY(rune < 0x20 || rune == '"' || rune == '\\')) {                                       \
+                    out = json_put_escape(out, (unsigned char)rune);                                                   \
+                } else {                                                                                               \
+                    *out++ = (char)rune;                                                                               \
+                }                                                                                                      \
+            } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                         \
+                return NULL;                                                                                           \
+            } else {                                                                                                   \
+                out = json_put_high_rune(out, rune);                                                                   \
+            }                                                                                                          \
+            p++;                                                                                                       \
+        }                                                                                                              \
+        return out;                                                                                                    \
     }
 
 JSON_COUNT_RUNES(json_count_runes1, uint8_t)
@@ -303,9 +306,8 @@ static inline char *json_put_runes(char *out, int kind, const void *p, size_t n,
 /* Decimal digits: up to JSON_INT_BYTES_MAX bytes. */
 static inline char *json_put_int64(char *out, int64_t value) {
     static const char pairs[] =
-        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657"
-        "5859606162636465666768697071727374757677787980818283848586878889909192939495969798"
-        "99";
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     char digits[JSON_INT_BYTES_MAX], *p = digits + sizeof(digits);
     uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
     while (rest >= 100) {
@@ -327,14 +329,16 @@ static inline char *json_put_int64(char *out, int64_t value) {
     return out + size;
 }
 
-/* A double that a decimal of at most 15 digits names, written like repr() in its fixed notation: up to 24 bytes, or NULL where it
- * is not such a one.
+/* A double that a decimal of at most 15 digits names, written like repr() in its fixed notation: up to 24 bytes, or
+ * NULL where it is not such a one.
  *
- * A decimal of up to 15 digits survives the way to a double and back, so two of them never name the same double: if the
- * nearest one with 15 digits divides back to exactly this value, then it is the only one, and without its trailing zeros the
- * shortest. m and the power of ten are exact, so that division rounds once, correctly. */
+ * A decimal of up to 15 digits survives the way to a double and back, so two of them never name the same double: if
+ * the nearest one with 15 digits divides back to exactly this value, then it is the only one, and without its
+ * trailing zeros the shortest. m and the power of ten are exact, so that division rounds once, correctly.
+ */
 static char *json_put_short_double(char *out, double value) {
-    static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    static const double powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
     double size = value < 0 ? -value : value;
     if (!(size >= 1e-3 && size < 1e15)) {
         return NULL;

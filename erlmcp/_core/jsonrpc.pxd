@@ -39,8 +39,8 @@ cdef extern from "jsonrpc_scan.h" nogil:
         uint32_t size
         uint32_t state
 
-    # A `_meta` object that was validated before, by a scan with the same limits: where a message holds the same bytes again,
-    # they are compared and not scanned. start fields count from `data`. Made with jsonrpc_remember.
+    # A `_meta` object that was validated before, by a scan with the same limits: where a message holds the same bytes
+    # again, they are compared and not scanned. start fields count from `data`. Made with jsonrpc_remember.
     ctypedef struct meta_hint_t:
         const char* data  # borrowed: the owner keeps it alive
         uint32_t size
@@ -50,7 +50,7 @@ cdef extern from "jsonrpc_scan.h" nogil:
     ctypedef struct envelope_t:
         uint8_t kind
         uint8_t id_kind
-        uint8_t is_response  # INVALID: it looked like an answer (result or error and no method), so it is not to be answered
+        uint8_t is_response  # INVALID: it has result or error and no method, so it is not to be answered
         int meta_hit  # index of the hint that _meta equalled, else -1
         int code  # INVALID: -32700 or -32600, else 0
         const char* message  # INVALID: static text of the answer, naming the limit if one was met; else NULL
@@ -70,25 +70,25 @@ cdef extern from "jsonrpc_scan.h" nogil:
         text_t version  # io.modelcontextprotocol/protocolVersion
         span_t progress_token
 
-    # Scans and validates one whole message (blanks around it allowed): fills `out`, returns out.kind. `hints` may be NULL.
-    # n over 4 GiB - 1 is INVALID. Reads nothing outside p[0:n].
+    # Scans and validates one whole message (blanks around it allowed): fills `out`, returns out.kind. `hints` may be
+    # NULL. n over 4 GiB - 1 is INVALID. Reads nothing outside p[0:n].
     int jsonrpc_scan(
         const char* p, size_t n, const json_limits_t* limits, const meta_hint_t* hints, int hint_count, envelope_t* out
     ) noexcept
-    # The next item of a BATCH that jsonrpc_scan accepted: 1 and the item's span, or 0 at the end. *cursor starts at 0. Each item
-    # is to be scanned by itself (kind BATCH again is an invalid item).
+    # The next item of a BATCH that jsonrpc_scan accepted: 1 and the item's span, or 0 at the end. *cursor starts at
+    # 0. Each item is to be scanned by itself (kind BATCH again is an invalid item).
     int jsonrpc_batch_next(const char* p, size_t n, uint32_t* cursor, span_t* item) noexcept
     # Fills a hint from a scanned message whose `meta` is an object; `data` holds a copy of those bytes.
     void jsonrpc_remember(const envelope_t* scanned, const char* data, meta_hint_t* hint) noexcept
 
-# Writers: no frame, no newline. `id` is the raw token (1, "a", null). A failure leaves a part of the message in the buffer: the
-# caller notes buffer's end before and goes back to it.
-# {"jsonrpc":"2.0","id":ID,"result":   (the caller writes the value, then "}")
+# Writers: no frame, no newline. `id` is the raw token (1, "a", null). A failure leaves a part of the message in the
+# buffer: the caller notes buffer's end before and goes back to it. {"jsonrpc":"2.0","id":ID,"result":   (the caller
+# writes the value, then "}")
 cdef int jsonrpc_put_result_head(buffer_t* into, const char* id, size_t id_size) except -1 nogil
 # The whole error response; `data` is encoded JSON, or NULL.
 cdef int jsonrpc_put_error(
-    buffer_t* into, const char* id, size_t id_size, long code, const char* message, size_t message_size, const char* data,
-    size_t data_size
+    buffer_t* into, const char* id, size_t id_size, long code, const char* message, size_t message_size,
+    const char* data, size_t data_size
 ) except -1 nogil
 # {"jsonrpc":"2.0","id":ID,"method":METHOD,"params":PARAMS}; `method` is UTF-8, `params` encoded JSON, or NULL.
 cdef int jsonrpc_put_request(

@@ -1,4 +1,5 @@
-"""The envelope of a JSON-RPC 2.0 message, with the parts of params that MCP routes by, found without building objects."""
+"""The envelope of a JSON-RPC 2.0 message, with the parts of params that MCP routes by, found without building
+objects."""
 
 from typing import Final, final
 
@@ -19,15 +20,16 @@ ID_BAD: Final = 4
 
 @final
 class Envelope:
-    """What ``scan`` found. bytes are JSON text as it stands in the message, str are strings with their escapes resolved; None
-    is what is absent (or, for a str, not a string), and everything but ``id`` where the message is INVALID."""
+    """What ``scan`` found. bytes are JSON text as it stands in the message, str are strings with their escapes
+    resolved; None is what is absent (or, for a str, not a string), and everything but ``id`` where the message is
+    INVALID."""
 
     @property
     def kind(self) -> int: ...
     @property
     def id(self) -> bytes | None:
-        """The token: ``b'1'``, ``b'"a"'``, ``b'null'`` (of an ERROR only). INVALID: where it could be read anyway, though never
-        with -32700."""
+        """The token: ``b'1'``, ``b'"a"'``, ``b'null'`` (of an ERROR only). INVALID: where it could be read anyway,
+        though never with -32700."""
     @property
     def id_kind(self) -> int: ...
     @property
@@ -87,13 +89,14 @@ def scan(
 ) -> Envelope:
     """Scans and validates one whole message; never raises for what is in it.
 
-    Rules (JSON-RPC 2.0 sections 4 to 6, MCP's RequestId): jsonrpc is "2.0"; an id is a string or an integer of at most 1024
-    bytes as written (an error answer may have null, or none); a method is a string and excludes result and error, which exclude
-    each other; params is an object or an array; an error is an object; unknown members are passed over. Refused beyond that: a
-    key that stands twice among those of the message, among name, uri, arguments and _meta in params, and among protocolVersion
-    and progressToken in _meta (keys are compared with their escapes resolved). A broken text is told before a wrong shape.
+    Rules (JSON-RPC 2.0 sections 4 to 6, MCP's RequestId): jsonrpc is "2.0"; an id is a string or an integer of at
+    most 1024 bytes as written (an error answer may have null, or none); a method is a string and excludes result and
+    error, which exclude each other; params is an object or an array; an error is an object; unknown members are
+    passed over. Refused beyond that: a key that stands twice among those of the message, among name, uri, arguments
+    and _meta in params, and among protocolVersion and progressToken in _meta (keys are compared with their escapes
+    resolved). A broken text is told before a wrong shape.
 
-    The limits are those of ``json.decode``; the message itself counts as the first container. ``like`` is an earlier envelope,
-    scanned with the same limits: where _meta holds the same bytes, it is not scanned again. Raises ValueError for limits out of
-    range, TypeError for data that is not bytes-like.
+    The limits are those of ``json.decode``; the message itself counts as the first container. ``like`` is an earlier
+    envelope, scanned with the same limits: where _meta holds the same bytes, it is not scanned again. Raises
+    ValueError for limits out of range, TypeError for data that is not bytes-like.
     """

@@ -177,7 +177,9 @@ cdef int put_head(buffer_t* into, const char* id, size_t id_size, const char* ne
     return 0
 
 
-cdef int put_tail(buffer_t* into, const char* key, const char* value, size_t value_size, const char* close) except -1 nogil:
+cdef int put_tail(
+    buffer_t* into, const char* key, const char* value, size_t value_size, const char* close
+) except -1 nogil:
     """``,"key":VALUE`` where there is a value, and the closing brackets."""
     if value != NULL:
         buffer_put(into, key, strlen(key))
@@ -190,8 +192,8 @@ cdef int jsonrpc_put_result_head(buffer_t* into, const char* id, size_t id_size)
 
 
 cdef int jsonrpc_put_error(
-    buffer_t* into, const char* id, size_t id_size, long code, const char* message, size_t message_size, const char* data,
-    size_t data_size
+    buffer_t* into, const char* id, size_t id_size, long code, const char* message, size_t message_size,
+    const char* data, size_t data_size
 ) except -1 nogil:
     put_head(into, id, id_size, b',"error":{"code":', 17)
     cdef char digits[JSON_INT_BYTES_MAX]

@@ -1,8 +1,10 @@
-/* The envelope of a JSON-RPC 2.0 message, with the parts of params that MCP routes by, in one strict pass and without objects.
+/* The envelope of a JSON-RPC 2.0 message, with the parts of params that MCP routes by, in one strict pass and
+ * without objects.
  *
- * Order of verdicts: grammar (-32700) and limits (-32600) as they are met, in the order of the text; the shape of the message
- * (-32600) after its end, when all of it is known to be JSON. A key counts as what it says after its escapes are resolved, and
- * what is routed by may stand there only once: two readers that take different ones of two equal keys see two messages.
+ * Order of verdicts: grammar (-32700) and limits (-32600) as they are met, in the order of the text; the shape of
+ * the message (-32600) after its end, when all of it is known to be JSON. A key counts as what it says after its
+ * escapes are resolved, and what is routed by may stand there only once: two readers that take different ones of two
+ * equal keys see two messages.
  */
 #ifndef ERLMCP_JSONRPC_SCAN_H
 #define ERLMCP_JSONRPC_SCAN_H
@@ -134,8 +136,8 @@ static inline const char *jsonrpc_text(jsonrpc_scan_t *scan, const char *p, uint
     return past;
 }
 
-/* The members of the object at p (its brace): `member` is told of each and goes past its value. `depth` containers are open
- * around the object. */
+/* The members of the object at p (its brace): `member` is told of each and goes past its value. `depth` containers
+ * are open around the object. */
 __attribute__((always_inline)) static inline const char *
 jsonrpc_members(jsonrpc_scan_t *scan, const char *p, uint32_t depth, jsonrpc_member_t member) {
     const char *end = scan->end;
@@ -272,7 +274,10 @@ static const char *jsonrpc_id(jsonrpc_scan_t *scan, const char *p) {
         out->id_kind = whole ? JSONRPC_ID_INT : JSONRPC_ID_BAD;
     } else {
         past = json_skip(p, scan->end, scan->limits, 1, &scan->fail);
-        out->id_kind = past == NULL ? JSONRPC_ID_NONE : *p == '"' ? JSONRPC_ID_STRING : *p == 'n' ? JSONRPC_ID_NULL : JSONRPC_ID_BAD;
+        out->id_kind = past == NULL ? JSONRPC_ID_NONE
+                       : *p == '"'  ? JSONRPC_ID_STRING
+                       : *p == 'n'  ? JSONRPC_ID_NULL
+                                    : JSONRPC_ID_BAD;
     }
     if (past == NULL) {
         out->id_kind = JSONRPC_ID_NONE;
@@ -475,7 +480,8 @@ static int jsonrpc_object(jsonrpc_scan_t *scan, const char *p) {
 
 static int jsonrpc_scan(const char *p, size_t n, const json_limits_t *limits, const meta_hint_t *hints, int hint_count,
                         envelope_t *out) {
-    jsonrpc_scan_t scan = {.start = p, .end = p + n, .limits = limits, .hints = hints, .hint_count = hint_count, .out = out};
+    jsonrpc_scan_t scan = {
+        .start = p, .end = p + n, .limits = limits, .hints = hints, .hint_count = hint_count, .out = out};
     memset(out, 0, sizeof(*out));
     out->meta_hit = -1;
     if (JSON_UNLIKELY(n > UINT32_MAX)) {

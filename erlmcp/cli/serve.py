@@ -73,5 +73,7 @@ def _reload(options: argparse.Namespace) -> int:
     place, _ = split_target(options.target or "")
     folder = Path(place).resolve().parent if options.target else Path.cwd()
     words = [word for word in sys.argv[1:] if word != "--reload"]
+    # As this process was started: "-m" would look into the current folder first, the script does not.
+    started = ["-m", "erlmcp"] if os.path.basename(sys.argv[0]) == "__main__.py" else [sys.argv[0]]
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    return Reloader([sys.executable, "-m", "erlmcp", *words], folder).run()
+    return Reloader([sys.executable, *started, *words], folder).run()

@@ -23,7 +23,9 @@ class Collector:
         self.channel = channel
         self._out = core.Outbound(framing="none")
         self._answers: list[bytes] = []
-        self._expected = sum(1 for each in items if each.kind == REQUEST or (each.kind == INVALID and not each.is_response))
+        self._expected = sum(
+            1 for each in items if each.kind == REQUEST or (each.kind == INVALID and not each.is_response)
+        )
         self._sealed = self._sent = False
 
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:

@@ -1,5 +1,6 @@
-"""JSON by ujson, where the native codec is switched off (flag ``native_json``): values are decoded from, and encoded into,
-whole messages by the library instead of by the core. The core still checks every message against RFC 8259 and the limits.
+"""JSON by ujson, where the native codec is switched off (flag ``native_json``): values are decoded from, and encoded
+into, whole messages by the library instead of by the core. The core still checks every message against RFC 8259 and
+the limits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Streamable HTTP: one endpoint, both eras.
 
-A request with the modern version header or a modern ``_meta`` stands alone (2026-07-28); any other belongs to a session that
-an ``initialize`` opened. A session is made only after its ``initialize`` was found valid; it ends by DELETE, by idleness, or as
-the longest idle when a new one needs its place.
+A request with the modern version header or a modern ``_meta`` stands alone (2026-07-28); any other belongs to a
+session that an ``initialize`` opened. A session is made only after its ``initialize`` was found valid; it ends by
+DELETE, by idleness, or as the longest idle when a new one needs its place.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import hmac
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp import core
-from erlmcp.errors import INVALID_PARAMS, INVALID_REQUEST, SERVER_BUSY, McpError, MethodNotFoundError
+from erlmcp.errors import INVALID_REQUEST, SERVER_BUSY, McpError, MethodNotFoundError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.reply import STREAM_HEAD, HttpChannel, Reply, SessionChannel
 from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session
@@ -41,7 +41,19 @@ PRIMING_VERSION = "2025-11-25"
 class Requests:
     """The conversation of modern HTTP requests: there is none, each stands alone. Holds those in flight."""
 
-    __slots__ = ("count_max", "host", "id", "inflight", "log_level", "loop", "mask_errors", "native_json", "resources", "standalone", "state")
+    __slots__ = (
+        "count_max",
+        "host",
+        "id",
+        "inflight",
+        "log_level",
+        "loop",
+        "mask_errors",
+        "native_json",
+        "resources",
+        "standalone",
+        "state",
+    )
 
     def __init__(self, host: Host, count_max: int) -> None:
         self.host = host
@@ -50,8 +62,7 @@ class Requests:
         self.native_json = host.native_json
         self.count_max = count_max
         self.inflight: dict[Exchange, float] = {}  # and since when
-        self.id = self.log_level = self.standalone = self.state = None
-        self.resources: set[str] = set()
+        self.id = self.log_level = self.standalone = self.state = self.resources = None
 
     def remember(self, exchange: Exchange) -> None:
         self.inflight[exchange] = self.loop.time()
@@ -62,7 +73,8 @@ class Requests:
     def dispatch(self, exchange: Exchange) -> None:
         route: Any = exchange.call.route
         if len(self.inflight) >= self.count_max:
-            exchange.fail(McpError(SERVER_BUSY, f"Server busy: connection_count_max={self.count_max} requests are in flight"))
+            text = f"Server busy: connection_count_max={self.count_max} requests are in flight"
+            exchange.fail(McpError(SERVER_BUSY, text))
             return
         try:
             route(exchange)
@@ -118,7 +130,9 @@ class Endpoint:
         call = request.call
         if verdict is None:
             verdict = self.judge(head)
-        elif verdict.quick and request.match == _FULL_MATCH and call is not None and call.route is self.host.quick_route:
+        elif (
+            verdict.quick and request.match == _FULL_MATCH and call is not None and call.route is self.host.quick_route
+        ):
             # The short way: a known tool, and all routing headers equal to what the body says.
             entry: Any = call.entry
             peer: Any = call.meta.tag  # type: ignore[union-attr]  # a full match has a _meta
@@ -167,9 +181,9 @@ class Endpoint:
 
     def _dispatch(self, call: Call, peer: Peer, verdict: Verdict, reply: Reply) -> None:
         entry: Any = call.entry
-        if entry is not None and call.method == m.TOOLS_CALL and entry.plan.param_headers:
-            if not self._params_hold(entry, call, verdict, reply):
-                return
+        mirrors = entry is not None and call.method == m.TOOLS_CALL and entry.plan.param_headers
+        if mirrors and not self._params_hold(entry, call, verdict, reply):
+            return
         channel = HttpChannel(reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
         exchange = Exchange(call, peer, self.requests, channel, verdict.headers)  # type: ignore[arg-type]
         self.requests.dispatch(exchange)
@@ -238,8 +252,8 @@ class Endpoint:
                 None,
             )
             return
-        has_requests = call.kind == REQUEST or (call.kind == BATCH and any(i.kind in (REQUEST, INVALID) for i in call.items))
-        if not has_requests:
+        items = call.items if call.kind == BATCH else [call]
+        if not any(item.kind in (REQUEST, INVALID) for item in items):
             self._take(call, session, verdict, reply)
             return
         own = self._channel(session, verdict, reply)
@@ -317,7 +331,7 @@ class Endpoint:
                 return
             stream = streams.make(primes=(session.connection.version or "") >= PRIMING_VERSION)
             streams.standalone = StandaloneChannel(stream)
-            session.standalone = streams.standalone  # type: ignore[assignment]
+            session.standalone = streams.standalone
             reply.open(STREAM_HEAD + verdict.extra)
             stream.attach(reply)
         self._tick_soon()
@@ -379,7 +393,7 @@ class Endpoint:
         while True:
             cursor, found = self.sessions.scan(cursor, 1000)
             for _id, session in found:
-                streams: Any = session.streams  # type: ignore[attr-defined]
+                streams = cast(Session, session).streams
                 if streams is not None and streams.standalone is not None:
                     streams.standalone.stream.release()
             if not cursor:

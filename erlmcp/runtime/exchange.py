@@ -42,7 +42,8 @@ class Channel(Protocol):
         """The answer as ready JSON (that of a batch)."""
 
     def detach(self) -> None:
-        """End the stream and let the client come back for the rest (SEP-1699); nothing where there is no such stream."""
+        """End the stream and let the client come back for the rest (SEP-1699); nothing where there is no such
+        stream."""
 
     def drop(self) -> None:
         """The request was cancelled: its answer will not come."""
@@ -52,7 +53,8 @@ class Channel(Protocol):
 
 
 class Front(Protocol):
-    """Where a call that may end at once stands: it is answered here, or gets an exchange where it does not end at once."""
+    """Where a call that may end at once stands: it is answered here, or gets an exchange where it does not end at
+    once."""
 
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None: ...
     def exchange(self, call: Call, peer: Peer) -> Exchange: ...
@@ -62,8 +64,9 @@ class Front(Protocol):
 class Exchange:
     """A request being handled.
 
-    ``peer`` is who asked; ``session`` the conversation it belongs to; ``channel`` where its messages go. It is answered exactly
-    once: by ``fill``, ``result`` or ``fail``; or never, when it was cancelled (spec: basic/utilities/cancellation).
+    ``peer`` is who asked; ``session`` the conversation it belongs to; ``channel`` where its messages go. It is
+    answered exactly once: by ``fill``, ``result`` or ``fail``; or never, when it was cancelled (spec:
+    basic/utilities/cancellation).
     """
 
     __slots__ = ("_timer", "call", "channel", "done", "ended", "headers", "peer", "round", "session", "task")

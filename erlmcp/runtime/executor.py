@@ -1,15 +1,15 @@
 """Run handlers: the first step inline, a task only for those that wait.
 
-Operations wanted: start a coroutine and, where it never really waits, have its value before the call returns, at the price of a
-``send`` and not of a task (200 ns against 2,000-7,000 on CPython 3.11). A handler must not be able to tell: within it
-``asyncio.current_task()`` is a real task, the same one before and after its first wait (``asyncio.timeout``, ``TaskGroup`` and
-anyio's scopes remember it), and its context variables are its own.
+Operations wanted: start a coroutine and, where it never really waits, have its value before the call returns, at the
+price of a ``send`` and not of a task (200 ns against 2,000-7,000 on CPython 3.11). A handler must not be able to
+tell: within it ``asyncio.current_task()`` is a real task, the same one before and after its first wait
+(``asyncio.timeout``, ``TaskGroup`` and anyio's scopes remember it), and its context variables are its own.
 
-Plan: a *carrier* is a real ``asyncio.Task`` that is parked on a future and lends its identity and its context to the first
-step of a handler (``_enter_task``, the documented hook for this). A handler that ends in that step leaves the carrier as it was,
-to be used again. One that waits is handed over to the carrier, which wakes, waits in its stead and drives it to its end; the
-next handler gets a new carrier. A context that the handler changed is not used again: a variable that one request
-set is never seen by another (``Context.__eq__`` is a pointer compare where nothing changed).
+Plan: a *carrier* is a real ``asyncio.Task`` that is parked on a future and lends its identity and its context to the
+first step of a handler (``_enter_task``, the documented hook for this). A handler that ends in that step leaves the
+carrier as it was, to be used again. One that waits is handed over to the carrier, which wakes, waits in its stead and
+drives it to its end; the next handler gets a new carrier. A context that the handler changed is not used again: a
+variable that one request set is never seen by another (``Context.__eq__`` is a pointer compare where nothing changed).
 
 Invariant: a parked carrier's future is pending, its task is not cancelled, and its context equals its pristine copy.
 """
@@ -102,8 +102,9 @@ def _carry(carrier: Carrier) -> Generator[Any, Any, None]:
 class Executor:
     """Drives handler coroutines on one event loop.
 
-    Between ``enter`` and ``leave`` the task of ``carrier`` is the current one; who reads many messages at once enters once for
-    all of them. The price of a handler that ends in its first step is then that of ``carrier.run(coro.send, None)``.
+    Between ``enter`` and ``leave`` the task of ``carrier`` is the current one; who reads many messages at once enters
+    once for all of them. The price of a handler that ends in its first step is then that of ``carrier.run(coro.send,
+    None)``.
     """
 
     __slots__ = ("_base", "_spare", "carrier", "loop", "running")
@@ -116,8 +117,8 @@ class Executor:
         self._spare: Carrier | None = Carrier(loop, self._base)
 
     def enter(self) -> Outer:
-        """Make a carrier's task the current one; the value is to be given to ``leave``. May be nested: a handler may feed
-        another connection."""
+        """Make a carrier's task the current one; the value is to be given to ``leave``. May be nested: a handler may
+        feed another connection."""
         loop = self.loop
         outer = (self.carrier, asyncio.current_task(loop))
         carrier, self._spare = self._spare or Carrier(loop, self._base), None
@@ -166,8 +167,8 @@ class Executor:
     def start(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None] | None:
         """Run ``coro`` to its first wait.
 
-        ``done(value, error)`` is called exactly once: before this returns (and None is returned), or later from the task
-        that is returned.
+        ``done(value, error)`` is called exactly once: before this returns (and None is returned), or later from the
+        task that is returned.
         """
         if self.carrier is None:
             outer = self.enter()

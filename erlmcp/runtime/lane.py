@@ -21,7 +21,7 @@ class ThreadLanes:
     Results go back to the loop in batches: one wake-up for as many as are ready (waking a loop costs some 25 us here).
     """
 
-    __slots__ = ("_loop", "_lock", "_pending", "_pool", "_ready", "queue_max", "thread_count_max")
+    __slots__ = ("_lock", "_loop", "_pending", "_pool", "_ready", "queue_max", "thread_count_max")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread_count_max: int, queue_max: int) -> None:
         self._loop = loop
@@ -39,8 +39,8 @@ class ThreadLanes:
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], done: Done) -> Future[None]:
         """Run ``fn(*args)`` in a thread, in a copy of the current context; ``done(value, error)`` comes on the loop.
 
-        Raises McpError -32000 where ``thread_queue_max`` calls wait already. A Future cancelled before a thread took the
-        call never calls ``done``.
+        Raises McpError -32000 where ``thread_queue_max`` calls wait already. A Future cancelled before a thread took
+        the call never calls ``done``.
         """
         if self._pending >= self.thread_count_max + self.queue_max:
             raise McpError(SERVER_BUSY, f"Server busy: thread_queue_max={self.queue_max} calls are waiting")

@@ -1,4 +1,5 @@
-"""The driver of one byte-stream connection (stdio, TCP, Unix socket, memory): bytes in, answers out, one write per read."""
+"""The driver of one byte-stream connection (stdio, TCP, Unix socket, memory): bytes in, answers out, one write per
+read."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ log = logging.getLogger("erlmcp.server")
 class Link:
     """One connection. ``write(bytes)`` takes what is to be sent; ``feed`` takes what was read.
 
-    Answers that are ready when ``feed`` returns leave in one write; those that come later leave together at the end of the
-    loop turn in which they came.
+    Answers that are ready when ``feed`` returns leave in one write; those that come later leave together at the end
+    of the loop turn in which they came.
     """
 
     __slots__ = ("_dirty", "_write", "closed", "inbound", "outbound", "session")
@@ -60,7 +61,8 @@ class Link:
         try:
             for call in self.inbound.feed(data):
                 # The short way: a known tool, called on a conversation that is established.
-                if call.route is quick and call.kind == REQUEST and (entry := call.entry) is not None and not inflight:
+                if call.route is quick and call.kind == REQUEST and call.entry is not None and not inflight:
+                    entry: Any = call.entry
                     meta = call.meta
                     if connection.era is MODERN:
                         peer = meta.tag if meta is not None else None
@@ -93,7 +95,7 @@ class Link:
             self._dirty = True
             self.session.loop.call_soon(self.flush)
 
-    # -- the channel of every request on this connection ----------------------------------------------------------------
+    # -- the channel of every request on this connection ---------------------------------------------------------------
 
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
         self.outbound.fill(id_raw, template, values)

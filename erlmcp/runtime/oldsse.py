@@ -1,5 +1,5 @@
-"""The HTTP+SSE transport of 2024-11-05, for clients that know no other: GET /sse opens the one stream that everything is sent
-on, its first event names the URL to post to. Deprecated; served only where ``sse_transport`` is on."""
+"""The HTTP+SSE transport of 2024-11-05, for clients that know no other: GET /sse opens the one stream that everything
+is sent on, its first event names the URL to post to. Deprecated; served only where ``sse_transport`` is on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The answer to one HTTP request: a JSON message, or a stream of them once the first one that is not the answer comes."""
+"""The answer to one HTTP request: a JSON message, or a stream of them once the first one that is not the answer
+comes."""
 
 from __future__ import annotations
 
@@ -47,9 +48,11 @@ class Reply(Protocol):
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None: ...
     def begin(self, status: int, extra: bytes) -> Outbound:
         """Where the one JSON message of the answer is to be written; ``end`` sends it."""
+
     def end(self) -> None: ...
     def open(self, extra: bytes) -> None:
         """Begin a stream; ``extra`` are its header lines."""
+
     def send(self, data: bytes) -> None: ...
     def finish(self) -> None:
         """End the stream."""

@@ -19,7 +19,7 @@ from erlmcp.errors import (
 from erlmcp.runtime.batch import Collector
 from erlmcp.runtime.exchange import Channel, Exchange
 from erlmcp.spec.method import CLIENT_REQUESTS, INITIALIZE
-from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, MODERN
+from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, LEGACY, MODERN
 from erlmcp.wire.connection import Connection
 from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
 
@@ -83,8 +83,9 @@ class Session:
     """
 
     __slots__ = (
+        "_correlation",
+        "_state",
         "connection",
-        "correlation",
         "host",
         "id",
         "inflight",
@@ -95,7 +96,6 @@ class Session:
         "owner",
         "resources",
         "standalone",
-        "state",
         "streams",
     )
 
@@ -107,13 +107,27 @@ class Session:
         self.id = id
         self.owner = owner
         self.connection = Connection()
-        self.correlation = core.Correlation()
+        self._correlation: core.Correlation | None = None
         self.inflight: dict[str | int, Exchange] = {}
         self.log_level: str | None = None
-        self.resources: set[str] = set()
+        self.resources: set[str] | None = None
         self.standalone: Channel | None = None
-        self.state: dict[str, Any] = {}
+        self._state: dict[str, Any] | None = None
         self.streams: Any = None  # the HTTP endpoint's resumable streams
+
+    @property
+    def correlation(self) -> core.Correlation:
+        """The questions that wait for the client's answer. Made when first used: most sessions never ask."""
+        if self._correlation is None:
+            self._correlation = core.Correlation()
+        return self._correlation
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The author's own values."""
+        if self._state is None:
+            self._state = {}
+        return self._state
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -122,23 +136,24 @@ class Session:
         kind = call.kind
         if kind == REQUEST:
             meta = call.meta
-            peer = None if meta is None else meta.tag
-            if peer is None and meta is not None:
-                peer = judge(meta)
-            if peer.__class__ is Peer:
+            verdict = None if meta is None else meta.tag
+            if verdict is None and meta is not None:
+                verdict = judge(meta)
+            peer = self.connection.peer or UNKNOWN_PEER
+            if isinstance(verdict, Peer):
                 refusal = self.connection.admit_modern(call.method)
-            elif isinstance(peer, McpError):
-                refusal = peer if self.connection.era != "legacy" else self.connection.admit_modern(call.method)
+                peer = verdict
+            elif isinstance(verdict, McpError):
+                refusal = verdict if self.connection.era != LEGACY else self.connection.admit_modern(call.method)
             else:
                 refusal = self.connection.admit_legacy(call.method, requested_version(call))
-                peer = self.connection.peer or UNKNOWN_PEER
             if refusal is None:
                 self.dispatch(Exchange(call, peer, self, channel, headers))
             else:
                 channel.error(call.id_raw, refusal.code, refusal.message, refusal.data)
         elif kind == NOTIFICATION:
             self.note(call)
-        elif kind == RESULT or kind == ERROR:
+        elif kind in (RESULT, ERROR):
             self.settle(call)
         elif kind == BATCH:
             self.receive_batch(call, channel, headers)
@@ -170,7 +185,8 @@ class Session:
             exchange.fail(error)
 
     def note(self, call: Call) -> None:
-        """Handle a notification; unknown ones, and requests without an id, are passed over (JSON-RPC 2.0, section 4.1)."""
+        """Handle a notification; unknown ones, and requests without an id, are passed over (JSON-RPC 2.0, section
+        4.1)."""
         route: Any = call.route
         if route is None or call.method in _ANY_REQUEST:
             return
@@ -190,7 +206,11 @@ class Session:
         error = call.error if isinstance(call.error, dict) else {}
         code, message = error.get("code"), error.get("message")
         future.set_exception(
-            McpError(code if isinstance(code, int) else 0, str(message or "the client answered with an error"), error.get("data"))
+            McpError(
+                code if isinstance(code, int) else 0,
+                str(message or "the client answered with an error"),
+                error.get("data"),
+            )
         )
 
     def receive_batch(self, call: Call, channel: Channel, headers: dict[str, str] | None) -> None:
@@ -220,8 +240,8 @@ class Session:
     ) -> dict[str, Any]:
         """Send the client a request and wait for its result (legacy eras only).
 
-        Raises McpError with the client's error or on a timeout, NoBackChannelError where no stream can carry the question,
-        ConnectionClosedError where the connection is lost meanwhile.
+        Raises McpError with the client's error or on a timeout, NoBackChannelError where no stream can carry the
+        question, ConnectionClosedError where the connection is lost meanwhile.
         """
         channel = channel or self.standalone
         if channel is None or self.connection.era == MODERN:
@@ -246,7 +266,8 @@ class Session:
         self.host.hub.leave(self)
         for exchange in list(self.inflight.values()):
             exchange.cancel()
-        for _id, future in self.correlation.drain():
+        waiting: list[tuple[Any, Any]] = [] if self._correlation is None else self._correlation.drain()
+        for _id, future in waiting:
             if not future.done():
                 future.set_exception(ConnectionClosedError(reason))
                 future.exception()

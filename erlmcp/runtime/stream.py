@@ -1,9 +1,9 @@
 """Resumable event streams of legacy HTTP sessions (2025-03-26 to 2025-11-25, basic/transports: resumability).
 
-Each stream numbers its events; the id of an event names its stream and its number, and is unique within the session. A client
-that lost a stream comes back with the last id it saw and gets what came after it, on that stream only: other sessions' events
-cannot be named, and other streams' are not replayed. Kept are at most ``event_count_max`` events of a stream, and the
-last few streams of a session.
+Each stream numbers its events; the id of an event names its stream and its number, and is unique within the session.
+A client that lost a stream comes back with the last id it saw and gets what came after it, on that stream only: other
+sessions' events cannot be named, and other streams' are not replayed. Kept are at most ``event_count_max`` events of
+a stream, and the last few streams of a session.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class StreamStore:
         self._streams.popitem(last=False)
 
     def find(self, event_id: str) -> tuple[EventStream, int] | None:
-        """The stream that an event id belongs to, and the event's number; None where it is not one of this session's."""
+        """The stream that an event id belongs to, and the event's number; None where it is not one of this
+        session's."""
         name, dash, number = event_id.rpartition("-")
         stream = self._streams.get(name)
         if stream is None or not dash or not number.isascii() or not number.isdigit() or len(number) > 18:

@@ -50,7 +50,8 @@ class Hub:
         self._sessions.pop(session, None)
 
     def listen(self, exchange: Exchange, methods: frozenset[str], uris: frozenset[str]) -> None:
-        """Open a listen stream; the acknowledgement is its first message. Raises McpError -32000 where there are too many."""
+        """Open a listen stream; the acknowledgement is its first message. Raises McpError -32000 where there are too
+        many."""
         if len(self._listenings) >= self.count_max:
             raise McpError(SERVER_BUSY, f"Server busy: subscription_count_max={self.count_max} streams are open")
         granted: dict[str, Any] = {FLAG_OF[method]: True for method in FLAG_OF if method in methods}
@@ -67,7 +68,7 @@ class Hub:
         """Tell every listener of a change."""
         params: dict[str, Any] | None = None if uri is None else {"uri": uri}
         for session in list(self._sessions):
-            if session.standalone is not None and (uri is None or uri in session.resources):
+            if session.standalone is not None and (uri is None or uri in (session.resources or ())):
                 session.standalone.notify(method, params)
         for listening in list(self._listenings.values()):
             exchange = listening.exchange

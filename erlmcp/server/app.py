@@ -41,13 +41,14 @@ Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 class Server:
     """An MCP server of both eras.
 
-    ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation; ``instructions`` are for the
-    client's model. ``lifespan(server)`` is an async context manager around serving; its value is ``ctx.lifespan``.
-    ``middleware`` are ``async (ctx, call_next)`` functions around every request, outermost first. ``mask_errors`` hides the text of
-    unexpected exceptions from clients. ``page_size`` splits lists. ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of
-    2026-07-28. ``state_secret`` signs the requestState of multi-round requests: give the same to all processes behind one
-    address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and ``allowed_origins`` extend what
-    the HTTP endpoint accepts (see docs/security.md).
+    ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation;
+    ``instructions`` are for the client's model. ``lifespan(server)`` is an async context manager around serving; its
+    value is ``ctx.lifespan``. ``middleware`` are ``async (ctx, call_next)`` functions around every request, outermost
+    first. ``mask_errors`` hides the text of unexpected exceptions from clients. ``page_size`` splits lists.
+    ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of
+    2026-07-28. ``state_secret`` signs the requestState of multi-round requests: give the same to all processes behind
+    one address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and
+    ``allowed_origins`` extend what the HTTP endpoint accepts (see docs/security.md).
     """
 
     def __init__(
@@ -139,8 +140,9 @@ class Server:
     def tool(self, fn: Any = None, /, **options: Any) -> Any:
         """Register a function as a tool: ``@server.tool``, or ``@server.tool(name=..., ...)``.
 
-        Options: name, title, description, annotations, icons, meta, input_schema, output_schema, structured_output, tags,
-        timeout (seconds), run_in_thread, strict. Raises ConfigurationError, naming the tool, for what cannot be served.
+        Options: name, title, description, annotations, icons, meta, input_schema, output_schema, structured_output,
+        tags, timeout (seconds), run_in_thread, strict. Raises ConfigurationError, naming the tool, for what cannot be
+        served.
         """
         return self._decorate(self.add_tool, fn, options)
 
@@ -150,7 +152,9 @@ class Server:
             fn, timeout_s=timeout, is_context=_is_context, run_sync=self.in_thread, overrides=None, **options
         )
         if plan.name in self.tools:
-            raise ConfigurationError(f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise")
+            raise ConfigurationError(
+                f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise"
+            )
         self._place_tool(plan.name, Tool(self, plan))
         self.tool_list.put(plan.name, plan.descriptor)
         self._changed(m.TOOLS_CHANGED)
@@ -320,7 +324,8 @@ class Server:
         return self._loop
 
     async def start(self) -> None:
-        """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do something."""
+        """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do
+        something."""
         self._users += 1
         if self._users > 1:
             return
@@ -407,8 +412,8 @@ class Server:
     # -- serving -------------------------------------------------------------------------------------------------------
 
     def link(self, write: Callable[[bytes], None]) -> Link:
-        """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server must be
-        running."""
+        """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
+        must be running."""
         return Link(self, write)
 
     @asynccontextmanager
@@ -420,8 +425,8 @@ class Server:
             yield wire
 
     def asgi(self, path: str = "/mcp") -> AsgiApp:
-        """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the first
-        request where the host never ran its lifespan."""
+        """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the
+        first request where the host never ran its lifespan."""
         from erlmcp.server.serve import asgi
 
         return asgi(self, path)

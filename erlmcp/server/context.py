@@ -30,8 +30,8 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Context:
-    """The request at hand. A handler asks for it by annotating a parameter with ``Context``; it is valid until the handler
-    returns."""
+    """The request at hand. A handler asks for it by annotating a parameter with ``Context``; it is valid until the
+    handler returns."""
 
     __slots__ = ("_exchange", "_own", "_server")
 
@@ -78,7 +78,7 @@ class Context:
 
     @property
     def era(self) -> str:
-        """"modern" (2026-07-28) or "legacy" (the handshake revisions)."""
+        """ "modern" (2026-07-28) or "legacy" (the handshake revisions)."""
         return "modern" if self._exchange.peer.modern else "legacy"
 
     @property
@@ -102,8 +102,8 @@ class Context:
 
     @property
     def session(self) -> dict[str, Any]:
-        """Values kept for as long as the conversation lasts. In 2026-07-28 over HTTP there is none: it lives as long as the
-        request; mint explicit handles for state that must last."""
+        """Values kept for as long as the conversation lasts. In 2026-07-28 over HTTP there is none: it lives as long
+        as the request; mint explicit handles for state that must last."""
         kept = self._exchange.session.state
         if kept is None:
             if self._own is None:
@@ -133,7 +133,8 @@ class Context:
     # -- telling -------------------------------------------------------------------------------------------------------
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Report progress, where the client asked for it (spec: basic/utilities/progress). It must increase with each call."""
+        """Report progress, where the client asked for it (spec: basic/utilities/progress). It must increase with each
+        call."""
         token = self._exchange.progress_token
         if token is None:
             return
@@ -147,8 +148,8 @@ class Context:
     async def log(self, level: str, data: Any, logger: str | None = None) -> None:
         """Send a log message (spec: server/utilities/logging).
 
-        In 2026-07-28 only where the request carries a log level, and from that level on; before that from the level that
-        ``logging/setLevel`` set, or all. Raises ValueError for an unknown level.
+        In 2026-07-28 only where the request carries a log level, and from that level on; before that from the level
+        that ``logging/setLevel`` set, or all. Raises ValueError for an unknown level.
         """
         rank = k.LOG_RANK.get(level)
         if rank is None:
@@ -189,8 +190,8 @@ class Context:
         self._server.hub.publish(m.RESOURCE_UPDATED, uri)
 
     async def close_stream(self) -> None:
-        """End the response stream of a 2025-11-25 HTTP request before its answer: the client comes back for the rest with
-        Last-Event-ID (SEP-1699). Does nothing elsewhere."""
+        """End the response stream of a 2025-11-25 HTTP request before its answer: the client comes back for the rest
+        with Last-Event-ID (SEP-1699). Does nothing elsewhere."""
         self._exchange.channel.detach()
 
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:
@@ -224,8 +225,8 @@ class Context:
     ) -> SampleResult:
         """Let the client's model answer (spec: client/sampling).
 
-        ``messages``: a string, a message, or a list of them; ``options``: further fields of sampling/createMessage by their
-        wire names (``temperature``, ``modelPreferences``, ``tools``, ...).
+        ``messages``: a string, a message, or a list of them; ``options``: further fields of sampling/createMessage by
+        their wire names (``temperature``, ``modelPreferences``, ``tools``, ...).
         """
         found = await self.ask({self._key("sample", key): Sample(messages, max_tokens, system_prompt, options)})
         return next(iter(found.values()))  # type: ignore[no-any-return]
@@ -233,7 +234,7 @@ class Context:
     async def list_roots(self, *, key: str | None = None) -> list[dict[str, Any]]:
         """The client's roots (spec: client/roots): dicts with ``uri`` and perhaps ``name``."""
         found = await self.ask({self._key("roots", key): ListRoots()})
-        return next(iter(found.values()))  # type: ignore[no-any-return]
+        return next(iter(found.values()))
 
     async def ask(self, questions: Mapping[str, Elicit | Sample | ListRoots]) -> dict[str, Any]:
         """Ask several things in one round: key -> question in, key -> answer out."""

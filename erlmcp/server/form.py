@@ -1,4 +1,5 @@
-"""Forms of an elicitation: from a type to the flat JSON Schema that clients can draw, and from the answer to the type."""
+"""Forms of an elicitation: from a type to the flat JSON Schema that clients can draw, and from the answer to the
+type."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def form_schema(wanted: Any) -> dict[str, Any]:
 
 
 def form_data(wanted: Any, content: dict[str, Any]) -> Any:
-    """The filled form as the type that was asked for (the content itself for a JSON Schema); raises ToolError where the client's answer does not fit it."""
+    """The filled form as the type that was asked for (the content itself for a JSON Schema); raises ToolError where
+    the client's answer does not fit it."""
     if wanted is None or isinstance(wanted, dict):
         return content
     shape = Reader().read(wanted)

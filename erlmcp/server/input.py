@@ -1,11 +1,13 @@
 """Asking the client in the middle of a call, written once for both eras.
 
-In the handshake revisions a question is a request to the client, and its answer comes back on the same stream. In 2026-07-28 there
-are no such requests: the call is answered with ``resultType: "input_required"`` and the client repeats it with the answers
-(MRTR). A handler does not see the difference, but for one thing: in the modern era it *runs again from the start* with each
-round, so what it did before the question is done again. The answers of earlier rounds travel in the sealed ``requestState``.
+In the handshake revisions a question is a request to the client, and its answer comes back on the same stream. In
+2026-07-28 there are no such requests: the call is answered with ``resultType: "input_required"`` and the client
+repeats it with the answers (MRTR). A handler does not see the difference, but for one thing: in the modern era it
+*runs again from the start* with each round, so what it did before the question is done again. The answers of earlier
+rounds travel in the sealed ``requestState``.
 
-Several questions are asked in one round when they are asked together: ``ctx.ask({...})``, or ``asyncio.gather`` over single ones.
+Several questions are asked in one round when they are asked together: ``ctx.ask({...})``, or ``asyncio.gather`` over
+single ones.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Elicit:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A request to the client's model, for ``ctx.ask``; ``options`` are the further fields of sampling/createMessage."""
+    """A request to the client's model, for ``ctx.ask``; ``options`` are the further fields of
+    sampling/createMessage."""
 
     messages: Any
     max_tokens: int = 1024
@@ -56,8 +59,8 @@ class ListRoots:
 
 @dataclass(frozen=True, slots=True)
 class ElicitResult:
-    """What the user did: ``action`` is "accept", "decline" or "cancel"; ``content`` the filled form; ``data`` the same as the
-    type that was asked for."""
+    """What the user did: ``action`` is "accept", "decline" or "cancel"; ``content`` the filled form; ``data`` the
+    same as the type that was asked for."""
 
     action: str
     content: dict[str, Any] | None = None
@@ -70,7 +73,8 @@ class ElicitResult:
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What the client's model answered. ``content`` is one content block, or a list of them where tools were offered."""
+    """What the client's model answered. ``content`` is one content block, or a list of them where tools were
+    offered."""
 
     role: str
     content: Any
@@ -119,7 +123,7 @@ def check_capability(exchange: Exchange, method: str, params: dict[str, Any] | N
         part = None
     if peer.offers(capability, part):
         return
-    named = {capability: {part: {}} if part in ("url", "tools") else {}}
+    named: dict[str, Any] = {capability: {part: {}} if part in ("url", "tools") else {}}
     raise McpError(
         MISSING_CLIENT_CAPABILITY,
         f"the client does not offer {capability}{'.' + part if part in ('url', 'tools') else ''}, which {method} needs",
@@ -144,8 +148,8 @@ def is_answer(method: str, answer: object) -> bool:
 class Round:
     """The multi-round state of one modern request.
 
-    ``responses`` are the answers so far by key, ``asked`` the questions of this run that have none, ``state`` the author's own
-    values (JSON only).
+    ``responses`` are the answers so far by key, ``asked`` the questions of this run that have none, ``state`` the
+    author's own values (JSON only).
     """
 
     __slots__ = ("_bound_to", "_counts", "_fresh", "_used", "asked", "owner", "responses", "secret", "state")
@@ -188,7 +192,7 @@ class Round:
             return None
         if key not in self._used:
             self._used.append(key)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def result(self) -> dict[str, Any]:
         """The ``input_required`` result: every question without an answer, and the state to carry."""

@@ -40,14 +40,14 @@ class Listing:
         names = list(self.descriptors)
         start = _position(cursor, names)
         end = len(names) if self._page_size is None else start + self._page_size
-        found: dict[str, Any] = {
-            self.field: [self._fit(self.descriptors[name], version) for name in names[start:end]]
-        }
+        found: dict[str, Any] = {self.field: [self._fit(self.descriptors[name], version) for name in names[start:end]]}
         if end < len(names):
             found["nextCursor"] = base64.urlsafe_b64encode(names[end - 1].encode()).decode()
         return found
 
-    def template(self, version: str, cursor: str | None, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> core.Template:
+    def template(
+        self, version: str, cursor: str | None, finish: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> core.Template:
         """The same as ready bytes; ``finish`` adds what every result of that revision carries."""
         kept = self._kept.get((version, cursor))
         if kept is None:
@@ -67,4 +67,6 @@ def _position(cursor: object, names: list[str]) -> int:
             raise ValueError
         return names.index(base64.urlsafe_b64decode(cursor.encode()).decode()) + 1
     except (ValueError, binascii.Error):
-        raise InvalidParamsError("Invalid params: the cursor is unknown or out of date; list again from the start") from None
+        raise InvalidParamsError(
+            "Invalid params: the cursor is unknown or out of date; list again from the start"
+        ) from None

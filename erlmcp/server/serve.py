@@ -92,8 +92,8 @@ def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
 
 
 def asgi(server: Server, path: str) -> AsgiApp:
-    """The endpoint for another ASGI server. Which hosts may be asked for is that server's business, unless ``allowed_hosts``
-    says so; Origins are checked against the Host."""
+    """The endpoint for another ASGI server. Which hosts may be asked for is that server's business, unless
+    ``allowed_hosts`` says so; Origins are checked against the Host."""
     from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.transports.asgi import AsgiApp
 
@@ -137,11 +137,9 @@ async def stdio(server: Server) -> None:
 
     read_fd, write_fd = take_descriptors()
     async with server.running():
-        connection = StdioConnection(
-            server.link, read_fd, write_fd, outbox_bytes_max=server.limits.outbox_bytes_max
-        )
+        connection = StdioConnection(server.link, read_fd, write_fd, outbox_bytes_max=server.limits.outbox_bytes_max)
         with _stop_signals() as stopped:
-            done, _ = await asyncio.wait(
+            await asyncio.wait(
                 [asyncio.ensure_future(stopped.wait()), connection.finished], return_when=asyncio.FIRST_COMPLETED
             )
         connection.close()
@@ -189,7 +187,9 @@ def run_http(server: Server, host: str, port: int, path: str) -> None:
 
 
 def run_tcp(server: Server, host: str, port: int) -> None:
-    run(_until_stopped(tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}"))
+    run(
+        _until_stopped(tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}")
+    )
 
 
 def run_unix(server: Server, path: str) -> None:

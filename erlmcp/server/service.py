@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from erlmcp import core
 from erlmcp.errors import InvalidParamsError, McpError, ResourceNotFoundError, ToolError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.server.context import Context
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from erlmcp.server.listing import Listing
 
 log = logging.getLogger("erlmcp.server")
-Handle = Callable[[Context], Awaitable[Any]]
+PEER_COUNT_MAX = 256
+PEER_BYTES_MAX = 4096
+Handle = Callable[[Context], Coroutine[Any, Any, Any]]
 
 
 class Service:
@@ -33,6 +36,7 @@ class Service:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self._peers: dict[bytes, Peer] = {}
         self._handlers: dict[str, Handle] = {
             m.DISCOVER: self._discover,
             m.TOOLS_LIST: partial(self._list, server.tool_list),
@@ -143,7 +147,7 @@ class Service:
         requested, peer = judge_initialize(exchange.params)
         version = negotiate(requested)
         session = exchange.session
-        session.connection.initialized(version, Peer(version, peer.capabilities, peer.info))
+        session.connection.initialized(version, self._peer(version, peer))
         self.server.hub.join(session)
         found: dict[str, Any] = {
             "protocolVersion": version,
@@ -153,6 +157,16 @@ class Service:
         if self.server.instructions is not None:
             found["instructions"] = self.server.instructions
         exchange.result(found)
+
+    def _peer(self, version: str, said: Peer) -> Peer:
+        """The peer of a session; clients of one kind share one object."""
+        found = Peer(version, said.capabilities, said.info)
+        known = core.encode([version, said.capabilities, said.info])
+        if len(known) > PEER_BYTES_MAX:
+            return found
+        if len(self._peers) >= PEER_COUNT_MAX:
+            self._peers.clear()
+        return self._peers.setdefault(known, found)
 
     async def _discover(self, context: Context) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -221,13 +235,14 @@ class Service:
         if plan is None:
             raise ResourceNotFoundError(uri)
         value = await self.server.invoke(plan, variables, context)
-        return plan.convert(value, uri)  # type: ignore[no-any-return]
+        return plan.convert(value, uri)
 
     async def _subscribe(self, on: bool, context: Context) -> dict[str, Any]:
         uri = context.params.get("uri")
         if not isinstance(uri, str):
             raise InvalidParamsError("Invalid params: uri must be a string")
-        uris = context._exchange.session.resources
+        session = context._exchange.session
+        uris = session.resources = session.resources or set()
         if not on:
             uris.discard(uri)
         elif len(uris) >= self.server.limits.subscription_count_max:
@@ -290,7 +305,7 @@ class Service:
             raise InvalidParamsError("Invalid params: resourceSubscriptions must be an array of URIs")
         if len(uris) > self.server.limits.subscription_count_max:
             raise InvalidParamsError(
-                f"resourceSubscriptions holds more than subscription_count_max={self.server.limits.subscription_count_max}"
+                f"more resourceSubscriptions than subscription_count_max={self.server.limits.subscription_count_max}"
             )
         granted = frozenset(uris) if self.server.has_resources else frozenset()
         self.server.hub.listen(exchange, frozenset(methods), granted)

@@ -28,7 +28,8 @@ _OPEN = b'{"content":[{"type":"text","text":'
 
 
 class Tool:
-    """One registered tool. ``start`` is the hot path: decode, call, answer, with a task only where the handler waits."""
+    """One registered tool. ``start`` is the hot path: decode, call, answer, with a task only where the handler
+    waits."""
 
     __slots__ = (
         "_modern",
@@ -54,7 +55,9 @@ class Tool:
         self.timeout_s = plan.timeout_s or server.limits.request_timeout_s
         self.in_thread = plan.in_thread
         self.needs_context = plan.needs_context
-        self.is_simple = plan.is_async and not plan.needs_context and not plan.dependencies and plan.result_class is not None
+        self.is_simple = (
+            plan.is_async and not plan.needs_context and not plan.dependencies and plan.result_class is not None
+        )
         self._modern = self._template(server.modern_suffix, structured=True)
         self._structured = self._template(b"", structured=True)
         self._plain = self._template(b"", structured=False)
@@ -71,15 +74,13 @@ class Tool:
         if not structured:
             return core.Template([_OPEN, (VALUE_AS_TEXT, 0), b"}]" + end])
         opened, closed = (b'{"result":', b"}") if self.plan.wraps_result else (b"", b"")
-        return core.Template(
-            [_OPEN, (VALUE_AS_TEXT, 0), b'}],"structuredContent":' + opened, (VALUE, 0), closed + end]
-        )
+        return core.Template([_OPEN, (VALUE_AS_TEXT, 0), b'}],"structuredContent":' + opened, (VALUE, 0), closed + end])
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
     def start(self, call: Call, peer: Peer, front: Front) -> None:
-        """Begin a call, the short way: one that ends in its first step costs no exchange and no task. To be called between
-        ``enter`` and ``leave`` of the server's executor."""
+        """Begin a call, the short way: one that ends in its first step costs no exchange and no task. To be called
+        between ``enter`` and ``leave`` of the server's executor."""
         arguments = call.arguments
         if self.is_simple and arguments.__class__ is dict:
             executor = self.server.executor
@@ -170,7 +171,7 @@ class Tool:
             return
         exchange.result_or_error(self.server.service.failure(exchange, self.plan.name, error))
 
-    # -- the general way, around which middleware runs -------------------------------------------------------------------
+    # -- the general way, around which middleware runs -----------------------------------------------------------------
 
     async def call(self, context: Context, arguments: Any) -> dict[str, Any]:
         """The result object of a call; raises McpError for a protocol error."""
@@ -194,14 +195,14 @@ class Tool:
                 return self.server.service.error_result(
                     exchange.peer, f"Tool {self.plan.name!r} timed out after {timeout_s:g} s"
                 )
-            return self.server.service.failure(exchange, self.plan.name, error)
+            return dict(self.server.service.failure(exchange, self.plan.name, error))
         except McpError:
             raise
         except (InputRequired, Exception) as error:
-            found = self.server.service.failure(exchange, self.plan.name, error)
+            found: Any = self.server.service.failure(exchange, self.plan.name, error)
             if isinstance(found, McpError):
                 raise found from error
-            return found
+            return dict(found)
 
     def result(self, value: Any, peer: Peer) -> dict[str, Any]:
         """The CallToolResult of a returned value, as this peer's revision has it."""

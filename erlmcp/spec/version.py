@@ -18,5 +18,6 @@ LEGACY: Final = "legacy"
 
 
 def negotiate(requested: str) -> str:
-    """The version an ``initialize`` is answered with: the requested one where it is spoken, else the newest of its era."""
+    """The version an ``initialize`` is answered with: the requested one where it is spoken, else the newest of its
+    era."""
     return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY

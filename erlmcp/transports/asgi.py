@@ -1,8 +1,8 @@
 """The endpoint as an ASGI application, to be mounted in another one (Starlette, FastAPI).
 
-The request is put together again as HTTP/1.1 bytes and read by the same parser as on a socket: the same limits and checks hold,
-and there is one way to judge a request. This costs more than the server's own protocol; it is for apps that have other
-routes to serve beside MCP.
+The request is put together again as HTTP/1.1 bytes and read by the same parser as on a socket: the same limits and
+checks hold, and there is one way to judge a request. This costs more than the server's own protocol; it is for apps
+that have other routes to serve beside MCP.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class AsgiReply:
     def end(self) -> None:
         body = self._out.take()
         status, extra = self._start
-        self._head(
-            status, extra, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        )
+        self._head(status, extra, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
         self._body(body)
 
     def open(self, extra: bytes) -> None:
@@ -84,7 +82,8 @@ class AsgiReply:
 class AsgiApp:
     """``app(scope, receive, send)``: serves the endpoint at ``path``, or at the path it is mounted at.
 
-    ``start`` and ``stop`` enter and leave the server's lifespan; where the host never runs ours, the first request starts it.
+    ``start`` and ``stop`` enter and leave the server's lifespan; where the host never runs ours, the first request
+    starts it.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -339,13 +340,14 @@ class HttpListener:
             connection.sweep(now, self.limits)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    async def listen(self, host: str | None, port: int | None, sock: object = None) -> None:
-        """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound ``sock``."""
+    async def listen(self, host: str | None, port: int, sock: socket.socket | None = None) -> None:
+        """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound
+        ``sock``."""
         loop = asyncio.get_running_loop()
         self._sweep()
         try:
             if sock is not None:
-                self._server = await loop.create_unix_server(lambda: HttpConnection(self), sock=sock)  # type: ignore[call-overload]
+                self._server = await loop.create_unix_server(lambda: HttpConnection(self), sock=sock)
             else:
                 self._server = await loop.create_server(lambda: HttpConnection(self), host, port, backlog=1024)
         except BaseException:
@@ -363,8 +365,8 @@ class HttpListener:
             self._timer = None
 
     async def close(self, drain_timeout_s: float, before_abort: Callable[[], None] = lambda: None) -> None:
-        """Accept no more; let the answers under way leave, for so long; then cut what is left. ``before_abort`` ends streams
-        that would stay open by themselves."""
+        """Accept no more; let the answers under way leave, for so long; then cut what is left. ``before_abort`` ends
+        streams that would stay open by themselves."""
         if self._server is not None:
             self._server.close()
         before_abort()

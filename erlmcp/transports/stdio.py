@@ -1,8 +1,8 @@
 """MCP over standard input and output: newline-delimited JSON on file descriptors that nothing else writes to.
 
-No reader threads: pipes, sockets and terminals are watched by the event loop; a regular file (or /dev/null) as standard input,
-which no selector can watch and no read blocks on, is read a chunk per loop turn. A stray ``print`` of the author's code goes to
-standard error: descriptor 1 is pointed there, and the wire keeps a private duplicate.
+No reader threads: pipes, sockets and terminals are watched by the event loop; a regular file (or /dev/null) as
+standard input, which no selector can watch and no read blocks on, is read a chunk per loop turn. A stray ``print`` of
+the author's code goes to standard error: descriptor 1 is pointed there, and the wire keeps a private duplicate.
 """
 
 from __future__ import annotations

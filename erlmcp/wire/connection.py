@@ -1,9 +1,9 @@
 """What may be said on one conversation, and when: eras, the handshake, and the direction of each method.
 
-A conversation is NEW until its first request pins its era (spec: basic/versioning; the official SDKs pin a stdio pipe the
-same way). In the legacy era it is READY after ``initialize`` was answered; only ``initialize`` and ``ping`` come before that.
-In the modern era every request stands alone and the conversation is READY from the start. The rules are tables; the file
-does not know which role it serves: the sender's methods are an argument.
+A conversation is NEW until its first request pins its era (spec: basic/versioning; the official SDKs pin a stdio pipe
+the same way). In the legacy era it is READY after ``initialize`` was answered; only ``initialize`` and ``ping`` come
+before that. In the modern era every request stands alone and the conversation is READY from the start. The rules are
+tables; the file does not know which role it serves: the sender's methods are an argument.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ READY: Final = 2
 class Connection:
     """The protocol state of one conversation.
 
-    ``era`` is None until pinned, then ``"legacy"`` or ``"modern"``; ``version`` the negotiated revision; ``peer`` what the other
-    side said of itself in ``initialize``.
+    ``era`` is None until pinned, then ``"legacy"`` or ``"modern"``; ``version`` the negotiated revision; ``peer``
+    what the other side said of itself in ``initialize``.
     """
 
     __slots__ = ("era", "peer", "phase", "sender", "version")
@@ -38,7 +38,9 @@ class Connection:
     def admit_modern(self, method: str | None) -> McpError | None:
         """Whether a request with a modern ``_meta`` may be handled here; pins the era."""
         if self.era == LEGACY:
-            return McpError(INVALID_REQUEST, "This connection speaks a handshake revision; modern _meta is not accepted")
+            return McpError(
+                INVALID_REQUEST, "This connection speaks a handshake revision; modern _meta is not accepted"
+            )
         if self.era is None:
             self.era = MODERN
             self.version = LATEST_MODERN
@@ -55,7 +57,9 @@ class Connection:
         if self.era == MODERN:
             if method == m.INITIALIZE:
                 return unsupported_version(requested)
-            return McpError(INVALID_PARAMS, "Invalid params: _meta with protocolVersion and clientCapabilities is required")
+            return McpError(
+                INVALID_PARAMS, "Invalid params: _meta with protocolVersion and clientCapabilities is required"
+            )
         if self.phase != READY:
             if method in m.BEFORE_READY:
                 self.era = LEGACY

@@ -1,4 +1,5 @@
-"""What an HTTP request head says to an MCP endpoint, judged once per distinct head (Streamable HTTP; 2026-07-28 and before)."""
+"""What an HTTP request head says to an MCP endpoint, judged once per distinct head (Streamable HTTP; 2026-07-28 and
+before)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ _VERBS: Final = ("POST", "GET", "DELETE", "OPTIONS")
 class Gate:
     """Who may speak to the endpoint: its path, and the Host and Origin values that are let in.
 
-    ``local`` (the endpoint is bound to loopback) lets in loopback names only, besides ``hosts``: this is what stops DNS rebinding.
-    An Origin is let in where it names the Host itself or stands in ``origins`` ("*" lets in any).
+    ``local`` (the endpoint is bound to loopback) lets in loopback names only, besides ``hosts``: this is what stops
+    DNS rebinding. An Origin is let in where it names the Host itself or stands in ``origins`` ("*" lets in any).
     """
 
     path: str
@@ -53,8 +54,8 @@ def split_host(host: str) -> str:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a head means here. ``status`` is 0, or that of the answer to a head that is refused, with ``reason`` and ``extra``
-    header lines."""
+    """What a head means here. ``status`` is 0, or that of the answer to a head that is refused, with ``reason`` and
+    ``extra`` header lines."""
 
     status: int = 0
     reason: str = ""
@@ -81,8 +82,8 @@ def refuse(status: int, reason: str, extra: bytes = b"") -> Verdict:
 
 
 def judge_head(verb: str, target: str, headers: Mapping[str, str], counts: Mapping[str, int], gate: Gate) -> Verdict:
-    """The first part of the ladder: security, path, method, content type, Accept. ``counts`` tells how often each routing
-    header came."""
+    """The first part of the ladder: security, path, method, content type, Accept. ``counts`` tells how often each
+    routing header came."""
     host, origin = headers.get("host"), headers.get("origin")
     if not gate.admits_host(host):
         return refuse(
@@ -121,9 +122,7 @@ def judge_head(verb: str, target: str, headers: Mapping[str, str], counts: Mappi
         if headers.get("content-encoding", "identity").lower() != "identity":
             return refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is not supported", cors)
         if not (found.accepts_json or found.accepts_stream):
-            return refuse(
-                HTTPStatus.NOT_ACCEPTABLE, "Accept must list application/json and text/event-stream", cors
-            )
+            return refuse(HTTPStatus.NOT_ACCEPTABLE, "Accept must list application/json and text/event-stream", cors)
     elif verb == "GET" and not found.accepts_stream:
         return refuse(HTTPStatus.NOT_ACCEPTABLE, "Accept must list text/event-stream", cors)
     for name in (key.HEADER_VERSION, key.HEADER_METHOD, key.HEADER_NAME, key.HEADER_SESSION):

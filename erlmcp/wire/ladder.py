@@ -1,7 +1,7 @@
 """The second part of the ladder for a modern HTTP request: what its headers say against what its body says.
 
-Order (2026-07-28, basic/transports, as the official SDKs have it): doubled routing headers, ``_meta`` present, version header
-equal to ``_meta``, method, name, version spoken, Mcp-Param-*.
+Order (2026-07-28, basic/transports, as the official SDKs have it): doubled routing headers, ``_meta`` present,
+version header equal to ``_meta``, method, name, version spoken, Mcp-Param-*.
 """
 
 from __future__ import annotations
@@ -92,4 +92,4 @@ def _equals(text: str, value: Any) -> bool:
             return float(text) == float(value) if len(text) < 40 else text == str(value)
         except (ValueError, OverflowError):
             return False
-    return text == value
+    return bool(text == value)

@@ -54,8 +54,8 @@ def is_enveloped(meta: dict[str, Any]) -> bool:
 def judge_meta(meta: dict[str, Any]) -> Peer:
     """The peer that a modern request's ``_meta`` describes.
 
-    Raises McpError: -32602 where a required key is missing or ill-typed, -32022 where the version is not spoken (2026-07-28,
-    basic/index: per-request metadata).
+    Raises McpError: -32602 where a required key is missing or ill-typed, -32022 where the version is not spoken
+    (2026-07-28, basic/index: per-request metadata).
     """
     version = meta.get(key.PROTOCOL_VERSION)
     if not isinstance(version, str):

@@ -1,7 +1,8 @@
 """The sealed ``requestState`` of multi-round-trip requests (2026-07-28, basic/patterns/mrtr).
 
-The client carries the state and may not read meaning into it nor change it: it is a JSON payload under HMAC-SHA256, bound to
-who asked, to what was asked, and to a time. It is authenticated, not encrypted: authors put no secrets into it.
+The client carries the state and may not read meaning into it nor change it: it is a JSON payload under HMAC-SHA256,
+bound to who asked, to what was asked, and to a time. It is authenticated, not encrypted: authors put no secrets into
+it.
 """
 
 from __future__ import annotations

@@ -378,9 +378,22 @@ def test_a_special_character_at_any_place_is_found(before: int, special: str, af
 
 def test_a_long_text_with_many_escapes_reads_back_the_same(room: ModuleType) -> None:
     rng = random.Random(7)
-    for alphabet in ("ab\n", "abé\\", "日本\t語", "x" * 60 + "\n", "\x00\x01", "😀a"):
+    alphabets = [
+        "ab\n",
+        "abé\\",
+        "日本\t語",
+        "x" * 60 + "\n",
+        "\x00\x01",
+        "😀a",
+        "\\",
+        '\\"',
+        '\\\\\\"nt/u',
+        "n" * 90 + "\\é\n",
+    ]
+    for alphabet in alphabets:
         text = "".join(rng.choice(alphabet) for _ in range(70_000))
         assert room.decode(room.encode([text])) == [text]
+        assert room.decode(json.dumps([text])) == [text]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
