@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from erlmcp._core.buffer cimport buffer_t
 
@@ -19,10 +19,7 @@ cdef extern from "Python.h":
     object PyLong_FromLongLong(long long value)
     object PyNumber_ToBase(object value, int base)
     double PyOS_string_to_double(const char* text, char** past, PyObject* overflow) except? -1.0
-    char* PyOS_double_to_string(double value, char format, int precision, int flags, int* kind) except NULL
     void PyList_SET_ITEM(object target, Py_ssize_t i, object item)
-    int Py_DTSF_ADD_DOT_0
-    int PyLong_Check(object value)
     int PyUnicode_Check(object value)
     int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
     PyObject* PyBytes_New "PyBytes_FromStringAndSize" (const char* data, Py_ssize_t size) except NULL
@@ -85,6 +82,15 @@ cdef extern from "json_scan.h" nogil:
     const char* json_skip_word(const char* p, const char* end, json_fail_t* fail) noexcept
     const char* json_fail_at(json_fail_t* fail, int code, const char* at) noexcept
 
+cdef extern from "json_float.h" nogil:
+    enum:
+        JSON_POWER_MIN
+        JSON_POWER_MAX
+    ctypedef struct json_power_t:
+        uint64_t high
+        uint64_t low
+    json_power_t* json_powers
+
 cdef extern from "json_read.h" nogil:
     ctypedef struct json_text_t:
         const char* past
@@ -117,14 +123,14 @@ cdef extern from "json_encode.h":
         JSON_W_FLOAT
     ctypedef struct json_writer_t
     ctypedef char* (*json_more_t)(json_writer_t*, char*, size_t) except NULL
-    ctypedef char* (*json_number_t)(json_writer_t*, char*, PyObject*) except NULL
+    ctypedef char* (*json_big_int_t)(json_writer_t*, char*, PyObject*) except NULL
     ctypedef struct json_writer_t:
         char* start
         char* end
         void* target
         size_t room_max
         json_more_t more
-        json_number_t number
+        json_big_int_t big_int
         PyTypeObject* raw
         PyObject* (*raw_bytes)(PyObject*) noexcept
         int depth

@@ -6,7 +6,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringA
 from cpython.dict cimport PyDict_SetItem
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.list cimport PyList_New
-from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT32_MAX, int64_t
@@ -394,20 +393,11 @@ cdef char* more_of_bytes(json_writer_t* writer, char* out, size_t size) except N
     return writer.start + used
 
 
-cdef char* put_number(json_writer_t* writer, char* out, PyObject* number) except NULL:
-    cdef char* text
-    cdef bytes digits
-    if PyLong_Check(<object>number):
-        try:
-            digits = PyUnicode_AsUTF8String(PyNumber_ToBase(<object>number, 10))
-        except ValueError:  # sys.set_int_max_str_digits
-            raise JsonError("an int with more digits than sys.get_int_max_str_digits() allows is not written") from None
-    else:
-        text = PyOS_double_to_string(PyFloat_AS_DOUBLE(<object>number), c"r", 0, Py_DTSF_ADD_DOT_0, NULL)
-        try:
-            digits = text
-        finally:
-            PyMem_Free(text)
+cdef char* put_big_int(json_writer_t* writer, char* out, PyObject* value) except NULL:
+    try:
+        digits = PyUnicode_AsUTF8String(PyNumber_ToBase(<object>value, 10))
+    except ValueError:  # sys.set_int_max_str_digits
+        raise JsonError("an int with more digits than sys.get_int_max_str_digits() allows is not written") from None
     return json_w_bytes(writer, out, PyBytes_AS_STRING(digits), PyBytes_GET_SIZE(digits))
 
 
@@ -432,7 +422,7 @@ cdef int raise_refused(const json_writer_t* writer) except -1:
 cdef inline void start_writer(json_writer_t* writer, char* start, char* end, int depth_max) noexcept:
     writer.start = start
     writer.end = end
-    writer.number = put_number
+    writer.big_int = put_big_int
     writer.raw = <PyTypeObject*>Raw
     writer.raw_bytes = raw_bytes
     writer.depth = 0
@@ -548,3 +538,21 @@ cdef class Raw:
 
     def __repr__(self):
         return f"Raw({self.data!r})"
+
+
+cdef int fill_powers() except -1:
+    """json_powers: 10**k with its highest bit at bit 127, truncated."""
+    cdef json_power_t* next_power = json_powers
+    huge = 1 << <object>1300
+    ten = <object>10  # Python integers: Cython would take C ones
+    for k in range(<object>JSON_POWER_MIN, <object>(JSON_POWER_MAX + 1)):
+        power = ten**k if k >= 0 else huge // ten**-k
+        size = power.bit_length()
+        power = power >> (size - 128) if size > 128 else power << (128 - size)
+        next_power.high = power >> 64
+        next_power.low = power & 0xFFFFFFFFFFFFFFFF
+        next_power += 1
+    return 0
+
+
+fill_powers()

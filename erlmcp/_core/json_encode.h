@@ -27,8 +27,8 @@ typedef struct json_writer_t json_writer_t;
 
 /* Makes room for `size` more bytes at `out`: where to go on, or NULL with an exception set. */
 typedef char *(*json_more_t)(json_writer_t *writer, char *out, size_t size);
-/* Writes an int beyond 64 bits, or a float of more than 15 digits. */
-typedef char *(*json_number_t)(json_writer_t *writer, char *out, PyObject *number);
+/* Writes an int beyond 64 bits. */
+typedef char *(*json_big_int_t)(json_writer_t *writer, char *out, PyObject *number);
 
 struct json_writer_t {
     char *start;
@@ -36,7 +36,7 @@ struct json_writer_t {
     void *target;       /* for `more` */
     size_t room_max;    /* what `more` can be asked for at most, about: above it is not asked for more than is needed */
     json_more_t more;
-    json_number_t number;
+    json_big_int_t big_int;
     PyTypeObject *raw;  /* the type of pre-encoded text */
     PyObject *(*raw_bytes)(PyObject *raw); /* its bytes, borrowed */
     int depth;
@@ -181,7 +181,7 @@ static char *json_w_int(json_writer_t *writer, char *out, PyObject *value) {
     if (!json_small_int(value, &small)) {
         small = PyLong_AsLongLongAndOverflow(value, &overflow);
         if (overflow) {
-            return writer->number(writer, out, value);
+            return writer->big_int(writer, out, value);
         }
     }
     if (JSON_LIKELY(writer->end - out >= JSON_INT_BYTES_MAX)) {
@@ -196,11 +196,10 @@ static char *json_w_float(json_writer_t *writer, char *out, PyObject *value) {
     if (number - number != 0) {
         return json_writer_failed(writer, JSON_W_FLOAT, value);
     }
-    char *past = json_put_short_double(text, number);
-    if (past == NULL) {
-        return writer->number(writer, out, value);
+    if (JSON_LIKELY(writer->end - out >= JSON_DOUBLE_BYTES_MAX)) {
+        return json_put_double(out, number);
     }
-    return json_w_bytes(writer, out, text, (size_t)(past - text));
+    return json_w_bytes(writer, out, text, (size_t)(json_put_double(text, number) - text));
 }
 
 static char *json_w_array(json_writer_t *writer, char *out, PyObject *value) {

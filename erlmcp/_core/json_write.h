@@ -3,9 +3,10 @@
 #ifndef ERLMCP_JSON_WRITE_H
 #define ERLMCP_JSON_WRITE_H
 
+#include "json_float.h"
 #include "json_scan.h"
 
-enum { JSON_ESCAPE_BYTES_MAX = 6, JSON_INT_BYTES_MAX = 20, JSON_DOUBLE_BYTES_MAX = 32 };
+enum { JSON_ESCAPE_BYTES_MAX = 6 };
 
 /* The escape of a byte below 0x20, a quote or a backslash: up to JSON_ESCAPE_BYTES_MAX bytes. */
 static inline char *json_put_escape(char *out, unsigned char c) {
@@ -301,78 +302,6 @@ static inline char *json_put_runes(char *out, int kind, const void *p, size_t n,
     return kind == 1   ? json_put_runes1(out, (const uint8_t *)p, n, is_tight)
            : kind == 2 ? json_put_runes2(out, (const uint16_t *)p, n, is_tight)
                        : json_put_runes4(out, (const uint32_t *)p, n, is_tight);
-}
-
-/* Decimal digits: up to JSON_INT_BYTES_MAX bytes. */
-static inline char *json_put_int64(char *out, int64_t value) {
-    static const char pairs[] =
-        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-    char digits[JSON_INT_BYTES_MAX], *p = digits + sizeof(digits);
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    while (rest >= 100) {
-        p -= 2;
-        memcpy(p, pairs + rest % 100 * 2, 2);
-        rest /= 100;
-    }
-    if (rest >= 10) {
-        p -= 2;
-        memcpy(p, pairs + rest * 2, 2);
-    } else {
-        *--p = (char)('0' + rest);
-    }
-    if (value < 0) {
-        *out++ = '-';
-    }
-    size_t size = (size_t)(digits + sizeof(digits) - p);
-    memcpy(out, p, size);
-    return out + size;
-}
-
-/* A double that a decimal of at most 15 digits names, written like repr() in its fixed notation: up to 24 bytes, or
- * NULL where it is not such a one.
- *
- * A decimal of up to 15 digits survives the way to a double and back, so two of them never name the same double: if
- * the nearest one with 15 digits divides back to exactly this value, then it is the only one, and without its
- * trailing zeros the shortest. m and the power of ten are exact, so that division rounds once, correctly.
- */
-static char *json_put_short_double(char *out, double value) {
-    static const double powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                    1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-    double size = value < 0 ? -value : value;
-    if (!(size >= 1e-3 && size < 1e15)) {
-        return NULL;
-    }
-    int scale = 15;
-    while (scale > 0 && size >= powers[15 - scale]) {
-        scale--;
-    }
-    uint64_t m = (uint64_t)(size * powers[scale] + 0.5);
-    if ((double)m / powers[scale] != size) {
-        return NULL;
-    }
-    while (scale > 0 && m % 10 == 0) {
-        m /= 10;
-        scale--;
-    }
-    uint64_t unit = 1;
-    for (int i = 0; i < scale; i++) {
-        unit *= 10;
-    }
-    if (value < 0) {
-        *out++ = '-';
-    }
-    out = json_put_int64(out, (int64_t)(m / unit));
-    *out++ = '.';
-    uint64_t rest = m % unit;
-    if (scale == 0) {
-        *out++ = '0';
-    }
-    for (int i = scale - 1; i >= 0; i--) {
-        out[i] = (char)('0' + rest % 10);
-        rest /= 10;
-    }
-    return out + scale;
 }
 
 #endif

@@ -28,13 +28,13 @@ from erlmcp.wire.ladder import judge_params, judge_request
 from erlmcp.wire.peer import Peer, is_enveloped, judge_initialize
 
 if TYPE_CHECKING:
-    from erlmcp.core import Call, Head, HttpRequest, Template
+    from erlmcp.core import Call, Head, HttpRequest
     from erlmcp.runtime.session import Host
 
 log = logging.getLogger("erlmcp.http")
 ROUTING_HEADERS = ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
 _MODERN_REQUESTS = m.CLIENT_REQUESTS[LATEST_MODERN]
-_FULL_MATCH = 7
+_FULL_MATCH, _NAMELESS_MATCH = 7, 5
 PRIMING_VERSION = "2025-11-25"
 
 
@@ -92,11 +92,6 @@ class HttpFront:
         self.reply = reply
         self.verdict: Any = None
 
-    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
-        reply = self.reply
-        reply.begin(200, self.verdict.extra).fill(id_raw, template, values)
-        reply.end()
-
     def exchange(self, call: Call, peer: Peer) -> Exchange:
         verdict = self.verdict
         channel = HttpChannel(self.reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
@@ -130,15 +125,14 @@ class Endpoint:
         call = request.call
         if verdict is None:
             verdict = self.judge(head)
-        elif (
-            verdict.quick and request.match == _FULL_MATCH and call is not None and call.route is self.host.quick_route
-        ):
-            # The short way: a known tool, and all routing headers equal to what the body says.
-            entry: Any = call.entry
-            peer: Any = call.meta.tag  # type: ignore[union-attr]  # a full match has a _meta
-            if peer.__class__ is Peer and entry is not None and call.kind == REQUEST:
-                self._start(entry, call, peer, verdict, reply)
-                return
+        elif verdict.quick and call is not None and call.kind == REQUEST:
+            # All routing headers are equal to what the body says, and the peer was judged before.
+            match, method = request.match, call.method
+            if match == _FULL_MATCH or (match == _NAMELESS_MATCH and method not in m.NAME_KEYS):
+                peer: Any = call.meta.tag  # type: ignore[union-attr]  # a match has a _meta
+                if peer.__class__ is Peer and method in _MODERN_REQUESTS:
+                    self._dispatch(call, peer, verdict, reply)
+                    return
         if verdict.status:
             reply.plain(verdict.status, verdict.reason.encode(), verdict.extra)
         elif verdict.verb == "POST":
@@ -152,23 +146,21 @@ class Endpoint:
         headers = head.headers
         counts = {name: head.count(name) for name in ROUTING_HEADERS if name in headers}
         verdict = judge_head(head.verb, head.target, headers, counts, self.gate)
+        verdict.quick = verdict.quick and head.keep_alive and head.version == 11
         head.tag = verdict
         return verdict
 
-    def _start(self, entry: Any, call: Call, peer: Peer, verdict: Verdict, reply: Reply) -> None:
-        """The short way of a tool call: all checks but Mcp-Param-* are done."""
+    def _front(self, verdict: Verdict, reply: Reply) -> HttpFront:
         front: Any = reply.front
         if front is None:
             front = reply.front = HttpFront(self, reply)
         front.verdict = verdict
-        if entry.plan.param_headers and not self._params_hold(entry, call, verdict, reply):
-            return
-        executor = self.host.executor
-        outer = executor.enter()
-        try:
-            entry.start(call, peer, front)
-        finally:
-            executor.leave(outer)
+        return front  # type: ignore[no-any-return]
+
+    def front_of(self, request: HttpRequest, reply: Reply) -> HttpFront:
+        """Where a call that began the short way, and did not end there, goes on."""
+        head: Any = request.head
+        return self._front(head.tag, reply)
 
     def _params_hold(self, entry: Any, call: Call, verdict: Verdict, reply: Reply) -> bool:
         try:

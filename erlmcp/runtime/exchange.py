@@ -53,10 +53,8 @@ class Channel(Protocol):
 
 
 class Front(Protocol):
-    """Where a call that may end at once stands: it is answered here, or gets an exchange where it does not end at
-    once."""
+    """Where a call goes on that began the short way (``erlmcp.runtime.stride``) and did not end there."""
 
-    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None: ...
     def exchange(self, call: Call, peer: Peer) -> Exchange: ...
     def waits(self, exchange: Exchange) -> None: ...
 

@@ -40,19 +40,22 @@ class Carrier:
         self.coro: Any = None
         self.first: Any = None
         self.done: Done | None = None
-        self.task: asyncio.Task[None] = asyncio.Task(_live(self), loop=loop, context=self.context)
+        life = _live(self)
+        life.send(None)  # A task cancelled before its first turn throws into what has begun, not past it.
+        self.task: asyncio.Task[None] = asyncio.Task(life, loop=loop, context=self.context)
 
     def adopt(self, coro: Any, first: Any, done: Done) -> None:
         """Take over a coroutine that yielded ``first``."""
         self.coro = coro
         self.first = first
         self.done = done
-        self.wake.set_result(None)
+        if not self.wake.done():  # The handler may have cancelled itself before its first wait.
+            self.wake.set_result(None)
 
     @property
     def is_clean(self) -> bool:
         """Whether the handlers that ran left no mark: no changed variable, no cancellation."""
-        return self.context == self.pristine and not self.wake.done()
+        return self.context == self.pristine and not self.wake.done() and not self.task.cancelling()
 
     def retire(self) -> None:
         """End a carrier that never carried anything."""
@@ -68,9 +71,12 @@ async def _live(carrier: Carrier) -> None:
 def _carry(carrier: Carrier) -> Generator[Any, Any, None]:
     error: BaseException | None = None
     try:
+        yield  # Carrier's own send
         yield from carrier.wake
-    except BaseException as exc:
-        error = exc
+    except asyncio.CancelledError as exc:
+        # Meant for what the handler waits for: asked for again, it strikes that future, as in any other task.
+        carrier.task.uncancel()
+        carrier.task.cancel(*exc.args)
     coro, done = carrier.coro, carrier.done
     if coro is None or done is None:
         return
@@ -107,21 +113,21 @@ class Executor:
     None)``.
     """
 
-    __slots__ = ("_base", "_spare", "carrier", "loop", "running")
+    __slots__ = ("_base", "carrier", "loop", "running", "spare")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.running: set[asyncio.Task[None]] = set()
         self.carrier: Carrier | None = None  # the one that is entered
         self._base = contextvars.copy_context()
-        self._spare: Carrier | None = Carrier(loop, self._base)
+        self.spare: Carrier | None = Carrier(loop, self._base)
 
     def enter(self) -> Outer:
         """Make a carrier's task the current one; the value is to be given to ``leave``. May be nested: a handler may
         feed another connection."""
         loop = self.loop
         outer = (self.carrier, asyncio.current_task(loop))
-        carrier, self._spare = self._spare or Carrier(loop, self._base), None
+        carrier, self.spare = self.spare or Carrier(loop, self._base), None
         self.carrier = carrier
         if outer[1] is not None:
             _leave_task(loop, outer[1])
@@ -136,12 +142,12 @@ class Executor:
         self.carrier, before = outer
         if before is not None:
             _enter_task(self.loop, before)
-        if self._spare is None and carrier.is_clean:
-            self._spare = carrier
+        if self.spare is None and carrier.is_clean:
+            self.spare = carrier
         else:
             carrier.retire()
 
-    def replace(self) -> None:
+    def replace(self) -> Carrier:
         """A handler changed the carrier's context, or took the carrier with it: go on with another one."""
         old = self.carrier
         assert old is not None
@@ -149,19 +155,19 @@ class Executor:
         old.retire()
         self.carrier = carrier = Carrier(self.loop, self._base)
         _enter_task(self.loop, carrier.task)
+        return carrier
 
     def adopt(self, coro: Any, first: Any, done: Done) -> asyncio.Task[None]:
         """Hand a coroutine that yielded ``first`` in the entered carrier over to that carrier's task."""
         carrier = self.carrier
         assert carrier is not None
-        if carrier.wake.done():  # The handler cancelled itself before its first wait.
-            carrier = Carrier(self.loop, self._base)
+        if carrier.task.done():  # Somebody cancelled it while it was parked.
+            carrier = self.replace()
         task = carrier.task
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         carrier.adopt(coro, first, done)
-        if carrier is self.carrier:
-            self.replace()
+        self.replace()
         return task
 
     def start(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None] | None:
@@ -217,9 +223,9 @@ class Executor:
 
     def close(self) -> None:
         """Let the parked carrier end. Handlers still running are the owner's to cancel."""
-        if self._spare is not None:
-            self._spare.retire()
-            self._spare = None
+        if self.spare is not None:
+            self.spare.retire()
+            self.spare = None
 
 
 def cancel_soon(task: asyncio.Task[Any]) -> None:

@@ -76,7 +76,10 @@ class ThreadLanes:
             batch = list(self._ready)
             self._ready.clear()
         for done, value, error in batch:
-            done(value, error)
+            try:
+                done(value, error)
+            except Exception as fault:
+                self._loop.call_exception_handler({"message": "a lane's callback failed", "exception": fault})
 
     def close(self) -> None:
         """Take no more calls; threads that run end with their call."""

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from erlmcp import core
 from erlmcp.errors import JsonError, LimitError, NoBackChannelError
 from erlmcp.runtime.exchange import Exchange
-from erlmcp.runtime.session import REQUEST, Session
-from erlmcp.spec.version import MODERN
-from erlmcp.wire.peer import Peer
+from erlmcp.runtime.session import Session
 
 if TYPE_CHECKING:
     from erlmcp.core import Call, Template
     from erlmcp.runtime.session import Host
+    from erlmcp.wire.peer import Peer
 
 log = logging.getLogger("erlmcp.server")
 
@@ -28,7 +27,7 @@ class Link:
     of the loop turn in which they came.
     """
 
-    __slots__ = ("_dirty", "_write", "closed", "inbound", "outbound", "session")
+    __slots__ = ("_dirty", "_stride", "_write", "closed", "inbound", "outbound", "session")
 
     def __init__(self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline") -> None:
         limits = host.limits
@@ -46,35 +45,30 @@ class Link:
         )
         self.outbound = core.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
         self._write = write
+        self._stride = host.stride
         self.closed = False
         self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
 
     def feed(self, data: bytes) -> None:
         """Handle all messages that are complete with this read. Never raises for what the peer sent."""
-        session = self.session
-        connection = session.connection
-        inflight = session.inflight
-        quick = session.host.quick_route
-        executor = session.host.executor
         self._dirty = True
+        try:
+            if self._stride is None:
+                self._feed(data)
+            else:
+                self._stride.lines(self.inbound, data, self, self.session, self.outbound)
+        finally:
+            self.flush()
+
+    def _feed(self, data: bytes) -> None:
+        session = self.session
+        executor = session.host.executor
         outer = executor.enter()
         try:
             for call in self.inbound.feed(data):
-                # The short way: a known tool, called on a conversation that is established.
-                if call.route is quick and call.kind == REQUEST and call.entry is not None and not inflight:
-                    entry: Any = call.entry
-                    meta = call.meta
-                    if connection.era is MODERN:
-                        peer = meta.tag if meta is not None else None
-                    else:
-                        peer = connection.peer if meta is None or meta.tag is False else None
-                    if peer.__class__ is Peer:
-                        entry.start(call, peer, self)
-                        continue
                 session.receive(call, self)
         finally:
             executor.leave(outer)
-            self.flush()
 
     def exchange(self, call: Call, peer: Peer) -> Exchange:
         """The exchange of a request that does not end at once."""

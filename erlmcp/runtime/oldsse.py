@@ -85,6 +85,9 @@ class OldSse:
             else:
                 channel.session.receive(call, channel, headers)
 
+    def front_of(self, request: HttpRequest, reply: Reply) -> object:
+        return self.endpoint.front_of(request, reply)
+
     def end_streams(self) -> None:
         for id, channel in list(self.streams.items()):
             self.streams.pop(id, None)

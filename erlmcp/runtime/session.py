@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from erlmcp.limits import Limits
     from erlmcp.runtime.executor import Executor
     from erlmcp.runtime.lane import ThreadLanes
+    from erlmcp.runtime.quick import Stride
     from erlmcp.runtime.subscription import Hub
 
 log = logging.getLogger("erlmcp.server")
@@ -47,6 +48,7 @@ class Host(Protocol):
     hub: Hub
     executor: Executor
     lanes: ThreadLanes
+    stride: Stride | None
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 
     @property

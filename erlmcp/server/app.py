@@ -17,6 +17,7 @@ from erlmcp.limits import Limits
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.link import Link
+from erlmcp.runtime.quick import Stride, make_stride
 from erlmcp.runtime.subscription import Hub
 from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context
@@ -130,6 +131,7 @@ class Server:
         self.executor: Executor = _STOPPED
         self.lanes: ThreadLanes = _STOPPED
         self.quick_route: object = None
+        self.stride: Stride | None = None
 
     # -- registration --------------------------------------------------------------------------------------------------
 
@@ -282,8 +284,16 @@ class Server:
         return register if fn is None else register(fn)
 
     def _changed(self, method: str) -> None:
-        if self._users:
+        if self._loop is None:
+            return
+        try:
+            is_here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_here = False
+        if is_here:
             self.hub.publish(method)
+        else:  # A tool in a thread lane changed the lists.
+            self._loop.call_soon_threadsafe(self.hub.publish, method)
 
     # -- what it offers ------------------------------------------------------------------------------------------------
 
@@ -332,6 +342,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.executor = Executor(loop)
+        self.stride = make_stride(self)
         self.lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
         self._running = contextlib.AsyncExitStack()
         try:
@@ -364,7 +375,7 @@ class Server:
         self.executor.close()
         self.lanes.close()
         self.executor = self.lanes = _STOPPED
-        self._loop = self._running = None
+        self._loop = self._running = self.stride = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -390,6 +401,8 @@ class Server:
                 return
             if error is None:
                 future.set_result(value)
+            elif isinstance(error, StopIteration):  # A future refuses it, as a coroutine does (PEP 479).
+                future.set_exception(RuntimeError(f"{getattr(fn, '__name__', fn)} raised StopIteration"))
             else:
                 future.set_exception(error)
 

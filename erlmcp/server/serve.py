@@ -69,7 +69,7 @@ async def http(
             from erlmcp.runtime.oldsse import OldSse
 
             handler = OldSse(server, endpoint)
-        listener = HttpListener(handler, server.routes, server.limits)
+        listener = HttpListener(handler, server.routes, server.limits, server.stride)
         await listener.listen(host, port, bind_unix(unix) if unix else None)
         try:
             yield listener

@@ -62,9 +62,11 @@ class Service:
         routes.set_method(m.LISTEN, self._listen)
         flags = self.server.flags
         self.server.quick_route = None
-        if not self.server.middleware and flags.async_execution and flags.native_json:
-            self.server.quick_route = quick = self._start_tool
-            routes.set_method(m.TOOLS_CALL, quick, "name")
+        if not self.server.middleware:
+            start = self._start_tool
+            routes.set_method(m.TOOLS_CALL, start, "name")
+            if flags.async_execution and flags.native_json:
+                self.server.quick_route = start
         if not self.server.middleware and flags.zero_copy:
             for method, listing in (
                 (m.TOOLS_LIST, self.server.tool_list),
@@ -187,6 +189,8 @@ class Service:
     def _list_ready(self, method: str, listing: Listing, exchange: Exchange) -> None:
         params = exchange.params
         cursor = params.get("cursor") if isinstance(params, dict) else None
+        if cursor is not None and not isinstance(cursor, str):
+            raise InvalidParamsError("Invalid params: cursor must be a string")
         peer = exchange.peer
         template = listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
         exchange.fill_or_raise(template, ())

@@ -9,7 +9,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
-from erlmcp.errors import InvalidParamsError, JsonError, LimitError, McpError
+from erlmcp.errors import InvalidParamsError, JsonError, McpError
+from erlmcp.runtime.quick import Entry
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
 from erlmcp.server.plan import ToolPlan
@@ -27,21 +28,15 @@ TEXT, VALUE, VALUE_AS_TEXT = 0, 1, 2
 _OPEN = b'{"content":[{"type":"text","text":'
 
 
-class Tool:
+class Tool(Entry):
     """One registered tool. ``start`` is the hot path: decode, call, answer, with a task only where the handler
     waits."""
 
     __slots__ = (
-        "_modern",
-        "_plain",
-        "_structured",
         "in_thread",
-        "invoke",
-        "is_simple",
         "kind",
         "needs_context",
         "plan",
-        "result_class",
         "server",
         "timeout_s",
     )
@@ -56,11 +51,13 @@ class Tool:
         self.in_thread = plan.in_thread
         self.needs_context = plan.needs_context
         self.is_simple = (
-            plan.is_async and not plan.needs_context and not plan.dependencies and plan.result_class is not None
+            plan.is_async
+            and plan.result_class is not None
+            and not (plan.needs_context or plan.dependencies or plan.param_headers)
         )
-        self._modern = self._template(server.modern_suffix, structured=True)
-        self._structured = self._template(b"", structured=True)
-        self._plain = self._template(b"", structured=False)
+        self.modern = self._template(server.modern_suffix, structured=True)
+        self.structured = self._template(b"", structured=True)
+        self.plain = self._template(b"", structured=False)
 
     def _template(self, suffix: bytes, *, structured: bool) -> core.Template | None:
         """The answer with a hole for the value, for the kinds of result whose shape is known beforehand."""
@@ -78,45 +75,16 @@ class Tool:
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
-    def start(self, call: Call, peer: Peer, front: Front) -> None:
-        """Begin a call, the short way: one that ends in its first step costs no exchange and no task. To be called
-        between ``enter`` and ``leave`` of the server's executor."""
-        arguments = call.arguments
-        if self.is_simple and arguments.__class__ is dict:
-            executor = self.server.executor
-            carrier: Any = executor.carrier
-            try:
-                coro = self.invoke(arguments, None)
-                first = carrier.run(coro.send, None)
-            except StopIteration as stop:
-                value = stop.value
-                if carrier.context != carrier.pristine:
-                    executor.replace()
-                if value.__class__ is self.result_class:
-                    try:
-                        front.fill(call.id_raw, self._modern if peer.modern else self._template_for(peer), (value,))  # type: ignore[arg-type]
-                        return
-                    except (JsonError, LimitError):
-                        pass  # A value that JSON cannot hold as it is: the general way converts it.
-                self._done(front.exchange(call, peer), value, None)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:
-                if not carrier.is_clean:
-                    executor.replace()
-                self._done(front.exchange(call, peer), None, error)
-            else:
-                exchange = front.exchange(call, peer)
-                exchange.waits(executor.adopt(coro, first, partial(self._done, exchange)), self.timeout_s)
-                front.waits(exchange)
-            return
+    def waited(self, call: Call, peer: Peer, front: Front, coro: Any, first: Any) -> None:
+        """A call that began the short way waits: its coroutine yielded ``first`` in the entered carrier."""
         exchange = front.exchange(call, peer)
-        try:
-            self.begin(exchange)
-        except Exception as error:
-            exchange.fail(error)
-        if not exchange.done:
-            front.waits(exchange)
+        task = self.server.executor.adopt(coro, first, partial(self._done, exchange))
+        exchange.waits(task, self.timeout_s)
+        front.waits(exchange)
+
+    def ended(self, call: Call, peer: Peer, front: Front, value: Any, error: BaseException | None) -> None:
+        """A call that began the short way ended, but not in a value that its template takes."""
+        self._done(front.exchange(call, peer), value, error)
 
     def begin(self, exchange: Exchange) -> None:
         """Begin a call, the general way. Every way it can end leads to ``_done``."""
@@ -146,8 +114,8 @@ class Tool:
 
     def _template_for(self, peer: Peer) -> core.Template | None:
         if peer.modern:
-            return self._modern
-        return self._structured if has_structured(peer.version) else self._plain
+            return self.modern
+        return self.structured if has_structured(peer.version) else self.plain
 
     def _done(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
         if error is not None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 from erlmcp import core
 
 if TYPE_CHECKING:
-    from erlmcp.core import Head, HttpRequest, Outbound, Routes
+    from erlmcp.core import Head, HttpInbound, HttpRequest, Outbound, Routes
     from erlmcp.limits import Limits
 
 log = logging.getLogger("erlmcp.http")
 SWEEP_S = 1.0
+LINGER_S = 1.0
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -28,6 +29,18 @@ class Handler(Protocol):
     """What answers requests, through the reply that the connection is."""
 
     def handle(self, request: HttpRequest, reply: HttpConnection) -> None: ...
+    def front_of(self, request: HttpRequest, reply: HttpConnection) -> object:
+        """Where a request that began the short way goes on."""
+
+
+class Stride(Protocol):
+    """The short way, where there is one: ``erlmcp.runtime.stride``."""
+
+    date: bytes
+
+    def http(
+        self, inbound: HttpInbound, data: bytes, connection: HttpConnection, out: Outbound
+    ) -> list[HttpRequest] | None: ...
 
 
 class HttpConnection(asyncio.Protocol):
@@ -49,10 +62,12 @@ class HttpConnection(asyncio.Protocol):
         "_inbound",
         "_is_set",
         "_keep",
+        "_lingers",
         "_listener",
         "_out",
         "_paused",
         "_queue",
+        "_quick",
         "_verb",
         "front",
         "gone",
@@ -69,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._queue: deque[HttpRequest] = deque()
         self._busy = False
         self._handle = listener.handler.handle
+        self._quick = None if listener.stride is None else listener.stride.http
         # Of the request that is being answered:
         self._head: Head | None = None
         self._keep = True
@@ -80,11 +96,12 @@ class HttpConnection(asyncio.Protocol):
         self._in_read = False
         self._paused = False
         self._draining = False
+        self._lingers = False
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
         self.transport: asyncio.Transport | None = None
         self.served = 0
-        self.mark = (0, 0)
+        self.mark = (0, 0, 0)
         self.mark_since = 0.0
 
     # -- the connection ------------------------------------------------------------------------------------------------
@@ -98,8 +115,22 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         inbound = self._inbound
+        if self._quick is None or self._busy or self._queue or self._draining:
+            requests: list[HttpRequest] | None = inbound.feed(data)
+        else:
+            requests = self._quick(inbound, data, self, self._out)
+        if requests:
+            self._take(requests)
+        if inbound.wants_continue and not self._busy:
+            self._invite()
+        answers = self._out.take()
+        if answers and self.transport is not None:
+            self.served += 1
+            self.transport.write(answers)
+
+    def _take(self, requests: list[HttpRequest]) -> None:
         self._in_read = True
-        for request in inbound.feed(data):
+        for request in requests:
             if self._busy or self._queue:
                 self._queue.append(request)
             else:
@@ -109,17 +140,21 @@ class HttpConnection(asyncio.Protocol):
             self._pump()
             if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
                 self.transport.pause_reading()
-        if inbound.wants_continue and not self._busy:
-            inbound.wants_continue = False
-            self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
-        answers = self._out.take()
-        if answers and self.transport is not None:
-            self.transport.write(answers)
 
-    def _start(self, request: HttpRequest) -> None:
-        self.served += 1
+    def use_prefix(self, extra: bytes) -> bytes:
+        """Make the next message a 200 of a connection that is kept; the value is its head."""
+        self._is_set = False
+        self._out.prefix = prefix = self._listener.prefix(200, extra, True, True)
+        return prefix
+
+    def front_of(self, request: HttpRequest) -> object:
+        """A request that began the short way goes on the general way."""
+        self._set_request(request.head)
+        return self._listener.handler.front_of(request, self)
+
+    def _set_request(self, head: Head | None) -> None:
         self._busy = True
-        head = request.head
+        self.served += 1
         if head is not self._head:
             self._head = head
             self._is_set = False
@@ -129,8 +164,12 @@ class HttpConnection(asyncio.Protocol):
                 self._keep = head.keep_alive and not self._draining
                 self._chunked = head.version == 11
                 self._verb = head.verb
+
+    def _start(self, request: HttpRequest) -> None:
+        self._set_request(request.head)
         if request.status:
             self._keep = False
+            self._lingers = True
             self.plain(request.status, (request.message or "Bad Request").encode())
             return
         try:
@@ -159,7 +198,14 @@ class HttpConnection(asyncio.Protocol):
         elif not self._in_read:
             if self._queue:
                 self._pump()
+            if self._inbound.wants_continue and not self._busy:
+                self._invite()
             self._flush()
+
+    def _invite(self) -> None:
+        """Let the client send the body that it holds back (RFC 9110, section 10.1.1)."""
+        self._inbound.wants_continue = False
+        self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _flush(self) -> None:
         data = self._out.take()
@@ -171,8 +217,17 @@ class HttpConnection(asyncio.Protocol):
         return self.transport is None or self.transport.is_closing()
 
     def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport
+        if transport is None:
+            return
+        if self._lingers and not transport.is_closing():
+            # A request was refused before its end. To close on what the client still sends would reset the connection, and
+            # with it the refusal that it has not read: say that nothing follows, and pass over the rest for a moment.
+            self._lingers = False
+            transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+            return
+        transport.close()
 
     def eof_received(self) -> bool:
         """A client that shuts down its side gets the answer it waits for, and the connection is closed after it."""
@@ -246,13 +301,18 @@ class HttpConnection(asyncio.Protocol):
 
     def sweep(self, now: float, limits: Limits) -> None:
         """Close a connection that is slow or idle: called about once a second, for all of them."""
-        mark = (self.served, self._inbound.phase)
+        unsent_bytes = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        mark = (self.served, self._inbound.phase, unsent_bytes)
         if self._busy or mark != self.mark:
             self.mark = mark
             self.mark_since = now
             return
         age_s = now - self.mark_since
-        if self._inbound.phase == 0:
+        if self._is_closing():
+            # What was written last does not leave: the client does not read it.
+            if age_s > limits.keepalive_timeout_s:
+                self.abort()
+        elif self._inbound.phase == 0:
             if age_s > (limits.keepalive_timeout_s if self.served else limits.head_timeout_s):
                 self._close()
         elif age_s > (limits.head_timeout_s if self._inbound.phase == 1 else limits.body_timeout_s):
@@ -282,8 +342,9 @@ class HttpListener:
 
     cancels_at_eof = True
 
-    def __init__(self, handler: Handler, routes: Routes, limits: Limits) -> None:
+    def __init__(self, handler: Handler, routes: Routes, limits: Limits, stride: Stride | None = None) -> None:
         self.handler = handler
+        self.stride = stride
         self.limits = limits
         self.connections: set[HttpConnection] = set()
         self._routes = routes
@@ -335,6 +396,8 @@ class HttpListener:
     def _sweep(self) -> None:
         self.date = formatdate(usegmt=True).encode()
         self._prefixes.clear()
+        if self.stride is not None:
+            self.stride.date = self.date
         now = time.monotonic()
         for connection in list(self.connections):
             connection.sweep(now, self.limits)

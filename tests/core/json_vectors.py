@@ -358,6 +358,47 @@ REJECT: list[tuple[bytes, int]] = [
     (b'"caf\xe9"', 4),
 ]
 
+# What is written for a value: (value, text) pairs.
+WRITTEN: list[tuple[object, bytes]] = [
+    (None, b"null"),
+    (True, b"true"),
+    (False, b"false"),
+    (0, b"0"),
+    (-1, b"-1"),
+    (99, b"99"),
+    (100, b"100"),
+    (2**63 - 1, b"9223372036854775807"),
+    (-(2**63), b"-9223372036854775808"),
+    (2**63, b"9223372036854775808"),
+    (-(10**30), b"-1" + b"0" * 30),
+    (0.0, b"0.0"),
+    (-0.0, b"-0.0"),
+    (1.0, b"1.0"),
+    (0.1, b"0.1"),
+    (1e15, b"1000000000000000.0"),
+    (1e16, b"1e+16"),
+    (0.001, b"0.001"),
+    (0.0001, b"0.0001"),
+    (0.00001, b"1e-05"),
+    (123456.789, b"123456.789"),
+    (1 / 3, b"0.3333333333333333"),
+    (5e-324, b"5e-324"),
+    (1.7976931348623157e308, b"1.7976931348623157e+308"),
+    ("", b'""'),
+    ('a"b\\c/d', b'"a\\"b\\\\c/d"'),
+    ("\b\f\n\r\t", b'"\\b\\f\\n\\r\\t"'),
+    ("\0\x01\x1f\x7f", b'"\\u0000\\u0001\\u001f\x7f"'),
+    ("é€😀", '"é€😀"'.encode()),
+    ("é\n", b'"\xc3\xa9\\n"'),
+    ("\u2028", b'"\xe2\x80\xa8"'),
+    ([], b"[]"),
+    ({}, b"{}"),
+    ((), b"[]"),
+    ([1, [2, (3,)]], b"[1,[2,[3]]]"),
+    ({"a": {"b": None}}, b'{"a":{"b":null}}'),
+    ({"\n": 1, "é": 2}, b'{"\\n":1,"\xc3\xa9":2}'),
+]
+
 # ujson 5 is no strict parser: it takes these (control characters in strings, half surrogates, leading zeros, NaN,
 # dots alone), and reads the first ones, which are beyond 64 bits or beyond the range of a double, in its own way.
 UJSON_DIFFERS: frozenset[bytes] = frozenset(

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -244,43 +245,7 @@ class LoudList(list[object]):
 Pair = namedtuple("Pair", "a b")
 
 WRITTEN: list[tuple[object, bytes]] = [
-    (None, b"null"),
-    (True, b"true"),
-    (False, b"false"),
-    (0, b"0"),
-    (-1, b"-1"),
-    (99, b"99"),
-    (100, b"100"),
-    (2**63 - 1, b"9223372036854775807"),
-    (-(2**63), b"-9223372036854775808"),
-    (2**63, b"9223372036854775808"),
-    (-(10**30), b"-1" + b"0" * 30),
-    (0.0, b"0.0"),
-    (-0.0, b"-0.0"),
-    (1.0, b"1.0"),
-    (0.1, b"0.1"),
-    (1e15, b"1000000000000000.0"),
-    (1e16, b"1e+16"),
-    (0.001, b"0.001"),
-    (0.0001, b"0.0001"),
-    (0.00001, b"1e-05"),
-    (123456.789, b"123456.789"),
-    (1 / 3, b"0.3333333333333333"),
-    (5e-324, b"5e-324"),
-    (1.7976931348623157e308, b"1.7976931348623157e+308"),
-    ("", b'""'),
-    ('a"b\\c/d', b'"a\\"b\\\\c/d"'),
-    ("\b\f\n\r\t", b'"\\b\\f\\n\\r\\t"'),
-    ("\0\x01\x1f\x7f", b'"\\u0000\\u0001\\u001f\x7f"'),
-    ("é€😀", '"é€😀"'.encode()),
-    ("é\n", b'"\xc3\xa9\\n"'),
-    ("\u2028", b'"\xe2\x80\xa8"'),
-    ([], b"[]"),
-    ({}, b"{}"),
-    ((), b"[]"),
-    ([1, [2, (3,)]], b"[1,[2,[3]]]"),
-    ({"a": {"b": None}}, b'{"a":{"b":null}}'),
-    ({"\n": 1, "é": 2}, b'{"\\n":1,"\xc3\xa9":2}'),
+    *vectors.WRITTEN,
     (Word.ONE, b'"\xc3\xb6ne"'),
     ({Word.ONE: Number.TWO}, b'{"\xc3\xb6ne":2}'),
     (LoudStr("a"), b'"a"'),
@@ -414,6 +379,19 @@ def test_a_short_decimal_is_written_as_repr(size: int, scale: int, digits: int) 
     value = float(f"{digits % 10**size}e-{scale}")
     for number in (value, -value, math.nextafter(value, math.inf)):
         assert CORE.encode(number) == repr(number).encode()
+
+
+def test_an_allocation_that_fails_is_a_memory_error_and_loses_nothing() -> None:
+    memory = importlib.import_module("erlmcp._core.memory")
+    text = b"[" + b"1," * 300 + b"[" + b"2," * 600 + b"3" + b"]]"
+    before = memory.live_blocks()
+    for count in range(1, 5):
+        memory.fail_after(count)
+        with suppress(MemoryError):
+            assert len(CORE.decode(text)) == 301
+        memory.fail_never()
+        assert memory.live_blocks() == before
+    assert len(CORE.decode(text)) == 301
 
 
 # --- both rooms in step ---

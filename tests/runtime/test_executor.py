@@ -325,7 +325,7 @@ async def test_a_handler_may_cancel_itself(loop_kind: str, waits_before: int) ->
 
     for _ in range(3):
         executor.start(handler(), done)
-    await asyncio.wait_for(drain(executor), 5)
+    await drain(executor)
     assert [type(error) for _, error in found] == [asyncio.CancelledError] * 3
     executor.close()
 
@@ -347,7 +347,7 @@ async def test_a_handler_that_cancels_itself_and_returns_spoils_nothing_for_the_
     for _ in range(3):
         executor.start(rash(), done)
         executor.start(calm(), done)
-        await asyncio.wait_for(drain(executor), 5)
+        await drain(executor)
     assert sorted(value for value, _ in found) == ["calm"] * 3 + ["rash"] * 3
     executor.close()
 
@@ -508,4 +508,46 @@ async def test_an_anyio_scope_may_be_opened_before_the_first_wait_and_closed_aft
     executor.start(handler(), done)
     await drain(executor)
     assert found == [("cut: True", None)]
+    executor.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_a_cancellation_strikes_what_the_handler_waits_for(loop_kind: str, turns: int) -> None:
+    executor = Executor(asyncio.get_running_loop())
+    found, done = collect()
+    children: list[asyncio.Task[Any]] = []
+
+    async def handler() -> None:
+        children[:] = [asyncio.create_task(asyncio.Event().wait()) for _ in range(2)]
+        await asyncio.gather(*children)
+
+    for _ in range(3):
+        task = executor.start(handler(), done)
+        assert task is not None
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await drain(executor)
+        assert isinstance(found[-1][1], asyncio.CancelledError)
+        assert [child.cancelled() for child in children] == [True, True]
+    executor.close()
+
+
+async def test_a_parked_carrier_that_somebody_cancelled_is_replaced(loop_kind: str) -> None:
+    executor = Executor(asyncio.get_running_loop())
+    found, done = collect()
+
+    async def handler() -> str:
+        await asyncio.sleep(0)
+        return "served"
+
+    current = asyncio.current_task()
+    for _ in range(2):
+        for task in asyncio.all_tasks() - {current}:
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        executor.start(handler(), done)
+        await drain(executor)
+    assert found == [("served", None)] * 2
     executor.close()

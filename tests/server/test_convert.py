@@ -66,7 +66,7 @@ def text_of(result: dict[str, Any]) -> str:
     return text
 
 
-# -- kinds -------------------------------------------------------------------------------------------------------------
+# -- kinds --------------------------------------------------------------------------------------------------------
 
 KINDS: list[tuple[Any, str, type | None, bool]] = [
     (str, "text", str, True),
@@ -134,7 +134,7 @@ def test_a_return_type_without_a_schema_is_sent_as_text_unless_structure_was_dem
         planned(Strange, structured=True)
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values -------------------------------------------------------------------------------------------------------
 
 
 def test_typed_values_become_text_and_structured_content() -> None:
@@ -285,7 +285,7 @@ def test_arguments_and_results_meet_in_one_plan() -> None:
     assert plan.convert(value)["structuredContent"] == {"result": [{"city": "x", "degrees": 1.0}] * 2}
 
 
-# -- to_jsonable -------------------------------------------------------------------------------------------------------
+# -- to_jsonable --------------------------------------------------------------------------------------------------
 
 
 class Text(str):

@@ -56,7 +56,7 @@ def add(a: int, b: int = 2, *, scale: float = 1.0) -> float:
     return (a + b) * scale
 
 
-# -- descriptors -------------------------------------------------------------------------------------------------------
+# -- descriptors --------------------------------------------------------------------------------------------------
 
 
 def test_a_descriptor_has_its_keys_in_a_fixed_order_and_no_absent_ones() -> None:
@@ -161,7 +161,7 @@ def test_an_annotation_known_only_while_type_checking_is_refused_by_name() -> No
         compile_tool(tool)
 
 
-# -- calls -------------------------------------------------------------------------------------------------------------
+# -- calls --------------------------------------------------------------------------------------------------------
 
 
 def test_an_async_tool_gives_a_coroutine_and_a_sync_one_its_value() -> None:
@@ -409,7 +409,7 @@ def test_pydantic_models_are_validated_and_their_problems_named() -> None:
     assert "users[0].name: Input should be a valid string, got 1" in said
 
 
-# -- imports -----------------------------------------------------------------------------------------------------------
+# -- imports ------------------------------------------------------------------------------------------------------
 
 
 def test_plain_tools_import_neither_pydantic_nor_the_protocol_types_nor_asyncio() -> None:

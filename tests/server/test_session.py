@@ -29,7 +29,7 @@ def make_server(**options: Any) -> Server:
     return server
 
 
-# -- the handshake -------------------------------------------------------------------------------------------------------
+# -- the handshake ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", LEGACY)
@@ -125,7 +125,7 @@ async def test_modern_methods_do_not_exist_in_the_handshake_eras(talk: Any, meth
             assert (await client.error(method, {"notifications": {}}))["code"] == -32601
 
 
-# -- which era -----------------------------------------------------------------------------------------------------------
+# -- which era ----------------------------------------------------------------------------------------------------
 
 
 async def test_initialize_after_a_modern_request_names_the_versions_that_are_spoken(talk: Any) -> None:
@@ -226,7 +226,7 @@ async def test_client_info_is_optional_in_the_envelope_and_reaches_the_handler(t
     assert seen == [None, {"name": "c", "version": "2", "extra": 1}]
 
 
-# -- ids -----------------------------------------------------------------------------------------------------------------
+# -- ids ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("id", [0, 1, -1, 2**53, 10**30, "1", "", "ü\"\\\n", "x" * 1000])
@@ -274,7 +274,7 @@ async def test_more_requests_than_inflight_count_max_are_told_that_the_server_is
         client.notify("notifications/cancelled", {"requestId": second})
 
 
-# -- broken input --------------------------------------------------------------------------------------------------------
+# -- broken input -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

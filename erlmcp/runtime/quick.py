@@ -1,0 +1,28 @@
+"""The short way of a tool call: compiled where the core is, else there is none and the general way serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.wire.peer import Peer
+
+if TYPE_CHECKING:
+    from erlmcp.runtime.session import Host
+    from erlmcp.runtime.stride import Entry as Entry
+    from erlmcp.runtime.stride import Stride as Stride
+elif core.IMPLEMENTATION == "core":
+    from erlmcp.runtime.stride import Entry, Stride
+else:
+    Stride = None
+
+    class Entry:
+        """What a tool that may be called the short way shows of itself."""
+
+        __slots__ = ("invoke", "is_simple", "modern", "plain", "result_class", "structured")
+
+
+def make_stride(host: Host) -> Stride | None:
+    """The compiled short way for a running host; None where the twins serve."""
+    made: Any = Stride
+    return None if made is None else made(host, Peer)
