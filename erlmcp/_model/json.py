@@ -163,10 +163,11 @@ def decode(
 ) -> Any:
     bounds = Bounds(depth_max, string_bytes_max, number_bytes_max)
     if isinstance(data, str):
+        text = data
         try:
-            data = data.encode()
+            data = text.encode()
         except UnicodeEncodeError as error:
-            raise JsonError("lone surrogate in the text", len(data[: error.start].encode())) from None
+            raise JsonError("lone surrogate in the text", len(text[: error.start].encode())) from None
     return read_whole(bytes(memoryview(data)), bounds)
 
 

@@ -91,7 +91,8 @@ class Service:
             context = Context(exchange, self.server)
             task = self.server.drive(chained(context), partial(self._answer, exchange))
             if task is not None and not exchange.done:
-                exchange.waits(task, self.server.limits.request_timeout_s)
+                tool: Any = exchange.call.entry if exchange.call.method == m.TOOLS_CALL else None
+                exchange.waits(task, self.server.limits.request_timeout_s if tool is None else tool.timeout_s)
 
         return route
 
@@ -285,7 +286,7 @@ class Service:
 
     async def _set_level(self, context: Context) -> dict[str, Any]:
         level = context.params.get("level")
-        if level not in key.LOG_RANK:
+        if not isinstance(level, str) or level not in key.LOG_RANK:
             raise InvalidParamsError(
                 f"Invalid params: unknown log level {level!r}, expected one of {', '.join(key.LOG_LEVELS)}"
             )

@@ -221,8 +221,8 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._lingers and not transport.is_closing():
-            # A request was refused before its end. To close on what the client still sends would reset the connection, and
-            # with it the refusal that it has not read: say that nothing follows, and pass over the rest for a moment.
+            # A request was refused before its end. To close on what the client still sends would reset the connection,
+            # and with it the refusal that it has not read: say that nothing follows, pass over the rest for a moment.
             self._lingers = False
             transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER_S, transport.close)

@@ -71,7 +71,7 @@ def judge_meta(meta: dict[str, Any]) -> Peer:
     if version not in MODERN_VERSIONS:
         raise unsupported_version(version)
     level = meta.get(key.LOG_LEVEL)
-    if level is not None and level not in key.LOG_RANK:
+    if level is not None and not (isinstance(level, str) and level in key.LOG_RANK):
         raise McpError(
             INVALID_PARAMS, f"Invalid params: unknown log level {level!r}, expected one of {', '.join(key.LOG_LEVELS)}"
         )
