@@ -105,7 +105,7 @@ class Exchange:
         try:
             self.channel.fill(self.call.id_raw, template, values)
         except LimitError as exc:
-            self.fail(exc)
+            self.fail(_does_not_fit(exc))
         else:
             self._close()
 
@@ -115,7 +115,9 @@ class Exchange:
             return
         try:
             self.channel.result(self.call.id_raw, value if self.session.native_json else encoded(value))
-        except (JsonError, LimitError) as exc:
+        except LimitError as exc:
+            self.fail(_does_not_fit(exc))
+        except JsonError as exc:
             self.fail(exc)
         else:
             self._close()
@@ -201,6 +203,13 @@ class Exchange:
             cancel_soon(self.task)
         elif self.task is not None:
             self.task.cancel()
+
+
+def _does_not_fit(error: LimitError) -> McpError:
+    """What the client is told of a result that passed a limit on the way out: it hides nothing of the author's."""
+    limit = "outbox_bytes_max" if error.limit == "bytes_max" else error.limit
+    log.error("a result was not sent: %s=%s was passed", limit, error.maximum)
+    return McpError(INTERNAL_ERROR, f"The result cannot be sent: it passes {limit}={error.maximum}")
 
 
 Handler = Callable[[Exchange], None]

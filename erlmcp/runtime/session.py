@@ -18,7 +18,7 @@ from erlmcp.errors import (
 )
 from erlmcp.runtime.batch import Collector
 from erlmcp.runtime.exchange import Channel, Exchange
-from erlmcp.spec.method import CLIENT_REQUESTS, INITIALIZE
+from erlmcp.spec.method import CANCELLED, CLIENT_REQUESTS, INITIALIZE
 from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, LEGACY, MODERN
 from erlmcp.wire.connection import Connection
 from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
@@ -256,7 +256,11 @@ class Session:
             async with asyncio.timeout(timeout_s):
                 value = await future
         except TimeoutError:
+            channel.notify(CANCELLED, {"requestId": id, "reason": "timed out"})
             raise McpError(REQUEST_TIMEOUT, f"the client did not answer {method} within {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            channel.notify(CANCELLED, {"requestId": id, "reason": "no longer needed"})
+            raise
         finally:
             self.correlation.take(id)
         if not isinstance(value, dict):

@@ -238,10 +238,11 @@ class Context:
 
     async def ask(self, questions: Mapping[str, Elicit | Sample | ListRoots]) -> dict[str, Any]:
         """Ask several things in one round: key -> question in, key -> answer out."""
-        requests = {name: _request(question) for name, question in questions.items()}
+        modern = self._exchange.peer.modern
+        requests = {name: _request(question, modern=modern) for name, question in questions.items()}
         for method, params in requests.values():
             check_capability(self._exchange, method, params)
-        if self._exchange.peer.modern:
+        if modern:
             answers = await self._ask_by_rounds(requests)
         else:
             answers = await self._ask_directly(requests)
@@ -282,21 +283,23 @@ class Context:
             raise ConnectionClosedError("the request was answered or cancelled; nobody is left to ask")
         timeout_s = self._server.limits.request_timeout_s
         asked = [
-            exchange.session.ask(exchange.channel, method, params, timeout_s) for method, params in requests.values()
+            asyncio.ensure_future(exchange.session.ask(exchange.channel, method, params, timeout_s))
+            for method, params in requests.values()
         ]
-        return dict(zip(requests, await asyncio.gather(*asked), strict=True))
+        try:
+            return dict(zip(requests, await asyncio.gather(*asked), strict=True))
+        finally:
+            waiting = [each for each in asked if each.cancel()]  # Those beside one that failed.
+            if waiting:
+                await asyncio.wait(waiting)
 
 
-def _request(question: Elicit | Sample | ListRoots) -> tuple[str, dict[str, Any] | None]:
+def _request(question: Elicit | Sample | ListRoots, *, modern: bool) -> tuple[str, dict[str, Any] | None]:
     """(method, params) of a question."""
     if isinstance(question, Elicit):
         if question.url is not None:
-            return m.ELICIT, {
-                "mode": "url",
-                "message": question.message,
-                "url": question.url,
-                "elicitationId": f"e{time.time_ns():x}",
-            }
+            params = {"mode": "url", "message": question.message, "url": question.url}
+            return m.ELICIT, params if modern else {**params, "elicitationId": f"e{time.time_ns():x}"}
         from erlmcp.server.form import form_schema
 
         return m.ELICIT, {"message": question.message, "requestedSchema": form_schema(question.schema)}

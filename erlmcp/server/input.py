@@ -116,12 +116,13 @@ def required_capability(method: str, params: dict[str, Any] | None) -> tuple[str
 
 
 def check_capability(exchange: Exchange, method: str, params: dict[str, Any] | None) -> None:
-    """Raises McpError (-32021 in the modern era) where the client did not declare what the question needs."""
+    """Raises McpError -32021 where the client did not declare what the question needs, or its revision has no such
+    question."""
     capability, part = required_capability(method, params)
     peer = exchange.peer
     if not peer.modern and part == "form":
         part = None
-    if peer.offers(capability, part):
+    if peer.offers(capability, part) and (peer.modern or method in m.SERVER_REQUESTS[peer.version]):
         return
     named: dict[str, Any] = {capability: {part: {}} if part in ("url", "tools") else {}}
     raise McpError(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
-from erlmcp.errors import InvalidParamsError, McpError, ResourceNotFoundError, ToolError
+from erlmcp.errors import ConfigurationError, InvalidParamsError, McpError, ResourceNotFoundError, ToolError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
@@ -99,26 +99,34 @@ class Service:
     def _answer(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
         if error is None:
             exchange.result(value)
-        elif isinstance(error, asyncio.CancelledError) and exchange.done:
-            return
-        elif (rounds := self.input_required(exchange, error)) is not None:
-            exchange.result(rounds)
-        else:
-            exchange.fail(error)
+        elif not (exchange.done and isinstance(error, asyncio.CancelledError)):
+            try:
+                exchange.result_or_error(self.input_required(exchange, error) or error)
+            except ConfigurationError as fault:
+                exchange.fail(fault)
 
     def input_required(self, exchange: Exchange, error: BaseException) -> dict[str, Any] | None:
-        """The ``input_required`` result, where ``error`` says that a question has no answer yet."""
+        """The ``input_required`` result, where ``error`` says that a question has no answer yet.
+
+        Raises ConfigurationError where the state cannot travel.
+        """
         if isinstance(error, BaseExceptionGroup):
             matching = error.subgroup(InputRequired)
             if matching is None:
                 return None
         elif not isinstance(error, InputRequired):
             return None
-        return self.stamp(exchange.round.result(), exchange.peer)
+        try:
+            return self.stamp(exchange.round.result(), exchange.peer)
+        except (TypeError, ValueError, RecursionError) as fault:
+            raise ConfigurationError(f"ctx.state holds what has no JSON form: {fault}") from fault
 
     def failure(self, exchange: Exchange, name: str, error: BaseException) -> Any:
         """What a tool's exception is answered with: a result, or the McpError itself."""
-        rounds = self.input_required(exchange, error)
+        try:
+            rounds = self.input_required(exchange, error)
+        except ConfigurationError as fault:
+            rounds, error = None, fault
         if rounds is not None:
             return rounds
         if isinstance(error, McpError):

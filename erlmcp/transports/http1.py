@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.http")
 SWEEP_S = 1.0
 LINGER_S = 1.0
+WRITE_BYTES = 256 * 1024
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -129,17 +130,10 @@ class HttpConnection(asyncio.Protocol):
             self.transport.write(answers)
 
     def _take(self, requests: list[HttpRequest]) -> None:
-        self._in_read = True
-        for request in requests:
-            if self._busy or self._queue:
-                self._queue.append(request)
-            else:
-                self._start(request)
-        self._in_read = False
-        if self._queue:
-            self._pump()
-            if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
-                self.transport.pause_reading()
+        self._queue.extend(requests)
+        self._pump()
+        if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
+            self.transport.pause_reading()
 
     def use_prefix(self, extra: bytes) -> bytes:
         """Make the next message a 200 of a connection that is kept; the value is its head."""
@@ -181,10 +175,20 @@ class HttpConnection(asyncio.Protocol):
                 self.plain(500, b"Internal Server Error")
 
     def _pump(self) -> None:
-        """Answer requests that were read while another was being answered."""
-        while self._queue and not self._busy and not self._is_closing():
+        """Answer requests that were read, until one has to wait or the client does not take the answers."""
+        self._in_read = True
+        while self._queue and not self._busy and not self._paused and not self._is_closing():
             self._start(self._queue.popleft())
-        if self.transport is not None and not self._paused and not self._is_closing():
+            if len(self._out) > WRITE_BYTES:
+                self._flush()
+        self._in_read = False
+
+    def _resume(self) -> None:
+        """Go on with what was read and not answered, then with reading."""
+        self._pump()
+        self._flush()
+        if not self._paused and not self._is_closing() and len(self._queue) <= self._listener.limits.pipeline_count_max:
+            assert self.transport is not None
             self.transport.resume_reading()
 
     def end(self) -> None:
@@ -197,7 +201,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         elif not self._in_read:
             if self._queue:
-                self._pump()
+                self._resume()
             if self._inbound.wants_continue and not self._busy:
                 self._invite()
             self._flush()
@@ -241,8 +245,7 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if not self._is_closing() and self.transport is not None:
-            self.transport.resume_reading()
+        self._resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
@@ -256,6 +259,8 @@ class HttpConnection(asyncio.Protocol):
     # -- the reply -----------------------------------------------------------------------------------------------------
 
     def begin(self, status: int, extra: bytes) -> Outbound:
+        if len(self._out) > WRITE_BYTES:
+            self._flush()
         date = self._listener.date
         if not (self._is_set and self._date is date and status == 200 and extra is self._extra):
             self._out.prefix = self._listener.prefix(status, extra, self._keep, self._chunked)
@@ -334,7 +339,8 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_busy(self) -> bool:
-        return self._busy
+        """Whether the next request has to wait: for the answer under way, or for a client that does not read."""
+        return self._busy or self._paused
 
 
 class HttpListener:

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from erlmcp.transports.stream import ByteLink, LinkFactory
 
-READ_BYTES = 256 * 1024
+# A read's buffer: a larger one is taken from the kernel and given back each time, which costs three system calls. It
+# grows while reads fill it.
+READ_BYTES = 64 * 1024
+READ_BYTES_MAX = 1024 * 1024
 
 
 def take_descriptors() -> tuple[int, int]:
@@ -47,6 +50,7 @@ class StdioConnection:
         self._outbox_bytes_max = outbox_bytes_max
         self._queue: deque[memoryview] = deque()
         self._queued_bytes = 0
+        self._read_bytes = READ_BYTES
         self._paused = False
         self._watchable = _is_watchable(read_fd)
         self._write_watchable = _is_watchable(write_fd)
@@ -69,12 +73,14 @@ class StdioConnection:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._read_fd, READ_BYTES)
+            data = os.read(self._read_fd, self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
         if data:
+            full = len(data) == self._read_bytes
+            self._read_bytes = min(self._read_bytes * 4, READ_BYTES_MAX) if full else READ_BYTES
             self.link.feed(data)
         else:
             self.link.flush()

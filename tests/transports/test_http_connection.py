@@ -100,11 +100,11 @@ def test_more_pipelined_requests_than_the_limit_are_all_answered(drive: Drive) -
     async def main() -> None:
         house = make_house({"pipeline_count_max": 2})
         async with http(house.server) as listener, dial(listener.port) as peer:
-            peer.send(WAIT + b"".join(echo(f"n{n}", n) for n in range(50)))
+            peer.send(WAIT + b"".join(echo(f"n{n}", n) for n in range(1500)))
             await house.begun.wait()
             house.go.set()
             await peer.answer()
-            for number in range(50):
+            for number in range(1500):
                 assert (await peer.answer()).json["id"] == number
             assert (await peer.ask(echo("again"))).status == 200
 
@@ -148,10 +148,12 @@ def test_a_chunked_body_is_read_as_a_whole(size: int, trailer: bytes, drive: Dri
 
 def test_connection_close_is_kept(drive: Drive) -> None:
     async def main() -> None:
-        async with http(make_house().server) as listener, dial(listener.port) as peer:
-            found = await peer.ask(echo("last", Connection="close"))
-            assert found.headers["connection"] == "close"
-            assert await peer.is_closed()
+        async with http(make_house().server) as listener:
+            for _ in range(3):
+                async with dial(listener.port) as peer:
+                    found = await peer.ask(echo("last", Connection="close"))
+                    assert found.headers["connection"] == "close"
+                    assert await peer.is_closed()
 
     drive(main())
 
