@@ -27,8 +27,8 @@ async def complete(server: Server, context: Context) -> dict[str, Any]:
     target = reference.get("name") if kind == "ref/prompt" else reference.get("uri") if kind == "ref/resource" else None
     if not isinstance(target, str):
         raise InvalidParamsError("Invalid params: ref must be a ref/prompt with a name or a ref/resource with a uri")
-    known = server.prompts if kind == "ref/prompt" else server.templates
-    if target not in known and target not in server.resources:
+    known = (server.prompts,) if kind == "ref/prompt" else (server.templates, server.resources)
+    if not any(target in each for each in known):
         raise InvalidParamsError(f"Unknown {'prompt' if kind == 'ref/prompt' else 'resource template'}: {target}")
     chosen = params.get("context")
     given = chosen.get("arguments") if isinstance(chosen, dict) else None

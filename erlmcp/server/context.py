@@ -298,8 +298,8 @@ def _request(question: Elicit | Sample | ListRoots, *, modern: bool) -> tuple[st
     """(method, params) of a question."""
     if isinstance(question, Elicit):
         if question.url is not None:
-            params = {"mode": "url", "message": question.message, "url": question.url}
-            return m.ELICIT, params if modern else {**params, "elicitationId": f"e{time.time_ns():x}"}
+            url: dict[str, Any] = {"mode": "url", "message": question.message, "url": question.url}
+            return m.ELICIT, url if modern else {**url, "elicitationId": f"e{time.time_ns():x}"}
         from erlmcp.server.form import form_schema
 
         return m.ELICIT, {"message": question.message, "requestedSchema": form_schema(question.schema)}

@@ -24,6 +24,8 @@ def form_schema(wanted: Any) -> dict[str, Any]:
     schema = builder.finish(builder.build(Reader().read(wanted)))
     if schema.get("type") != "object":
         schema = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
+    if isinstance(schema.get("additionalProperties"), dict):
+        raise ConfigurationError(f"{wanted!r} has fields without names; elicitation forms are flat and name each one")
     for name, part in schema.get("properties", {}).items():
         if part.get("type") not in _FLAT and "enum" not in part and "const" not in part:
             raise ConfigurationError(

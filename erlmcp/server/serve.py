@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.wire.header import LOOPBACK_NAMES, Gate
 
 if TYPE_CHECKING:
+    from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
     from erlmcp.transports.http1 import HttpListener
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.server")
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, ThreadLanes]) -> None:
     """Run on uvloop where it is installed and ERLMCP_LOOP is not "asyncio"."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if os.environ.get("ERLMCP_LOOP") != "asyncio":
@@ -33,7 +34,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
             factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)
+        lanes = runner.run(main)
+    if len(lanes):
+        # Calls that still run in threads cannot be cancelled, nobody waits for them, and the interpreter would.
+        log.info("%d calls in threads are left behind", len(lanes))
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def settle() -> None:
@@ -131,18 +138,20 @@ async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
             await listener.close(server.limits.drain_timeout_s)
 
 
-async def stdio(server: Server) -> None:
-    """Serve over standard input and output until the input ends or the output breaks."""
+async def stdio(server: Server) -> ThreadLanes:
+    """Serve over standard input and output until the input ends or the output breaks; the threads that served."""
     from erlmcp.transports.stdio import StdioConnection, take_descriptors
 
     read_fd, write_fd = take_descriptors()
     async with server.running():
+        lanes = server.lanes
         connection = StdioConnection(server.link, read_fd, write_fd, outbox_bytes_max=server.limits.outbox_bytes_max)
         with _stop_signals() as stopped:
             await asyncio.wait(
                 [asyncio.ensure_future(stopped.wait()), connection.finished], return_when=asyncio.FIRST_COMPLETED
             )
         connection.close()
+    return lanes
 
 
 @contextlib.contextmanager
@@ -165,12 +174,14 @@ def _stop_signals() -> Any:
             loop.remove_signal_handler(number)
 
 
-async def _until_stopped(opening: Any, announce: Callable[[Any], str]) -> None:
+async def _until_stopped(server: Server, opening: Any, announce: Callable[[Any], str]) -> ThreadLanes:
     async with opening as listener:
+        lanes = server.lanes
         settle()
         print(announce(listener), file=sys.stderr, flush=True)
         with _stop_signals() as stopped:
             await stopped.wait()
+    return lanes
 
 
 def run_http(server: Server, host: str, port: int, path: str) -> None:
@@ -180,6 +191,7 @@ def run_http(server: Server, host: str, port: int, path: str) -> None:
     route = "/" + path.strip("/")
     run(
         _until_stopped(
+            server,
             http(server, host, port, path),
             lambda listener: f"{server.name}: serving http://{shown}:{listener.port}{route} ({core.IMPLEMENTATION})",
         )
@@ -188,12 +200,14 @@ def run_http(server: Server, host: str, port: int, path: str) -> None:
 
 def run_tcp(server: Server, host: str, port: int) -> None:
     run(
-        _until_stopped(tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}")
+        _until_stopped(
+            server, tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}"
+        )
     )
 
 
 def run_unix(server: Server, path: str) -> None:
-    run(_until_stopped(unix(server, path), lambda _listener: f"{server.name}: serving unix:{path}"))
+    run(_until_stopped(server, unix(server, path), lambda _listener: f"{server.name}: serving unix:{path}"))
 
 
 def run_stdio(server: Server) -> None:

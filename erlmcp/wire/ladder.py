@@ -17,6 +17,7 @@ from erlmcp.spec import method as m
 from erlmcp.wire.header import Verdict
 from erlmcp.wire.peer import Peer, judge_meta
 
+NUMBER_CHARS_MAX = 400
 _OPENING, _CLOSING = "=?base64?", "?="
 
 
@@ -88,8 +89,11 @@ def _equals(text: str, value: Any) -> bool:
     if isinstance(value, bool):
         return text == ("true" if value else "false")
     if isinstance(value, int | float):
+        if len(text) > NUMBER_CHARS_MAX or "_" in text:  # Python's numbers may have underscores, JSON's may not.
+            return False
+        is_whole = text.lstrip("+-").isdigit()
         try:
-            return float(text) == float(value) if len(text) < 40 else text == str(value)
+            return (int(text) if is_whole else float(text)) == value
         except (ValueError, OverflowError):
             return False
     return bool(text == value)

@@ -454,10 +454,11 @@ class Process:
         assert self.process.stderr is not None
         return self.process.stderr.readline().decode()
 
-    def end(self) -> tuple[list[Any], str, int]:
-        """Close the input; what else was answered, what stderr says, and the exit code."""
-        out, err = self.process.communicate(timeout=WAIT_S)
-        return [json.loads(line) for line in out.splitlines()], err.decode(), self.process.returncode
+    def end(self, *messages: Any) -> tuple[list[Any], str, int]:
+        """Send the last messages and close the input; what else was answered, what stderr says, and the exit code."""
+        data = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+        out, err = self.process.communicate(data or None, timeout=WAIT_S)
+        return [json.loads(line) for line in (out or b"").splitlines()], err.decode(), self.process.returncode
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

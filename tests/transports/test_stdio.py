@@ -197,8 +197,7 @@ def test_the_end_of_input_ends_the_process_at_once_though_a_call_runs(name: str,
 
 def test_all_answers_that_are_ready_are_written_before_the_process_ends(tmp_path: Path) -> None:
     with stdio(tmp_path) as server:
-        server.send(b"".join(json.dumps(echo("x" * 1000, n)).encode() + b"\n" for n in range(1000)))
-        answers, err, code = server.end()
+        answers, err, code = server.end(*[echo("x" * 1000, n) for n in range(1000)])
         assert [found["id"] for found in answers] == list(range(1000))
         assert (err, code) == ("", 0)
 
