@@ -97,7 +97,7 @@ def cythonize_without_hints(modules: list[Extension]) -> list[Extension]:
     """Run cythonize, and fail the build where it prints a performance hint.
 
     A ``cdef`` function that forgets its error contract costs 50 ns a call instead of 1.4 without the GIL, and the hint
-    is the only sign of it. Cython writes it to the file descriptor, from worker processes too, so it is read from there.
+    is the only sign of it. Cython writes it to the file descriptor, from worker processes too: it is read from there.
     """
     with tempfile.TemporaryFile() as log:
         sys.stdout.flush()

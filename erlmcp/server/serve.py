@@ -118,7 +118,14 @@ async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
     from erlmcp.transports.stream import listen_tcp
 
     async with server.running():
-        listener = await listen_tcp(server.link, host, port, server.limits.connection_count_max)
+        limits = server.limits
+        listener = await listen_tcp(
+            server.link,
+            host,
+            port,
+            connection_count_max=limits.connection_count_max,
+            outbox_bytes_max=limits.outbox_bytes_max,
+        )
         try:
             yield listener
         finally:
@@ -131,7 +138,13 @@ async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
     from erlmcp.transports.stream import listen_unix
 
     async with server.running():
-        listener = await listen_unix(server.link, path, server.limits.connection_count_max)
+        limits = server.limits
+        listener = await listen_unix(
+            server.link,
+            path,
+            connection_count_max=limits.connection_count_max,
+            outbox_bytes_max=limits.outbox_bytes_max,
+        )
         try:
             yield listener
         finally:

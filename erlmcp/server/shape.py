@@ -149,6 +149,9 @@ def hints_of(owner: Any, names: Mapping[str, Any] | None = None) -> dict[str, An
             local[name] = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
+    for each in getattr(owner, "__mro__", (owner,)):  # PEP 695; get_type_hints itself looks there from 3.13 on
+        for parameter in getattr(each, "__type_params__", ()):
+            local.setdefault(parameter.__name__, parameter)
     try:
         return typing.get_type_hints(owner, localns=local or None, include_extras=True)
     except NameError:

@@ -8,6 +8,7 @@ that have other routes to serve beside MCP.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from erlmcp.core import HttpRequest, Outbound, Routes
     from erlmcp.limits import Limits
 
+log = logging.getLogger("erlmcp.http")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,6 +38,9 @@ class AsgiReply:
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.waiting_bytes = 0  # of the bodies in ``messages``
+        self.is_cut = False
+        self._bytes_max = bytes_max
         self._out = core.Outbound(framing="none", bytes_max=bytes_max)
         self._start: tuple[int, bytes] = (200, b"")
 
@@ -48,6 +53,7 @@ class AsgiReply:
         self.messages.put_nowait({"type": "http.response.start", "status": status, "headers": headers})
 
     def _body(self, data: bytes, more: bool = False) -> None:
+        self.waiting_bytes += len(data)
         self.messages.put_nowait({"type": "http.response.body", "body": data, "more_body": more})
         if not more:
             self.gone = None
@@ -73,7 +79,19 @@ class AsgiReply:
         self._head(200, extra)
 
     def send(self, data: bytes) -> None:
+        if self.is_cut:
+            return
         self._body(data, more=True)
+        if self.waiting_bytes > self._bytes_max:
+            log.warning("a client does not read its stream: outbox_bytes_max=%d passed", self._bytes_max)
+            self.is_cut = True
+            self.leave()
+
+    def leave(self) -> None:
+        """Nobody reads the answer any more."""
+        gone, self.gone = self.gone, None
+        if gone is not None:
+            gone()
 
     def finish(self) -> None:
         self._body(b"")
@@ -221,13 +239,15 @@ class AsgiApp:
                 await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
                     waiting.cancel()
-                    gone, reply.gone = reply.gone, None
-                    if gone is not None:
-                        gone()
+                    reply.leave()
                     return
                 message = waiting.result()
                 await send(message)
-                if message["type"] == "http.response.body" and not message["more_body"]:
-                    return
+                if message["type"] == "http.response.body":
+                    reply.waiting_bytes -= len(message["body"])
+                    if not message["more_body"]:
+                        return
+                if reply.is_cut:
+                    return  # Without the end of the body: the host closes the connection.
         finally:
             leaving.cancel()

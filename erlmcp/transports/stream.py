@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import stat
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from erlmcp.errors import ConfigurationError
+
+log = logging.getLogger("erlmcp.stream")
 
 
 class ByteLink(Protocol):
@@ -29,10 +32,14 @@ LinkFactory = Callable[[Callable[[bytes], None]], ByteLink]
 class StreamProtocol(asyncio.Protocol):
     """Bytes of a socket to a link, and back. A client that does not read its answers is not read from any more."""
 
-    def __init__(self, make: LinkFactory, open_connections: set[StreamProtocol], connection_count_max: int) -> None:
+    def __init__(
+        self, make: LinkFactory, open_connections: set[StreamProtocol], connection_count_max: int, outbox_bytes_max: int
+    ) -> None:
         self._make = make
         self._open = open_connections
         self._connection_count_max = connection_count_max
+        self._outbox_bytes_max = outbox_bytes_max
+        self._paused = False
         self.transport: asyncio.Transport | None = None
         self.link: ByteLink | None = None
 
@@ -42,7 +49,7 @@ class StreamProtocol(asyncio.Protocol):
             self.transport.abort()
             return
         self._open.add(self)
-        self.link = self._make(self.transport.write)
+        self.link = self._make(self.write)
         self.data_received = self.link.feed  # type: ignore[method-assign]  # one call less per read
         self.transport.set_protocol(self)  # uvloop looked data_received up before it was set.
         sock = transport.get_extra_info("socket")
@@ -50,11 +57,21 @@ class StreamProtocol(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def write(self, data: bytes) -> None:
+        """Send; a client that does not read what is sent without its asking is cut off at ``outbox_bytes_max``."""
+        assert self.transport is not None
+        self.transport.write(data)
+        if self._paused and self.transport.get_write_buffer_size() > self._outbox_bytes_max:
+            log.warning("a client does not read its messages: outbox_bytes_max=%d passed", self._outbox_bytes_max)
+            self.transport.abort()
+
     def pause_writing(self) -> None:
+        self._paused = True
         if self.transport is not None:
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._paused = False
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -69,20 +86,24 @@ class StreamProtocol(asyncio.Protocol):
             self.transport.close()
 
 
-async def listen_tcp(make: LinkFactory, host: str, port: int, connection_count_max: int) -> Listener:
+async def listen_tcp(
+    make: LinkFactory, host: str, port: int, *, connection_count_max: int, outbox_bytes_max: int
+) -> Listener:
     """Listen on a TCP port; raises OSError where it cannot be had."""
     loop = asyncio.get_running_loop()
     connections: set[StreamProtocol] = set()
-    server = await loop.create_server(lambda: StreamProtocol(make, connections, connection_count_max), host, port)
+    server = await loop.create_server(
+        lambda: StreamProtocol(make, connections, connection_count_max, outbox_bytes_max), host, port
+    )
     return Listener(server, connections)
 
 
-async def listen_unix(make: LinkFactory, path: str, connection_count_max: int) -> Listener:
+async def listen_unix(make: LinkFactory, path: str, *, connection_count_max: int, outbox_bytes_max: int) -> Listener:
     """Listen on a Unix socket that only this user can reach. A socket file that nobody answers on is taken over."""
     loop = asyncio.get_running_loop()
     connections: set[StreamProtocol] = set()
     server = await loop.create_unix_server(
-        lambda: StreamProtocol(make, connections, connection_count_max), sock=bind_unix(path)
+        lambda: StreamProtocol(make, connections, connection_count_max, outbox_bytes_max), sock=bind_unix(path)
     )
     return Listener(server, connections, path)
 

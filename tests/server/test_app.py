@@ -197,7 +197,9 @@ async def test_one_server_can_serve_on_two_loops_one_after_the_other() -> None:
         meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
         params = {"name": "twice", "arguments": {"n": 4}, "_meta": meta}
         async with server.memory() as wire:
-            wire.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n")
+            wire.send(
+                json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n"
+            )
             return await wire.receive()
 
     assert b'"result":8' in await asyncio.to_thread(asyncio.run, use())
@@ -275,7 +277,7 @@ async def test_with_a_feature_switched_off_the_answers_are_the_same(talk: Any, f
             found = [client.hello]
             for method, params in [
                 ("tools/list", {}),
-                ("tools/call", {"name": "echo", "arguments": {"text": "é/\"\\", "n": 2}}),
+                ("tools/call", {"name": "echo", "arguments": {"text": 'é/"\\', "n": 2}}),
                 ("tools/call", {"name": "echo", "arguments": {"text": "é", "waits": True}}),
                 ("tools/call", {"name": "echo", "arguments": {"text": 3}}),
                 ("tools/call", {"name": "plain", "arguments": {"a": 2**70}}),

@@ -159,7 +159,9 @@ async def test_a_handshake_client_gets_all_logs_until_it_sets_a_level(talk: Any)
             assert len(other.notes) == 1
 
 
-@pytest.mark.parametrize("params", [{}, {"level": "loud"}, {"level": 3}, {"level": None}, {"level": ["info"]}, {"level": {}}])
+@pytest.mark.parametrize(
+    "params", [{}, {"level": "loud"}, {"level": 3}, {"level": None}, {"level": ["info"]}, {"level": {}}]
+)
 async def test_an_unknown_level_is_an_invalid_params_error(talk: Any, params: dict[str, Any]) -> None:
     async with talk(make_server(), "2025-11-25") as client:
         assert (await client.error("logging/setLevel", params))["code"] == -32602

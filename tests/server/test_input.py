@@ -112,7 +112,9 @@ async def test_a_question_ends_the_round_and_its_answer_begins_the_next(talk: An
         assert (last["resultType"], last["content"][0]["text"]) == ("complete", "Hi, Ann!")
 
 
-@pytest.mark.parametrize("answer", [{"action": "decline"}, {"action": "cancel"}, {"action": "decline", "content": None}])
+@pytest.mark.parametrize(
+    "answer", [{"action": "decline"}, {"action": "cancel"}, {"action": "decline", "content": None}]
+)
 async def test_a_user_may_decline(talk: Any, everything: Any, answer: Any) -> None:
     async with talk(make_server(), MODERN, everything) as client:
         params = {"name": "name"}
@@ -413,8 +415,11 @@ async def test_a_client_is_asked_only_what_it_declared(talk: Any, tool: str, dec
         error = await client.error("tools/call", {"name": tool, "arguments": {}})
         assert (error["code"], error["data"]) == (-32021, {"requiredCapabilities": required})
     async with talk(server, LEGACY, declared) as client:
-        answer = await client.ask("tools/call", {"name": tool, "arguments": {}}) if declared != {
-            "elicitation": {"url": {}}} else {"error": {}}
+        answer = (
+            await client.ask("tools/call", {"name": tool, "arguments": {}})
+            if declared != {"elicitation": {"url": {}}}
+            else {"error": {}}
+        )
         assert "error" in answer
 
 
@@ -467,13 +472,16 @@ async def test_the_same_handlers_ask_by_requests_before_2026_07_28(talk: Any, ev
             answering.answers["elicitation/create"] = {"action": "accept", "content": {"value": "7"}}
         result = (await answering.call(tool))["result"]
         text = result["content"][0]["text"]
-        assert text == {
-            "everything": '{"who":"Ann","what":"Hello","where":[{"uri":"file:///a","name":"a"}]}',
-            "side_by_side": '["Ann","Hello",[{"uri":"file:///a","name":"a"}]]',
-            "grouped": '["Ann","Hello"]',
-            "one_by_one": '["7",7,1]',
-            "name": "Hello, Ann!",
-        }[tool]
+        assert (
+            text
+            == {
+                "everything": '{"who":"Ann","what":"Hello","where":[{"uri":"file:///a","name":"a"}]}',
+                "side_by_side": '["Ann","Hello",[{"uri":"file:///a","name":"a"}]]',
+                "grouped": '["Ann","Hello"]',
+                "one_by_one": '["7",7,1]',
+                "name": "Hello, Ann!",
+            }[tool]
+        )
         ids = [asked["id"] for asked in answering.asked]
         assert len(set(ids)) == len(ids)
 
@@ -483,7 +491,9 @@ async def test_questions_that_are_in_the_air_are_answered_in_any_order(talk: Any
         calls = [client.post("tools/call", {"name": "name", "arguments": {"greeting": str(n)}}) for n in range(3)]
         questions = [await client.receive() for _ in calls]
         for n, question in reversed(list(enumerate(questions))):
-            client.send({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"value": f"a{n}"}}})
+            client.send(
+                {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"value": f"a{n}"}}}
+            )
         texts = {(await client.receive())["result"]["content"][0]["text"] for _ in calls}
         assert texts == {"0, a0!", "1, a1!", "2, a2!"}
 
@@ -500,7 +510,8 @@ async def test_an_answer_with_the_id_in_another_type_or_twice_is_passed_over(tal
 
 
 @pytest.mark.parametrize(
-    "error", [{"code": -1, "message": "User rejected", "data": {"x": 1}}, {"code": "odd"}, {"code": 5, "message": 9}, "x"]
+    "error",
+    [{"code": -1, "message": "User rejected", "data": {"x": 1}}, {"code": "odd"}, {"code": 5, "message": 9}, "x"],
 )
 async def test_an_error_answer_of_the_client_reaches_the_handler(talk: Any, everything: Any, error: Any) -> None:
     server = make_server()
@@ -612,10 +623,9 @@ async def test_a_handler_whose_connection_is_gone_cannot_ask(talk: Any, everythi
             raise
         return "never"
 
-    async with server.running():
-        async with talk(server, LEGACY, everything) as client:
-            client.post("tools/call", {"name": "late"})
-            await client.settle()
+    async with server.running(), talk(server, LEGACY, everything) as client:
+        client.post("tools/call", {"name": "late"})
+        await client.settle()
     assert outcome == ["ConnectionClosedError"]
 
 
@@ -669,7 +679,9 @@ async def test_sampling_messages_may_be_given_in_many_ways(talk: Any, everything
 
     assert UserMessage("x").content == "x"
     async with talk(server, LEGACY, everything) as client:
-        answering = Answering(client, {"sampling/createMessage": {**SAID, "content": [block, {"type": "image"}, block]}})
+        answering = Answering(
+            client, {"sampling/createMessage": {**SAID, "content": [block, {"type": "image"}, block]}}
+        )
         assert (await answering.call("ways"))["result"]["content"][0]["text"] == "assistant m endTurn xx"
         params = answering.asked[0]["params"]
         assert [message["role"] for message in params["messages"]] == ["user", "assistant", "user"]

@@ -67,7 +67,21 @@ async def test_an_empty_list_is_one_empty_page(talk: Any) -> None:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["nonsense", "", "%%%", "bm9ib2R5", "ü", base64.urlsafe_b64encode(b"\xff\xfe").decode(), 0, 7, 1.5, True, [], {}, ["a"]],
+    [
+        "nonsense",
+        "",
+        "%%%",
+        "bm9ib2R5",
+        "ü",
+        base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+        0,
+        7,
+        1.5,
+        True,
+        [],
+        {},
+        ["a"],
+    ],
 )
 @pytest.mark.parametrize("middleware", [False, True])
 async def test_a_cursor_that_was_not_given_out_is_an_invalid_params_error(

@@ -64,7 +64,10 @@ async def test_it_is_around_every_request_of_a_feature(talk: Any, version: str) 
             ("resources/list", {}),
             ("resources/templates/list", {}),
             ("resources/read", {"uri": "data://r"}),
-            ("completion/complete", {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "a", "value": ""}}),
+            (
+                "completion/complete",
+                {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "a", "value": ""}},
+            ),
             *(
                 [("server/discover", {})]
                 if version == MODERN

@@ -21,9 +21,7 @@ SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 def make_server(**options: Any) -> Server:
     server = Server("s", version="7", **options)
 
-    @server.tool(
-        title="Adder", annotations={"readOnlyHint": True}, meta={"example.org/x": 1}, icons=[{"src": "a.png"}]
-    )
+    @server.tool(title="Adder", annotations={"readOnlyHint": True}, meta={"example.org/x": 1}, icons=[{"src": "a.png"}])
     async def add(a: int, b: int = 1) -> int:
         """Add two integers."""
         return a + b
@@ -59,8 +57,11 @@ REQUESTS = [
     ("resources/read", {"uri": "data://one"}, True),
     ("tools/call", {"name": "add", "arguments": {"a": 1}}, False),
     ("prompts/get", {"name": "greet", "arguments": {"name": "Ann"}}, False),
-    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "name", "value": ""}},
-     False),
+    (
+        "completion/complete",
+        {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "name", "value": ""}},
+        False,
+    ),
 ]
 
 
@@ -135,7 +136,10 @@ async def test_the_completions_capability_came_with_2025_03_26(talk: Any) -> Non
         ("2024-11-05", {"name", "description", "inputSchema"}),
         ("2025-03-26", {"name", "description", "inputSchema", "annotations"}),
         ("2025-06-18", {"name", "description", "inputSchema", "annotations", "title", "outputSchema", "_meta"}),
-        ("2025-11-25", {"name", "description", "inputSchema", "annotations", "title", "outputSchema", "_meta", "icons"}),
+        (
+            "2025-11-25",
+            {"name", "description", "inputSchema", "annotations", "title", "outputSchema", "_meta", "icons"},
+        ),
         (MODERN, {"name", "description", "inputSchema", "annotations", "title", "outputSchema", "_meta", "icons"}),
     ],
 )
@@ -189,7 +193,10 @@ async def test_resources_are_read_as_text_json_and_blob(talk: Any) -> None:
     async with talk(make_server()) as client:
         for uri, expected in [
             ("data://one", {"uri": "data://one", "mimeType": "text/plain", "text": "one"}),
-            ("data://item/a%20b", {"uri": "data://item/a%20b", "mimeType": "application/json", "text": '{"name":"a b"}'}),
+            (
+                "data://item/a%20b",
+                {"uri": "data://item/a%20b", "mimeType": "application/json", "text": '{"name":"a b"}'},
+            ),
             ("data://blob", {"uri": "data://blob", "mimeType": "image/png", "blob": "AAE="}),
         ]:
             assert (await client.result("resources/read", {"uri": uri}))["contents"] == [expected]
@@ -269,7 +276,9 @@ async def test_a_tool_error_in_a_prompt_is_an_invalid_params_error(talk: Any) ->
 
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("in_thread", [True, False])
-async def test_an_unexpected_exception_is_an_internal_error(talk: Any, quiet: None, mask: bool, in_thread: bool) -> None:
+async def test_an_unexpected_exception_is_an_internal_error(
+    talk: Any, quiet: None, mask: bool, in_thread: bool
+) -> None:
     server = Server("s", mask_errors=mask)
     raised = StopIteration if in_thread else KeyError
 
@@ -403,7 +412,11 @@ async def test_a_tool_in_a_thread_may_change_the_lists(talk: Any, monkeypatch: p
 async def test_a_listen_stream_is_acknowledged_first_and_tagged_throughout(talk: Any) -> None:
     server = make_server()
     async with talk(server) as client:
-        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["data://b", "data://a"], "promptsListChanged": False}
+        wanted = {
+            "toolsListChanged": True,
+            "resourceSubscriptions": ["data://b", "data://a"],
+            "promptsListChanged": False,
+        }
         client.post("subscriptions/listen", {"notifications": wanted}, id="L")
         ack = await client.receive()
         assert ack == {
@@ -464,8 +477,12 @@ async def test_a_listen_stream_ends_with_its_answer_when_the_server_stops(talk: 
 
 async def test_listening_for_what_the_server_does_not_have_is_not_acknowledged(talk: Any) -> None:
     async with talk(Server("bare")) as client:
-        wanted = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True,
-                  "resourceSubscriptions": ["data://a"]}
+        wanted = {
+            "toolsListChanged": True,
+            "promptsListChanged": True,
+            "resourcesListChanged": True,
+            "resourceSubscriptions": ["data://a"],
+        }
         client.post("subscriptions/listen", {"notifications": wanted})
         assert (await client.receive())["params"]["notifications"] == {"toolsListChanged": True}
 
@@ -596,7 +613,9 @@ async def test_a_batch_is_answered_without_the_request_that_was_cancelled(talk: 
         await asyncio.Event().wait()
 
     async with talk(server, "2025-03-26") as client:
-        client.send([request("h", "tools/call", name="hang"), request(2, "ping"), request("i", "tools/call", name="hang")])
+        client.send(
+            [request("h", "tools/call", name="hang"), request(2, "ping"), request("i", "tools/call", name="hang")]
+        )
         assert await client.settle() == []
         client.notify("notifications/cancelled", {"requestId": "h"})
         assert await client.settle() == []

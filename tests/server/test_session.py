@@ -79,7 +79,9 @@ async def test_server_info_has_the_fields_of_the_revision(talk: Any, version: st
 )
 async def test_a_malformed_initialize_is_refused_and_may_be_tried_again(talk: Any, params: Any) -> None:
     async with talk(make_server(), "2025-11-25", handshake=False) as client:
-        client.send({"jsonrpc": "2.0", "id": 1, "method": "initialize", **({} if params is None else {"params": params})})
+        client.send(
+            {"jsonrpc": "2.0", "id": 1, "method": "initialize", **({} if params is None else {"params": params})}
+        )
         assert (await client.answer(1))["error"]["code"] == -32602
         client._next = 1
         await client.handshake()
@@ -232,7 +234,7 @@ async def test_client_info_is_optional_in_the_envelope_and_reaches_the_handler(t
 # -- ids ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", [0, 1, -1, 2**53, 10**30, "1", "", "ü\"\\\n", "x" * 1000])
+@pytest.mark.parametrize("id", [0, 1, -1, 2**53, 10**30, "1", "", 'ü"\\\n', "x" * 1000])
 async def test_ids_come_back_as_they_were_sent(talk: Any, id: Any) -> None:
     for version in ("2025-11-25", MODERN):
         async with talk(make_server(), version) as client:
@@ -339,7 +341,9 @@ async def test_a_message_may_come_in_any_cut_and_many_in_one(talk: Any) -> None:
     import json
 
     async with talk(make_server()) as client:
-        lines = [json.dumps(client.message("tools/call", {"name": "echo", "arguments": {"text": str(n)}})) for n in range(9)]
+        lines = [
+            json.dumps(client.message("tools/call", {"name": "echo", "arguments": {"text": str(n)}})) for n in range(9)
+        ]
         data = ("\n".join(lines) + "\r\n\n").encode()
         for start in range(0, len(data), 7):
             client.wire.send(data[start : start + 7])

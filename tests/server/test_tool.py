@@ -75,7 +75,7 @@ async def test_values_of_many_kinds_come_out_as_their_text(talk: Any, middleware
         server.add_tool(tool, name=name)
 
     cases = [
-        ("str", "é\n\"", str, "é\n\""),
+        ("str", 'é\n"', str, 'é\n"'),
         ("int", 7, int, "7"),
         ("float", 0.5, float, "0.5"),
         ("list", [1, 2], list[int], "[1,2]"),
@@ -154,8 +154,11 @@ async def test_arguments_that_do_not_fit_are_an_error_result(talk: Any, argument
         return a
 
     server.add_tool(add)
-    server.add_tool(lambda a: a, name="sync", input_schema={"type": "object", "required": ["a"], "properties": {"a": {
-        "type": "integer"}}})
+    server.add_tool(
+        lambda a: a,
+        name="sync",
+        input_schema={"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}},
+    )
     async with talk(server) as client:
         for name in ("add", "sync"):
             params = {"name": name} if arguments is None else {"name": name, "arguments": arguments}
@@ -188,7 +191,9 @@ async def test_tool_errors_are_told_protocol_errors_kept_and_other_exceptions_ma
             await asyncio.sleep(0)
         return raise_it(which)
 
-    server.add_tool(raise_it if kind in ("thread", "inline") else raise_async, name="fail", run_in_thread=kind == "thread")
+    server.add_tool(
+        raise_it if kind in ("thread", "inline") else raise_async, name="fail", run_in_thread=kind == "thread"
+    )
     async with talk(server) as client:
         result = await client.call("fail", {"which": "tool"})
         assert (result["isError"], result["content"][0]["text"]) == (True, "the shelf is empty")
@@ -335,8 +340,9 @@ async def test_a_cancelled_call_is_not_answered_and_its_handler_is_told(
 
     async with talk(server, version) as client:
         for turns in range(3):
-            client.post("tools/call", {"name": "hang", "arguments": {"turns": turns}}, id=f"c{turns}",
-                        meta={"progressToken": 1})
+            client.post(
+                "tools/call", {"name": "hang", "arguments": {"turns": turns}}, id=f"c{turns}", meta={"progressToken": 1}
+            )
             client.notify("notifications/cancelled", {"requestId": f"c{turns}", "reason": "enough"})
             assert await client.settle() == []
             assert seen[-1:] == [(turns, True)]

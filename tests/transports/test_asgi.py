@@ -29,7 +29,7 @@ from rawpeer import (
     tool,
 )
 
-from erlmcp import Server
+from erlmcp import Context, Server
 
 
 class Visit:
@@ -57,6 +57,8 @@ class Visit:
             {"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts
         ]
         self._left = asyncio.Event()
+        self.reads = asyncio.Event()  # cleared: the client takes nothing
+        self.reads.set()
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
@@ -67,6 +69,7 @@ class Visit:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self.reads.wait()
         self.sent.put_nowait(message)
 
     def leave(self) -> None:
@@ -83,7 +86,7 @@ class Visit:
         while True:
             message = await asyncio.wait_for(self.sent.get(), 10)
             body += message["body"]
-            if not message["more_body"]:
+            if not message.get("more_body"):
                 await asyncio.wait_for(self.task, 10)
                 return status, headers, body
 
@@ -216,6 +219,32 @@ def test_a_client_that_leaves_cancels_its_modern_call(name: str) -> None:
             made.leave()
             await asyncio.wait_for(house.cancelled.wait(), 10)
             await asyncio.wait_for(made.task, 10)
+
+    run(main())
+
+
+def test_a_client_that_does_not_read_its_stream_is_cut_off_when_the_outbox_is_full() -> None:
+    async def main() -> None:
+        house = make_house({"outbox_bytes_max": 100_000})
+
+        @house.server.tool
+        async def flood(ctx: Context) -> str:
+            try:
+                for _ in range(1000):
+                    await ctx.progress(1, 2, "x" * 1000)
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                house.cancelled.set()
+                raise
+            return "all was sent"
+
+        async with serving(house) as app:
+            made = visit_modern(app, modern(1, "tools/call", tool("flood"), progressToken=1))
+            made.reads.clear()
+            await asyncio.wait_for(house.cancelled.wait(), 10)
+            made.reads.set()
+            await asyncio.wait_for(made.task, 10)
+            assert made.sent.qsize() < 10
 
     run(main())
 

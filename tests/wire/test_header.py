@@ -158,9 +158,7 @@ def test_a_compressed_body_is_not_supported() -> None:
         ("", False, False, 406, 406),
     ],
 )
-def test_accept_says_how_the_answer_may_come(
-    accept: str | None, json: bool, stream: bool, post: int, get: int
-) -> None:
+def test_accept_says_how_the_answer_may_come(accept: str | None, json: bool, stream: bool, post: int, get: int) -> None:
     found = judge(accept=accept)
     assert found.status == post
     assert judge("GET", accept=accept).status == get

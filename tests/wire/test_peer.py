@@ -71,9 +71,17 @@ def test_any_envelope_is_a_peer_or_a_protocol_error(meta: dict[str, Any]) -> Non
         assert isinstance(peer.capabilities, dict)
 
 
-@given(JSON | st.fixed_dictionaries(
-    {}, optional={"protocolVersion": JSON | st.just("2025-11-25"), "capabilities": JSON | st.just({}),
-                  "clientInfo": JSON | st.just({"name": "a", "version": "b"})}))
+@given(
+    JSON
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "protocolVersion": JSON | st.just("2025-11-25"),
+            "capabilities": JSON | st.just({}),
+            "clientInfo": JSON | st.just({"name": "a", "version": "b"}),
+        },
+    )
+)
 def test_any_initialize_is_a_peer_or_a_protocol_error(params: Any) -> None:
     try:
         version, peer = judge_initialize(params)
