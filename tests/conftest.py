@@ -1,7 +1,7 @@
 """Async tests without a plugin, and a client's end of an in-memory connection.
 
-An ``async def test_...`` runs on a fresh event loop; with the fixture ``loop_kind`` once on asyncio's and once on uvloop's. What
-the loop reports to its exception handler (a task's error that nobody looked at) fails the test.
+An ``async def test_...`` runs on a fresh event loop; with the fixture ``loop_kind`` once on asyncio's and once on
+uvloop's. What the loop reports to its exception handler (a task's error that nobody looked at) fails the test.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def run() -> Callable[..., Any]:
 class Client:
     """The client's end of an in-memory connection: JSON objects instead of bytes.
 
-    ``version`` is the revision that is spoken; requests of 2026-07-28 get their ``_meta`` by themselves. ``notes`` are the
-    notifications that came while an answer was waited for.
+    ``version`` is the revision that is spoken; requests of 2026-07-28 get their ``_meta`` by themselves. ``notes`` are
+    the notifications that came while an answer was waited for.
     """
 
     def __init__(self, wire: Any, version: str = MODERN, capabilities: dict[str, Any] | None = None) -> None:

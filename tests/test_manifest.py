@@ -75,7 +75,8 @@ def test_every_test_of_the_manifest_is_collected_with_its_file(request: pytest.F
     collected: dict[str, set[str]] = {}
     for item in request.session.items:
         path = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else ""
-        collected.setdefault(path, set()).update({getattr(item, "originalname", item.name), item.parent.name})  # type: ignore[union-attr]
+        names = {getattr(item, "originalname", item.name), getattr(item.parent, "name", "")}
+        collected.setdefault(path, set()).update(names)
     missing = [
         test
         for rule in RULES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
-from erlmcp.errors import ErlmcpError
+from erlmcp.errors import INTERNAL_ERROR, ErlmcpError, LimitError
 
 if TYPE_CHECKING:
     from erlmcp.core import Call, Template
@@ -73,7 +73,10 @@ class Collector:
         if self._sent or not self._sealed or len(self._answers) < self._expected:
             return
         self._sent = True
-        if self._answers:
-            self.channel.whole(b"[" + b",".join(self._answers) + b"]")
-        else:
+        if not self._answers:
             self.channel.drop()
+            return
+        try:
+            self.channel.whole(b"[" + b",".join(self._answers) + b"]")
+        except LimitError as error:
+            self.channel.error(b"null", INTERNAL_ERROR, f"The answer of the batch cannot be sent: {error}", None)

@@ -101,7 +101,16 @@ class Link:
         self._touch()
 
     def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        self.outbound.error(id_raw, code, message, data)
+        try:
+            self.outbound.error(id_raw, code, message, data)
+        except LimitError:
+            if not len(self.outbound):
+                raise
+            # Results may be refused for want of room; their refusals must get out, so what is gathered leaves first.
+            gathered = self.outbound.take()
+            if not self.closed:
+                self._write(gathered)
+            self.outbound.error(id_raw, code, message, data)
         self._touch()
 
     def whole(self, message: bytes) -> None:

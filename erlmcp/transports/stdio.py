@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import stat
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # grows while reads fill it.
 READ_BYTES = 64 * 1024
 READ_BYTES_MAX = 1024 * 1024
+PIPE_BYTES = 1024 * 1024  # what a pipe is asked to hold, once an answer did not fit into it (the default is 64 KiB)
 
 
 def take_descriptors() -> tuple[int, int]:
@@ -51,6 +53,7 @@ class StdioConnection:
         self._queue: deque[memoryview] = deque()
         self._queued_bytes = 0
         self._read_bytes = READ_BYTES
+        self._widened = False
         self._paused = False
         self._watchable = _is_watchable(read_fd)
         self._write_watchable = _is_watchable(write_fd)
@@ -111,6 +114,9 @@ class StdioConnection:
             self._enqueue(memoryview(data)[written:])
 
     def _enqueue(self, rest: memoryview) -> None:
+        if not self._widened:
+            self._widened = True
+            self._widen()
         self._queue.append(rest)
         self._queued_bytes += len(rest)
         if self._queued_bytes > self._outbox_bytes_max:
@@ -124,6 +130,11 @@ class StdioConnection:
                 self._loop.add_writer(self._write_fd, self._drain)
             else:
                 self._loop.call_soon(self._drain)
+
+    def _widen(self) -> None:
+        """Let the output pipe hold more: each time it is full costs a wake-up of both processes."""
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def _drain(self) -> None:
         while self._queue and not self.finished.done():

@@ -1,4 +1,4 @@
-"""Any sequence of messages on one connection: nothing raises, each request has its one answer, and nothing is left over."""
+"""Any sequence of messages on one connection: nothing raises, each request has its answer, and nothing is left over."""
 
 from __future__ import annotations
 

@@ -244,6 +244,34 @@ async def test_a_line_that_is_too_long_is_refused_and_names_the_limit(talk: Any)
         assert await client.result("ping") == {}
 
 
+@pytest.mark.parametrize("kind", ["ping", "call", "list", "unknown", "junk", "thread"])
+async def test_requests_whose_answers_are_together_too_large_all_get_one(talk: Any, kind: str) -> None:
+    server = Server("s", limits=Limits(outbox_bytes_max=1500))
+
+    @server.tool
+    async def echo(text: str) -> str:
+        return text
+
+    server.add_tool(lambda text: text, name="thread")
+    line: Any = {
+        "ping": {"method": "ping"},
+        "call": {"method": "tools/call", "params": {"name": "echo", "arguments": {"text": "x" * 99}}},
+        "list": {"method": "tools/list"},
+        "unknown": {"method": "tools/call", "params": {"name": "nobody"}},
+        "junk": {"method": 7},
+        "thread": {"method": "tools/call", "params": {"name": "thread", "arguments": {"text": "x" * 99}}},
+    }[kind]
+    async with talk(server, "2025-06-18") as client:
+        lines = [json.dumps({"jsonrpc": "2.0", "id": id, **line}).encode() + b"\n" for id in range(100)]
+        client.wire.send(b"".join(lines))
+        answers = [await client.receive() for _ in lines]
+        assert sorted(answer["id"] for answer in answers) == list(range(100))
+        refused = [answer["error"]["message"] for answer in answers if "error" in answer]
+        assert len(refused) == len(lines) if kind in ("unknown", "junk") else len(refused) < len(lines)
+        if kind not in ("unknown", "junk"):
+            assert all("outbox_bytes_max" in message for message in refused)
+
+
 # -- flags --------------------------------------------------------------------------------------------------------
 
 

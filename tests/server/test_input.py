@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from erlmcp import Context, Elicit, Limits, ListRoots, McpError, Sample, Server
-from erlmcp.wire.seal import unseal
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 ACCEPT = {"action": "accept", "content": {"value": "Ann"}}
@@ -688,19 +687,3 @@ async def test_sampling_messages_may_be_given_in_many_ways(talk: Any, everything
         assert all(message["content"] == block for message in params["messages"])
         assert (params["maxTokens"], params["systemPrompt"], params["temperature"]) == (9, "be brief", 0.5)
         assert (await answering.call("ways", bad=True))["result"]["isError"] is True
-
-
-def test_what_a_state_is_bound_to_is_checked_with_its_owner_and_time() -> None:
-    from erlmcp.errors import InvalidParamsError
-    from erlmcp.wire.seal import seal
-
-    state = seal(b"k", {"a": 1}, bound_to="d", owner="o", expires_s=100)
-    assert unseal(b"k", state, bound_to="d", owner="o", now_s=100) == {"a": 1}
-    for secret, bound_to, owner, now_s in [
-        (b"x", "d", "o", 100),
-        (b"k", "x", "o", 100),
-        (b"k", "d", "x", 100),
-        (b"k", "d", "o", 101),
-    ]:
-        with pytest.raises(InvalidParamsError):
-            unseal(secret, state, bound_to=bound_to, owner=owner, now_s=now_s)

@@ -1,4 +1,4 @@
-"""What the methods of MCP are answered with, in every revision: results and their stamps, resources, prompts, changes."""
+"""What the methods of MCP are answered with in every revision: stamps, resources, prompts, changes, batches."""
 
 from __future__ import annotations
 
@@ -624,6 +624,14 @@ async def test_a_batch_is_answered_without_the_request_that_was_cancelled(talk: 
         client.send([request("h", "tools/call", name="hang")])
         client.notify("notifications/cancelled", {"requestId": "h"})
         assert await client.settle() == []
+
+
+async def test_a_batch_whose_answer_is_too_large_is_told_so(talk: Any) -> None:
+    async with talk(make_server(limits=Limits(outbox_bytes_max=2000)), "2025-03-26") as client:
+        client.send([request(id, "prompts/list") for id in range(40)])
+        answer = await client.receive()
+        assert (answer["id"], answer["error"]["code"]) == (None, -32603)
+        assert await client.result("ping") == {}
 
 
 async def test_notifications_of_a_request_in_a_batch_come_before_the_array(talk: Any) -> None:

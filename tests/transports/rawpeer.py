@@ -414,7 +414,15 @@ async def big(size: int) -> str:
 class Process:
     """A server in a process of its own, over its standard streams."""
 
-    def __init__(self, folder: Path, *words: str, program: str = PROGRAM, stdin: Any = subprocess.PIPE, **options: Any):
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        program: str = PROGRAM,
+        stdin: Any = subprocess.PIPE,
+        lasts_s: float = 30,
+        **options: Any,
+    ) -> None:
         file = folder / "program.py"
         if not file.exists():
             file.write_text(program)
@@ -429,7 +437,7 @@ class Process:
             **options,
         )
         # Whatever happens, no test hangs on a pipe: reads end when the process does.
-        self._guard = threading.Timer(30, self.process.kill)
+        self._guard = threading.Timer(lasts_s, self.process.kill)
         self._guard.start()
 
     def send(self, *messages: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -73,7 +75,7 @@ def test_the_fields_of_descriptors_only_grow() -> None:
     info = {"name": 1, "version": 1, "title": 1, "description": 1, "icons": 1, "websiteUrl": 1}
     for fit, whole in ((fit_tool, tool), (fit_other, other), (fit_implementation, info)):
         sizes = [set(fit(whole, version)) for version in KNOWN_VERSIONS]
-        assert all(earlier <= later for earlier, later in zip(sizes, sizes[1:], strict=False))
+        assert all(earlier <= later for earlier, later in itertools.pairwise(sizes))
         assert sizes[-1] == set(whole)
         assert len(sizes[0]) < len(whole)
     assert [has_structured(version) for version in KNOWN_VERSIONS] == [False, False, True, True, True]
