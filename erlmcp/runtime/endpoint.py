@@ -114,7 +114,10 @@ class Endpoint:
         )
         self._event_count_max = limits.event_count_max if event_store else 0
         self._timer: asyncio.TimerHandle | None = None
+        self._event_age_s = limits.event_age_s
         self._beat_s = limits.sse_keepalive_s
+        self._tick_s = min(limits.sse_keepalive_s, limits.session_idle_s / 3)
+        self._beat_due = 0.0
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class Endpoint:
         head: Any = request.head
         verdict = head.tag
         call = request.call
-        if verdict is None:
+        if verdict is None or verdict.gate is not self.gate:  # A server's listeners share the heads, not the gates.
             verdict = self.judge(head)
         elif verdict.quick and call is not None and call.kind == REQUEST:
             # All routing headers are equal to what the body says, and the peer was judged before.
@@ -147,6 +150,7 @@ class Endpoint:
         counts = {name: head.count(name) for name in ROUTING_HEADERS if name in headers}
         verdict = judge_head(head.verb, head.target, headers, counts, self.gate)
         verdict.quick = verdict.quick and head.keep_alive and head.version == 11
+        verdict.gate = self.gate
         head.tag = verdict
         return verdict
 
@@ -274,12 +278,12 @@ class Endpoint:
 
     def _open_session(self, call: Call, verdict: Verdict, reply: Reply, channel: HttpChannel) -> None:
         try:
-            judge_initialize(call.params)
+            judge_initialize(call.params, len(call.raw))
         except McpError as error:
             channel.refuse(call.id_raw, 200, error.code, error.message, error.data)
             return
         id = secrets.token_urlsafe(24)
-        session = Session(self.host, id=id, owner=_owner(verdict))
+        session = Session(self.host, id=id, owner=owner_of(verdict))
         self.sessions.now_ns = time.monotonic_ns()
         for _id, evicted in self.sessions.put(id, session):
             self._end(evicted, "the session was the longest idle and its place was needed")
@@ -287,6 +291,8 @@ class Endpoint:
         own = self._channel(session, verdict, reply)
         own._extra = extra
         session.receive(call, own)
+        if session.connection.version is None:  # It was refused after all.
+            self.sessions.pop(id)
         self._tick_soon()
 
     def _session(self, verdict: Verdict) -> Session | str:
@@ -295,7 +301,7 @@ class Endpoint:
             return "Bad Request: Missing session ID; send initialize first"
         self.sessions.now_ns = time.monotonic_ns()
         session = self.sessions.get(verdict.session_id)
-        if not isinstance(session, Session) or not hmac.compare_digest(session.owner or b"", _owner(verdict)):
+        if not isinstance(session, Session) or not hmac.compare_digest(session.owner or b"", owner_of(verdict)):
             return "Session not found; send initialize again"
         return session
 
@@ -348,21 +354,29 @@ class Endpoint:
 
     def _tick_soon(self) -> None:
         if self._timer is None:
-            self._timer = self.host.loop.call_later(self._beat_s, self._tick)
+            now = self.host.loop.time()
+            if self._beat_due <= now:
+                self._beat_due = now + self._beat_s
+            self._timer = self.host.loop.call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
         """One timer for all: keep-alive comments, delayed commits, and sessions that were idle too long."""
         self._timer = None
-        before = self.host.loop.time() - self._beat_s / 2
-        for exchange, since in list(self.requests.inflight.items()):
-            if since <= before:
-                exchange.channel.beat()
+        now = self.host.loop.time()
+        beats = now >= self._beat_due - self._tick_s / 2
+        if beats:
+            self._beat_due = now + self._beat_s
+            for exchange, since in list(self.requests.inflight.items()):
+                if since <= now - self._beat_s / 2:
+                    exchange.channel.beat()
         self.sessions.now_ns = now_ns = time.monotonic_ns()
         cursor, found = self.sessions.scan(0, 1000)
         while True:
             for id, session in found:
-                if self._beat(session):
+                if self._is_used(session, beats):
                     self.sessions.get(id)
+                if beats and session.streams is not None:  # type: ignore[attr-defined]
+                    session.streams.expire(now, self._event_age_s)  # type: ignore[attr-defined]
             if not cursor:
                 break
             cursor, found = self.sessions.scan(cursor, 1000)
@@ -372,11 +386,14 @@ class Endpoint:
             self._tick_soon()
 
     @staticmethod
-    def _beat(session: Any) -> bool:
-        """Keep a session's streams alive; whether it is in use."""
-        for exchange in list(session.inflight.values()):
-            exchange.channel.beat()
-        is_open = session.streams is not None and session.streams.beat()
+    def _is_used(session: Any, beats: bool) -> bool:
+        """Whether a session is in use; with ``beats`` its streams are kept alive."""
+        if beats:
+            for exchange in list(session.inflight.values()):
+                exchange.channel.beat()
+        is_open = session.streams is not None and session.streams.is_open
+        if beats and is_open:
+            session.streams.standalone.stream.beat()
         return bool(session.inflight) or is_open
 
     def end_streams(self) -> None:
@@ -402,6 +419,6 @@ class Endpoint:
             exchange.cancel()
 
 
-def _owner(verdict: Verdict) -> bytes:
+def owner_of(verdict: Verdict) -> bytes:
     """What a session is bound to: a digest of the credential that made it."""
     return hashlib.sha256(verdict.credential.encode("latin-1", "replace")).digest()

@@ -141,10 +141,10 @@ class Exchange:
         else:
             log.error("%s failed", self.call.method, exc_info=error)
             code, data = INTERNAL_ERROR, None
-            message = "Internal error" if self.session.mask_errors else f"Internal error: {error}"
+            message = "Internal error" if self.session.mask_errors else f"Internal error: {text_of(error)}"
         try:
             self.channel.error(self.call.id_raw, code, message, data)
-        except (JsonError, LimitError) as exc:
+        except (TypeError, ValueError, OverflowError) as exc:  # The author's error holds what no error answer can.
             log.error("the error answer of %s could not be written: %s", self.call.method, exc)
             self.channel.error(self.call.id_raw, INTERNAL_ERROR, "Internal error", None)
         self._close()
@@ -203,6 +203,14 @@ class Exchange:
             cancel_soon(self.task)
         elif self.task is not None:
             self.task.cancel()
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says of itself; its class where it cannot."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
 
 
 def _does_not_fit(error: LimitError) -> McpError:

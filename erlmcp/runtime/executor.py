@@ -94,7 +94,10 @@ def _carry(carrier: Carrier) -> Generator[Any, Any, None]:
                 pending = coro.send(sent)
             else:
                 thrown, error = error, None
-                pending = coro.throw(thrown)
+                try:
+                    pending = coro.throw(thrown)
+                finally:
+                    del thrown  # Its traceback holds this frame.
     except StopIteration as stop:
         value = stop.value
     except BaseException as exc:
@@ -127,7 +130,11 @@ class Executor:
         feed another connection."""
         loop = self.loop
         outer = (self.carrier, asyncio.current_task(loop))
-        carrier, self.spare = self.spare or Carrier(loop, self._base), None
+        carrier, self.spare = self.spare, None
+        if carrier is None or not carrier.is_clean:  # A handler that kept its task may have cancelled it since.
+            if carrier is not None:
+                carrier.retire()
+            carrier = Carrier(loop, self._base)
         self.carrier = carrier
         if outer[1] is not None:
             _leave_task(loop, outer[1])
@@ -200,7 +207,10 @@ class Executor:
             return self.adopt(coro, first, done)
         if not carrier.is_clean:
             self.replace()
-        done(value, error)
+        try:
+            done(value, error)
+        finally:
+            del error  # Its traceback holds this frame.
         return None
 
     def spawn(self, coro: Coroutine[Any, Any, Any], done: Done) -> asyncio.Task[None]:
@@ -226,6 +236,11 @@ class Executor:
         if self.spare is not None:
             self.spare.retire()
             self.spare = None
+
+
+async def outcome(value: Any) -> Any:
+    """The value of what a handler returned: awaited where it can be."""
+    return await value if hasattr(value.__class__, "__await__") else value
 
 
 def cancel_soon(task: asyncio.Task[Any]) -> None:

@@ -59,6 +59,8 @@ class Link:
                 self._stride.lines(self.inbound, data, self, self.session, self.outbound)
         finally:
             self.flush()
+            if self.closed:  # By a handler: calls that came after it were remembered all the same.
+                self.session.close()
 
     def _feed(self, data: bytes) -> None:
         session = self.session

@@ -3,12 +3,14 @@ is sent on, its first event names the URL to post to. Deprecated; served only wh
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
 from erlmcp.errors import JsonError, LimitError, NoBackChannelError
+from erlmcp.runtime.endpoint import owner_of
 from erlmcp.runtime.reply import STREAM_HEAD, Reply
 from erlmcp.runtime.session import ERROR, INVALID, RESULT, Session
 from erlmcp.wire.header import judge_head
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from erlmcp.core import HttpRequest, Template
     from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.session import Host
+    from erlmcp.wire.header import Verdict
 
 SSE_PATH = "/sse"
 POST_PATH = "/messages"
@@ -45,16 +48,17 @@ class OldSse:
         elif verdict.verb != ("GET" if path == SSE_PATH else "POST"):
             reply.plain(405, b"Method not allowed", verdict.extra)
         elif path == SSE_PATH:
-            self._open(reply, verdict.extra)
+            self._open(reply, verdict)
         else:
-            self._post(request, query, reply, verdict.extra, dict(verdict.headers))
+            self._post(request, query, reply, verdict)
 
-    def _open(self, reply: Reply, extra: bytes) -> None:
+    def _open(self, reply: Reply, verdict: Verdict) -> None:
+        extra = verdict.extra
         if len(self.streams) >= self.host.limits.session_count_max:
             reply.plain(503, f"session_count_max={self.host.limits.session_count_max} is reached".encode(), extra)
             return
         id = secrets.token_urlsafe(24)
-        channel = self.streams[id] = SseChannel(self.host, reply)
+        channel = self.streams[id] = SseChannel(self.host, reply, owner_of(verdict))
         reply.open(STREAM_HEAD + extra)
         reply.gone = lambda: self._lost(id)
         reply.send(core.frame_sse(f"{POST_PATH}?session_id={id}".encode(), event="endpoint"))
@@ -70,11 +74,12 @@ class OldSse:
         if channel is not None:
             channel.session.close("the client closed its stream")
 
-    def _post(self, request: HttpRequest, query: str, reply: Reply, extra: bytes, headers: dict[str, str]) -> None:
+    def _post(self, request: HttpRequest, query: str, reply: Reply, verdict: Verdict) -> None:
+        extra = verdict.extra
         id = dict(part.partition("=")[::2] for part in query.split("&")).get("session_id", "")
         channel = self.streams.get(id)
         call = request.call
-        if channel is None:
+        if channel is None or not hmac.compare_digest(channel.session.owner or b"", owner_of(verdict)):
             reply.plain(404, b"Session not found; open a stream with GET /sse", extra)
         elif call is None or call.kind == INVALID:
             reply.plain(400, b"The body must be a JSON-RPC message", extra)
@@ -83,7 +88,7 @@ class OldSse:
             if call.kind in (RESULT, ERROR):
                 channel.session.settle(call, channel.session.correlation.take(call.id))
             else:
-                channel.session.receive(call, channel, headers)
+                channel.session.receive(call, channel, dict(verdict.headers))
 
     def front_of(self, request: HttpRequest, reply: Reply) -> object:
         return self.endpoint.front_of(request, reply)
@@ -104,9 +109,9 @@ class OldSse:
 class SseChannel:
     """One open stream: the channel of all requests of its session."""
 
-    def __init__(self, host: Host, reply: Reply) -> None:
+    def __init__(self, host: Host, reply: Reply, owner: bytes) -> None:
         self.reply = reply
-        self.session = Session(host)
+        self.session = Session(host, owner=owner)
         self.session.standalone = self
         self._out = core.Outbound(framing="none")
 

@@ -22,7 +22,8 @@ else:
         __slots__ = ("invoke", "is_simple", "modern", "plain", "result_class", "structured")
 
 
-def make_stride(host: Host) -> Stride | None:
-    """The compiled short way for a running host; None where the twins serve."""
+def make_stride(host: Host, gate: object = None) -> Stride | None:
+    """The compiled short way for a running host; None where the twins serve. Over HTTP it takes the verdicts of
+    ``gate`` alone."""
     made: Any = Stride
-    return None if made is None else made(host, Peer)
+    return None if made is None else made(host, Peer, gate)

@@ -208,7 +208,8 @@ class SessionChannel(HttpChannel):
         if self.accepts_stream:
             self.commit()
             assert self.stream is not None
-            self.stream.release()
+            if self.stream.primes:  # Without its first event's id the client could not come back.
+                self.stream.release()
 
     def drop(self) -> None:
         """End the HTTP answer of a cancelled request without a message: its stream, or a 202 where none was begun."""

@@ -16,10 +16,10 @@ class Entry:
     is_simple: bool
 
 class Stride:
-    """The short way for all connections of a running host."""
+    """The short way for all connections of a running host; over HTTP for those that one ``gate`` judges."""
 
     date: bytes
-    def __init__(self, host: Host, peer_class: type) -> None: ...
+    def __init__(self, host: Host, peer_class: type, gate: object = None) -> None: ...
     @property
     def host(self) -> Host: ...
     def lines(self, inbound: Inbound, data: bytes, link: Any, session: Any, out: Outbound) -> None:

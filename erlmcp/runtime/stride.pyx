@@ -17,6 +17,7 @@ from erlmcp._core.corridor cimport Call, Inbound
 from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
 from erlmcp._core.corridor_out cimport Outbound
 from erlmcp.errors import JsonError, LimitError
+from erlmcp.runtime.executor import outcome
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -24,6 +25,7 @@ cdef extern from "Python.h":
         PYGEN_ERROR
         PYGEN_NEXT
     PySendResult PyIter_Send(object iterator, object value, PyObject** result) noexcept
+    bint PyCoro_CheckExact(object value)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
@@ -57,24 +59,27 @@ cdef class Stride:
     cdef object executor
     cdef object loop
     cdef type peer_class
-    cdef object carrier  # whose context and pristine copy these are
+    cdef object gate  # whose verdicts on heads hold here
+    cdef object carrier  # whose context and pristine copy these are, and whether its task is cancelled
     cdef object context
     cdef object pristine
+    cdef object cancelling
     cdef public object date  # of the answers' heads; the listener sets it once a second
     cdef bytes prefix  # the head of a 200 for this date and these extra lines
     cdef object prefix_date
     cdef object prefix_extra
 
-    def __init__(self, host, type peer_class not None):
+    def __init__(self, host, type peer_class not None, gate=None):
         self.host = host
         self.executor = host.executor
         self.loop = host.loop
         self.peer_class = peer_class
+        self.gate = gate
 
     cdef object enter(self):
         cdef object executor = self.executor
         cdef object carrier = executor.spare
-        if carrier is None or executor.carrier is not None:
+        if carrier is None or executor.carrier is not None or not carrier.is_clean:
             return executor.enter()
         try:
             _enter_task(self.loop, carrier.task)
@@ -87,7 +92,7 @@ cdef class Stride:
     cdef int leave(self, object outer) except -1:
         cdef object executor = self.executor
         cdef object carrier = executor.carrier
-        if outer is not NO_OUTER or executor.spare is not None or not carrier.is_clean:
+        if outer is not NO_OUTER or executor.spare is not None:
             executor.leave(outer)
             return 0
         _leave_task(self.loop, carrier.task)
@@ -103,18 +108,26 @@ cdef class Stride:
     ) except -1:
         cdef PyObject* result = NULL
         cdef object carrier = self.executor.carrier
+        cdef object context
+        cdef object pristine
+        cdef object cancelling
         cdef object coro
         cdef object value
         cdef int state
         if carrier is not self.carrier:
             self.carrier, self.context, self.pristine = carrier, carrier.context, carrier.pristine
+            self.cancelling = carrier.task.cancelling
+        # Of this call: a handler may come back here with another carrier, by feeding another link.
+        context, pristine, cancelling = self.context, self.pristine, self.cancelling
         try:
-            coro = entry.invoke(arguments, None)
-            PyContext_Enter(self.context)
+            PyContext_Enter(context)
             try:
+                coro = entry.invoke(arguments, None)
+                if not PyCoro_CheckExact(coro):
+                    coro = outcome(coro)
                 state = step(coro, &result)
             finally:
-                PyContext_Exit(carrier.context)
+                PyContext_Exit(context)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -127,7 +140,7 @@ cdef class Stride:
         if state == <int>PYGEN_NEXT:
             entry.waited(call, peer, holder if request is None else holder.front_of(request), coro, value)
             return HANDED_OVER
-        if PyObject_RichCompareBool(self.context, self.pristine, Py_NE):
+        if PyObject_RichCompareBool(context, pristine, Py_NE) or cancelling():
             self.executor.replace()
         if type(value) is entry.result_class:
             try:
@@ -215,7 +228,9 @@ cdef class Stride:
         verdict = request.head.tag
         entry = <Entry>call.entry
         peer = call.meta.tag
-        if verdict is None or not verdict.quick or not entry.is_simple or type(peer) is not self.peer_class:
+        if verdict is None or verdict.gate is not self.gate or not verdict.quick:
+            return NOT_SIMPLE
+        if not entry.is_simple or type(peer) is not self.peer_class:
             return NOT_SIMPLE
         arguments = call.arguments
         if type(arguments) is not dict:

@@ -26,6 +26,7 @@ from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
 from erlmcp.server.resource import ResourcePlan, compile_resource
 from erlmcp.server.service import Service
+from erlmcp.server.stopped import STOPPED, not_running
 from erlmcp.server.tool import Tool
 from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import fit_other, fit_tool
@@ -126,10 +127,12 @@ class Server:
         self.resource_list = Listing("resources", fit_other, page_size)
         self.template_list = Listing("resourceTemplates", fit_other, page_size)
         self._users = 0
+        self._lock: tuple[Any, asyncio.Lock] = (None, asyncio.Lock())  # of this loop
+        self._starting: asyncio.Task[Any] | None = None
         self._running: contextlib.AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.executor: Executor = _STOPPED
-        self.lanes: ThreadLanes = _STOPPED
+        self.executor: Executor = STOPPED
+        self.lanes: ThreadLanes = STOPPED
         self.quick_route: object = None
         self.stride: Stride | None = None
 
@@ -330,15 +333,32 @@ class Server:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            raise _not_running()
+            raise not_running()
         return self._loop
 
     async def start(self) -> None:
         """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do
         something."""
-        self._users += 1
-        if self._users > 1:
+        if self._starting is asyncio.current_task():  # The lifespan uses the server that it belongs to.
+            self._users += 1
             return
+        async with self._turn():
+            if self._users == 0:
+                self._starting = asyncio.current_task()
+                try:
+                    await self._open()
+                finally:
+                    self._starting = None
+            self._users += 1
+
+    def _turn(self) -> asyncio.Lock:
+        """Starts and stops take turns."""
+        loop = asyncio.get_running_loop()
+        if self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
+
+    async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.executor = Executor(loop)
@@ -349,33 +369,39 @@ class Server:
             if self._lifespan is not None:
                 self.lifespan_value = await self._running.enter_async_context(self._lifespan(self))
         except BaseException:
-            self._users = 0
             self._close()
             raise
 
     async def stop(self) -> None:
         """Leave the lifespan when the last user stops; handlers that still run are cancelled first."""
-        self._users -= 1
-        if self._users > 0 or self._running is None:
+        if self._starting is asyncio.current_task():
+            self._users -= 1
             return
+        async with self._turn():
+            self._users = max(0, self._users - 1)
+            if self._users == 0 and self._running is not None:
+                try:
+                    await self._stop_handlers()
+                finally:
+                    stack, self._running = self._running, None
+                    try:
+                        await stack.aclose()
+                    finally:
+                        self._close()
+
+    async def _stop_handlers(self) -> None:
         self.hub.close()
         running = list(self.executor.running)
         if running:
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=self.limits.drain_timeout_s)
-        stack, self._running = self._running, None
-        try:
-            await stack.aclose()
-        finally:
-            self.lifespan_value = None
-            self._close()
 
     def _close(self) -> None:
         self.executor.close()
         self.lanes.close()
-        self.executor = self.lanes = _STOPPED
-        self._loop = self._running = self.stride = None
+        self.executor = self.lanes = STOPPED
+        self._loop = self._running = self.stride = self.lifespan_value = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -469,19 +495,5 @@ class Server:
         run_unix(self, path)
 
 
-class _Stopped:
-    """Stands where a running server has its executor and its lanes."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise _not_running()
-
-
-_STOPPED: Any = _Stopped()
-
-
 def _is_context(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Context)
-
-
-def _not_running() -> ConfigurationError:
-    return ConfigurationError("the server is not running; use async with server.running(), or one of the run_ methods")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -53,7 +54,13 @@ def make_gate(server: Server, path: str, host: str | None) -> Gate:
     """Who may speak to the endpoint: loopback names only where it is bound to loopback."""
     hosts = (*server.allowed_hosts, *_words("ERLMCP_ALLOWED_HOSTS"))
     origins = (*server.allowed_origins, *_words("ERLMCP_ALLOWED_ORIGINS"))
-    return Gate("/" + path.strip("/"), host is None or host in LOOPBACK_NAMES, hosts, origins)
+    return _gate("/" + path.strip("/"), host is None or host in LOOPBACK_NAMES, hosts, origins)
+
+
+@functools.lru_cache
+def _gate(path: str, local: bool, hosts: tuple[str, ...], origins: tuple[str, ...]) -> Gate:
+    """Equal gates are one: listeners that share a gate share its verdicts."""
+    return Gate(path, local, hosts, origins)
 
 
 def _words(name: str) -> list[str]:
@@ -66,6 +73,7 @@ async def http(
 ) -> AsyncIterator[HttpListener]:
     """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains."""
     from erlmcp.runtime.endpoint import Endpoint
+    from erlmcp.runtime.quick import make_stride
     from erlmcp.transports.http1 import HttpListener
     from erlmcp.transports.stream import bind_unix
 
@@ -76,7 +84,7 @@ async def http(
             from erlmcp.runtime.oldsse import OldSse
 
             handler = OldSse(server, endpoint)
-        listener = HttpListener(handler, server.routes, server.limits, server.stride)
+        listener = HttpListener(handler, server.routes, server.limits, make_stride(server, endpoint.gate))
         await listener.listen(host, port, bind_unix(unix) if unix else None)
         try:
             yield listener
@@ -158,7 +166,13 @@ async def stdio(server: Server) -> ThreadLanes:
     read_fd, write_fd = take_descriptors()
     async with server.running():
         lanes = server.lanes
-        connection = StdioConnection(server.link, read_fd, write_fd, outbox_bytes_max=server.limits.outbox_bytes_max)
+        connection = StdioConnection(
+            server.link,
+            read_fd,
+            write_fd,
+            outbox_bytes_max=server.limits.outbox_bytes_max,
+            drain_timeout_s=server.limits.drain_timeout_s,
+        )
         with _stop_signals() as stopped:
             await asyncio.wait(
                 [asyncio.ensure_future(stopped.wait()), connection.finished], return_when=asyncio.FIRST_COMPLETED

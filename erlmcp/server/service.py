@@ -9,8 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
-from erlmcp.errors import ConfigurationError, InvalidParamsError, McpError, ResourceNotFoundError, ToolError
-from erlmcp.runtime.exchange import Exchange
+from erlmcp.errors import (
+    INVALID_REQUEST,
+    ConfigurationError,
+    InvalidParamsError,
+    McpError,
+    ResourceNotFoundError,
+    ToolError,
+)
+from erlmcp.runtime.exchange import Exchange, text_of
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
 from erlmcp.spec import key
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.server")
 PEER_COUNT_MAX = 256
 PEER_BYTES_MAX = 4096
+URI_CHARS_MAX = 8192  # of a subscription, which is kept for as long as its conversation
 Handle = Callable[[Context], Coroutine[Any, Any, Any]]
 
 
@@ -132,9 +140,9 @@ class Service:
         if isinstance(error, McpError):
             return error
         if isinstance(error, ToolError):
-            return self.error_result(exchange.peer, str(error))
+            return self.error_result(exchange.peer, text_of(error))
         log.error("tool %s failed", name, exc_info=error)
-        detail = "" if self.server.mask_errors else f": {type(error).__name__}: {error}"
+        detail = "" if self.server.mask_errors else f": {type(error).__name__}: {text_of(error)}"
         return self.error_result(exchange.peer, f"Error executing tool {name}{detail}")
 
     def error_result(self, peer: Peer, text: str) -> dict[str, Any]:
@@ -155,7 +163,7 @@ class Service:
     # -- the handshake, and its successor ------------------------------------------------------------------------------
 
     def _initialize(self, exchange: Exchange) -> None:
-        requested, peer = judge_initialize(exchange.params)
+        requested, peer = judge_initialize(exchange.params, len(exchange.call.raw))
         version = negotiate(requested)
         session = exchange.session
         session.connection.initialized(version, self._peer(version, peer))
@@ -254,6 +262,8 @@ class Service:
         uri = context.params.get("uri")
         if not isinstance(uri, str):
             raise InvalidParamsError("Invalid params: uri must be a string")
+        if len(uri) > URI_CHARS_MAX:
+            raise InvalidParamsError(f"Invalid params: uri is longer than {URI_CHARS_MAX} characters")
         session = context._exchange.session
         uris = session.resources = session.resources or set()
         if not on:
@@ -302,6 +312,8 @@ class Service:
         return {}
 
     def _listen(self, exchange: Exchange) -> None:
+        if not getattr(exchange.channel, "accepts_stream", True):
+            raise McpError(INVALID_REQUEST, "subscriptions/listen needs Accept: text/event-stream")
         params = exchange.params
         wanted = params.get("notifications") if isinstance(params, dict) else None
         if not isinstance(wanted, dict):
@@ -314,8 +326,10 @@ class Service:
         if wanted.get("resourcesListChanged") is True and self.server.has_resources:
             methods.add(m.RESOURCES_CHANGED)
         uris = wanted.get("resourceSubscriptions", [])
-        if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-            raise InvalidParamsError("Invalid params: resourceSubscriptions must be an array of URIs")
+        if not isinstance(uris, list) or not all(isinstance(uri, str) and len(uri) <= URI_CHARS_MAX for uri in uris):
+            raise InvalidParamsError(
+                f"Invalid params: resourceSubscriptions must be an array of URIs of up to {URI_CHARS_MAX} characters"
+            )
         if len(uris) > self.server.limits.subscription_count_max:
             raise InvalidParamsError(
                 f"more resourceSubscriptions than subscription_count_max={self.server.limits.subscription_count_max}"

@@ -107,7 +107,9 @@ class Tool(Entry):
     async def _run(self, arguments: dict[str, Any], context: Context | None) -> Any:
         """All that is the author's, so that it has one task and context variables of its own."""
         value = self.invoke(arguments, context)
-        return await value if value.__class__ is CoroutineType else value
+        if value.__class__ is CoroutineType or hasattr(value.__class__, "__await__"):
+            return await value
+        return value
 
     def _template_for(self, peer: Peer) -> core.Template | None:
         if peer.modern:
@@ -134,7 +136,11 @@ class Tool(Entry):
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError) and exchange.done:
             return
-        exchange.result_or_error(self.server.service.failure(exchange, self.plan.name, error))
+        try:
+            found = self.server.service.failure(exchange, self.plan.name, error)
+        except Exception as fault:
+            found = fault
+        exchange.result_or_error(found)
 
     # -- the general way, around which middleware runs -----------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class HttpConnection(asyncio.Protocol):
             requests = self._quick(inbound, data, self, self._out)
         if requests:
             self._take(requests)
-        if inbound.wants_continue and not self._busy:
+        if inbound.wants_continue:
             self._invite()
         answers = self._out.take()
         if answers and self.transport is not None:
@@ -186,6 +186,7 @@ class HttpConnection(asyncio.Protocol):
     def _resume(self) -> None:
         """Go on with what was read and not answered, then with reading."""
         self._pump()
+        self._invite()
         self._flush()
         if not self._paused and not self._is_closing() and len(self._queue) <= self._listener.limits.pipeline_count_max:
             assert self.transport is not None
@@ -202,14 +203,14 @@ class HttpConnection(asyncio.Protocol):
         elif not self._in_read:
             if self._queue:
                 self._resume()
-            if self._inbound.wants_continue and not self._busy:
-                self._invite()
+            self._invite()
             self._flush()
 
     def _invite(self) -> None:
-        """Let the client send the body that it holds back (RFC 9110, section 10.1.1)."""
-        self._inbound.wants_continue = False
-        self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
+        """Let the client send the body that it holds back, once its request has its turn (RFC 9110, section 10.1.1)."""
+        if self._inbound.wants_continue and not self._busy and not self._queue:
+            self._inbound.wants_continue = False
+            self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _flush(self) -> None:
         data = self._out.take()
@@ -234,7 +235,8 @@ class HttpConnection(asyncio.Protocol):
         transport.close()
 
     def eof_received(self) -> bool:
-        """A client that shuts down its side gets the answer it waits for, and the connection is closed after it."""
+        """A client that shuts down its side is taken to have left: one that closed the connection looks the same here.
+        Where ``cancels_at_eof`` is off it still gets the answer that is under way."""
         self._draining = True
         return self._busy and not self._listener.cancels_at_eof
 
@@ -293,7 +295,7 @@ class HttpConnection(asyncio.Protocol):
         self.end()
 
     def _flush_stream(self) -> None:
-        if self._in_read:
+        if self._in_read and len(self._out) < WRITE_BYTES:
             return
         self._flush()
         if self._paused and self.transport is not None:
@@ -328,6 +330,7 @@ class HttpConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now if idle, else after the answer that is under way."""
         self._draining = True
+        self._keep = False
         self._is_set = False
         self._head = None if not self._busy else self._head
         if not self._busy:

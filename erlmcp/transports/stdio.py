@@ -45,7 +45,9 @@ def _is_watchable(fd: int) -> bool:
 class StdioConnection:
     """One conversation over two file descriptors. ``finished`` is done when the input ended or the output broke."""
 
-    def __init__(self, make: LinkFactory, read_fd: int, write_fd: int, *, outbox_bytes_max: int) -> None:
+    def __init__(
+        self, make: LinkFactory, read_fd: int, write_fd: int, *, outbox_bytes_max: int, drain_timeout_s: float
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._read_fd = read_fd
         self._write_fd = write_fd
@@ -54,7 +56,9 @@ class StdioConnection:
         self._queued_bytes = 0
         self._read_bytes = READ_BYTES
         self._widened = False
+        self._drain_timeout_s = drain_timeout_s
         self._paused = False
+        self._ending = False  # the input ended, and what was answered still leaves
         self._watchable = _is_watchable(read_fd)
         self._write_watchable = _is_watchable(write_fd)
         self._was_blocking = {fd: os.get_blocking(fd) for fd in (read_fd, write_fd)}
@@ -87,7 +91,7 @@ class StdioConnection:
             self.link.feed(data)
         else:
             self.link.flush()
-            self._finish("end of input")
+            self._end()
 
     def _read_chunk(self) -> None:
         if self.finished.done() or self._paused:
@@ -156,9 +160,21 @@ class StdioConnection:
         if self._write_watchable:
             self._loop.remove_writer(self._write_fd)
         self._paused = False
-        self._resume()
+        if self._ending:
+            self._finish("end of input")
+        else:
+            self._resume()
 
     # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """The input has ended: what runs is cancelled, what was answered is written whole."""
+        if not self._queue:
+            self._finish("end of input")
+            return
+        self._ending = True
+        self.link.close("end of input")
+        self._loop.call_later(self._drain_timeout_s, self._finish, "the client does not read")
 
     def _finish(self, reason: str) -> None:
         if self.finished.done():

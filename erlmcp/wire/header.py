@@ -71,6 +71,7 @@ class Verdict:
     quick: bool = False  # a modern POST that may be answered with JSON, nothing doubled
     doubled: str | None = None  # a routing header that came twice
     headers: Mapping[str, str] = field(default_factory=dict)
+    gate: Gate | None = None  # that it was judged by, where it is remembered
 
     @property
     def credential(self) -> str:

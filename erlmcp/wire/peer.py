@@ -13,6 +13,8 @@ from erlmcp.errors import (
 from erlmcp.spec import key
 from erlmcp.spec.version import MODERN_VERSIONS
 
+INITIALIZE_BYTES_MAX = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -81,8 +83,11 @@ def judge_meta(meta: dict[str, Any]) -> Peer:
     return Peer(version, capabilities, info, level, modern=True)
 
 
-def judge_initialize(params: object) -> tuple[str, Peer]:
-    """(requested version, peer without its negotiated version) of an ``initialize``; raises McpError -32602."""
+def judge_initialize(params: object, size: int = 0) -> tuple[str, Peer]:
+    """(requested version, peer without its negotiated version) of an ``initialize`` of ``size`` bytes; raises McpError
+    -32602. What it says is kept for as long as the session, so it may not be of any size."""
+    if size > INITIALIZE_BYTES_MAX:
+        raise McpError(INVALID_PARAMS, f"Invalid params: initialize is longer than {INITIALIZE_BYTES_MAX} bytes")
     if not isinstance(params, dict):
         raise McpError(INVALID_PARAMS, "Invalid params: initialize needs protocolVersion, capabilities and clientInfo")
     version = params.get("protocolVersion")

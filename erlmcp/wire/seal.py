@@ -35,7 +35,7 @@ def seal(secret: bytes, payload: dict[str, Any], *, bound_to: str, owner: str, e
 
 def unseal(secret: bytes, state: object, *, bound_to: str, owner: str, now_s: int) -> dict[str, Any]:
     """The payload of a state that was sealed here; raises InvalidParamsError (-32602) for any other."""
-    parts = state.split(".") if isinstance(state, str) else []
+    parts = state.split(".") if isinstance(state, str) and state.isascii() else []
     if len(parts) != 3 or parts[0] != VERSION or not hmac.compare_digest(_sign(secret, parts[1]), parts[2]):
         raise InvalidParamsError("Invalid requestState: it was not issued by this server")
     try:

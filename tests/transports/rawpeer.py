@@ -1,4 +1,4 @@
-"""Raw clients: bytes on a socket, no library in between, so that a test says exactly what is sent and sees what comes."""
+"""Raw clients: bytes on a socket and no library in between, so that a test says what is sent and sees what comes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import pytest
 from rawpeer import (
     INITIALIZED,
     LATEST,
-    MODERN,
     Event,
     House,
     dial,
@@ -35,7 +34,17 @@ from erlmcp import Context, Server
 class Visit:
     """One request to an ASGI application: what it sends is in ``sent``; ``leave`` is the client going away."""
 
-    def __init__(self, app: Any, method: str, headers: dict[str, str], body: bytes = b"", path: str = "/mcp", root: str = "", pieces: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        app: Any,
+        method: str,
+        headers: dict[str, str],
+        body: bytes = b"",
+        *,
+        path: str = "/mcp",
+        root: str = "",
+        pieces: int = 1,
+    ) -> None:
         fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         scope = {
             "type": "http",
@@ -53,9 +62,7 @@ class Visit:
         }
         size = max(1, -(-len(body) // pieces))
         parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
-        self._parts = [
-            {"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts
-        ]
+        self._parts = [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
         self._left = asyncio.Event()
         self.reads = asyncio.Event()  # cleared: the client takes nothing
         self.reads.set()
@@ -95,7 +102,11 @@ class Visit:
         return parse_event(message["body"].decode().removesuffix("\n\n"))
 
 
-HEADERS = {"Host": "api.example.com", "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+HEADERS = {
+    "Host": "api.example.com",
+    "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream",
+}
 
 
 def visit(app: Any, message: Any, headers: dict[str, str] | None = None, **options: Any) -> Visit:
@@ -266,7 +277,11 @@ def test_a_legacy_session_lives_across_requests_with_streams_and_questions() -> 
             await made.head()
             assert (await made.event()).data == ""
             question = (await made.event()).json
-            answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}}
+            answer = {
+                "jsonrpc": "2.0",
+                "id": question["id"],
+                "result": {"action": "accept", "content": {"name": "Ada"}},
+            }
             assert (await visit(app, answer, mine).answer())[0] == 202
             assert text_of((await made.event()).json) == "Hello, Ada!"
             await asyncio.wait_for(made.task, 10)
@@ -312,7 +327,7 @@ def test_a_websocket_is_turned_away() -> None:
     run(main())
 
 
-# ---- the lifespan ------------------------------------------------------------------------------------------------------------
+# ---- the lifespan ----------------------------------------------------------------------------------------------------
 
 
 def recording(log: list[str]) -> Server:
@@ -429,7 +444,9 @@ def test_it_is_served_by_uvicorn() -> None:
 
     async def main() -> None:
         house = make_house()
-        config = uvicorn.Config(house.server.asgi(), host="127.0.0.1", port=0, log_level="error", lifespan="on", ws="none")
+        config = uvicorn.Config(
+            house.server.asgi(), host="127.0.0.1", port=0, log_level="error", lifespan="on", ws="none"
+        )
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve())
         while not server.started:
@@ -440,7 +457,9 @@ def test_it_is_served_by_uvicorn() -> None:
             assert (found.status, text_of(found.json)) == (200, "hello")
             peer.send(modern_post(modern(1, "tools/call", tool("count", steps=2), progressToken=1)))
             assert (await peer.head()).is_stream
-            assert [event.json.get("method") for event in await peer.events()] == ["notifications/progress"] * 2 + [None]
+            assert [event.json.get("method") for event in await peer.events()] == ["notifications/progress"] * 2 + [
+                None
+            ]
             opened = await peer.ask(post(initialize()))
             mine = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": LATEST}
             assert (await peer.ask(post(legacy(1, "ping"), mine))).json["result"] == {}
@@ -452,5 +471,4 @@ def test_it_is_served_by_uvicorn() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
 
-    assert MODERN
     run(main())

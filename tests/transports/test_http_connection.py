@@ -46,7 +46,7 @@ def fast_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1, "SWEEP_S", 0.02)
 
 
-# ---- keep-alive and order ----------------------------------------------------------------------------------------------
+# ---- keep-alive and order --------------------------------------------------------------------------------------------
 
 
 def test_many_requests_are_answered_on_one_connection(drive: Drive) -> None:
@@ -81,7 +81,9 @@ def test_a_pipelined_request_waits_until_the_stream_before_it_has_ended(drive: D
     async def main() -> None:
         house = make_house()
         async with http(house.server) as listener, dial(listener.port) as peer:
-            peer.send(modern_post(modern(1, "tools/call", tool("count_and_wait"), progressToken="p")) + echo("after", 2))
+            peer.send(
+                modern_post(modern(1, "tools/call", tool("count_and_wait"), progressToken="p")) + echo("after", 2)
+            )
             assert (await peer.head()).is_stream
             first = await peer.event()
             assert first is not None
@@ -143,7 +145,7 @@ def test_a_chunked_body_is_read_as_a_whole(size: int, trailer: bytes, drive: Dri
     drive(main())
 
 
-# ---- closing -----------------------------------------------------------------------------------------------------------
+# ---- closing ---------------------------------------------------------------------------------------------------------
 
 
 def test_connection_close_is_kept(drive: Drive) -> None:
@@ -160,13 +162,12 @@ def test_connection_close_is_kept(drive: Drive) -> None:
 
 def test_http_10_is_closed_unless_it_asks_for_keep_alive(drive: Drive) -> None:
     async def main() -> None:
-        async with http(make_house().server) as listener:
-            async with dial(listener.port) as peer:
-                found = await peer.ask(echo("old", Connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"))
-                assert (found.status, found.headers["connection"]) == (200, "keep-alive")
-                found = await peer.ask(echo("old").replace(b"HTTP/1.1", b"HTTP/1.0"))
-                assert (found.status, found.headers["connection"]) == (200, "close")
-                assert await peer.is_closed()
+        async with http(make_house().server) as listener, dial(listener.port) as peer:
+            found = await peer.ask(echo("old", Connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert (found.status, found.headers["connection"]) == (200, "keep-alive")
+            found = await peer.ask(echo("old").replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert (found.status, found.headers["connection"]) == (200, "close")
+            assert await peer.is_closed()
 
     drive(main())
 
@@ -196,7 +197,7 @@ def test_a_head_request_gets_the_head_alone(drive: Drive) -> None:
     drive(main())
 
 
-# ---- 100-continue --------------------------------------------------------------------------------------------------------
+# ---- 100-continue ----------------------------------------------------------------------------------------------------
 
 
 def parted(request: bytes) -> tuple[bytes, bytes]:
@@ -240,7 +241,7 @@ def test_100_continue_comes_after_the_answer_that_is_under_way(drive: Drive) -> 
     drive(main())
 
 
-# ---- CORS ----------------------------------------------------------------------------------------------------------------
+# ---- CORS ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_preflight_from_a_page_of_this_machine_is_answered(drive: Drive) -> None:
@@ -278,7 +279,7 @@ def test_hosts_that_are_allowed_are_let_in() -> None:
     asyncio.run(main())
 
 
-# ---- bytes that break the rules of HTTP --------------------------------------------------------------------------------------
+# ---- bytes that break the rules of HTTP ------------------------------------------------------------------------------
 
 
 def raw(*lines: str, body: bytes = b"") -> bytes:
@@ -300,7 +301,11 @@ BROKEN = [
     ("length and chunks", raw(LINE, HOST, JSON, "Content-Length: 1", "Transfer-Encoding: chunked"), 400),
     ("an unknown transfer coding", raw(LINE, HOST, JSON, "Transfer-Encoding: gzip, chunked"), 501),
     ("a bad chunk size", raw(LINE, HOST, JSON, "Transfer-Encoding: chunked", body=b"xyz\r\n"), 400),
-    ("a chunk that is longer than it says", raw(LINE, HOST, JSON, "Transfer-Encoding: chunked", body=b"1\r\nab\r\n"), 400),
+    (
+        "a chunk that is longer than it says",
+        raw(LINE, HOST, JSON, "Transfer-Encoding: chunked", body=b"1\r\nab\r\n"),
+        400,
+    ),
     ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ("an unknown expectation", raw(LINE, HOST, JSON, "Expect: the-unexpected", "Content-Length: 1"), 417),
     ("a head that is too long", raw(LINE, HOST, "X-Long: " + "x" * 70_000), 431),
@@ -359,7 +364,7 @@ def test_a_client_that_is_still_sending_a_body_that_is_too_long_can_read_the_ref
     drive(main())
 
 
-# ---- time limits -------------------------------------------------------------------------------------------------------------
+# ---- time limits -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("fast_sweep")
@@ -400,12 +405,15 @@ def test_a_connection_that_says_nothing_is_closed_after_the_head_time_and_an_idl
 ) -> None:
     async def main() -> None:
         limits = {"head_timeout_s": 0.1, "keepalive_timeout_s": 0.2}
-        async with http(make_house(limits).server) as listener, dial(listener.port) as silent:
-            async with dial(listener.port) as idle:
-                await idle.ask(echo("x"))
-                assert await silent.is_closed()
-                assert await idle.is_closed()
-                assert not listener.connections
+        async with (
+            http(make_house(limits).server) as listener,
+            dial(listener.port) as silent,
+            dial(listener.port) as idle,
+        ):
+            await idle.ask(echo("x"))
+            assert await silent.is_closed()
+            assert await idle.is_closed()
+            assert not listener.connections
 
     drive(main())
 
@@ -441,26 +449,29 @@ def test_a_client_that_never_reads_its_answer_is_cut_off(drive: Drive) -> None:
     drive(main())
 
 
-# ---- the number of connections, and the end -----------------------------------------------------------------------------------
+# ---- the number of connections, and the end --------------------------------------------------------------------------
 
 
 def test_a_connection_too_many_is_told_so_and_the_others_are_served(drive: Drive) -> None:
     async def main() -> None:
-        async with http(make_house({"connection_count_max": 2}).server) as listener:
-            async with dial(listener.port) as one, dial(listener.port) as two:
-                assert (await one.ask(echo("1"))).status == 200
-                assert (await two.ask(echo("2"))).status == 200
-                async with dial(listener.port) as three:
-                    found = await three.answer()
-                    assert (found.status, found.headers["retry-after"]) == (503, "1")
-                    assert b"connection_count_max" in found.body
-                    assert await three.is_closed()
-                assert (await one.ask(echo("1"))).status == 200
-                await two.close()
-                async with asyncio.timeout(10):
-                    while len(listener.connections) > 1:
-                        await asyncio.sleep(0.001)
-                assert (await ask_once(listener.port, echo("3"))).status == 200
+        async with (
+            http(make_house({"connection_count_max": 2}).server) as listener,
+            dial(listener.port) as one,
+            dial(listener.port) as two,
+        ):
+            assert (await one.ask(echo("1"))).status == 200
+            assert (await two.ask(echo("2"))).status == 200
+            async with dial(listener.port) as three:
+                found = await three.answer()
+                assert (found.status, found.headers["retry-after"]) == (503, "1")
+                assert b"connection_count_max" in found.body
+                assert await three.is_closed()
+            assert (await one.ask(echo("1"))).status == 200
+            await two.close()
+            async with asyncio.timeout(10):
+                while len(listener.connections) > 1:
+                    await asyncio.sleep(0.001)
+            assert (await ask_once(listener.port, echo("3"))).status == 200
 
     drive(main())
 
@@ -482,7 +493,9 @@ def test_leaving_the_context_answers_the_call_under_way_ends_streams_and_closes_
             session = (await idle.ask(post(initialize()))).headers["mcp-session-id"]
             reading.send(get({"Mcp-Session-Id": session, "MCP-Protocol-Version": LATEST}))
             assert (await reading.head()).is_stream
-            listening.send(modern_post(modern("L", "subscriptions/listen", {"notifications": {"toolsListChanged": True}})))
+            listening.send(
+                modern_post(modern("L", "subscriptions/listen", {"notifications": {"toolsListChanged": True}}))
+            )
             assert (await listening.head()).is_stream
             busy.send(WAIT)
             await house.begun.wait()

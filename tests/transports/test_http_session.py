@@ -74,7 +74,7 @@ async def streaming(where: int, request: bytes) -> AsyncIterator[HttpPeer]:
         yield peer
 
 
-# ---- the life of a session -------------------------------------------------------------------------------------------------
+# ---- the life of a session -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", LEGACY)
@@ -186,7 +186,7 @@ def test_a_session_belongs_to_the_credential_that_opened_it(drive: Drive) -> Non
     drive(main())
 
 
-# ---- the end of calls -----------------------------------------------------------------------------------------------------
+# ---- the end of calls ------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_disconnects_does_not_cancel_its_call(drive: Drive) -> None:
@@ -258,7 +258,7 @@ def test_an_id_that_is_in_use_is_refused(drive: Drive) -> None:
     drive(main())
 
 
-# ---- streams of a session -------------------------------------------------------------------------------------------------
+# ---- streams of a session --------------------------------------------------------------------------------------------
 
 
 def test_a_second_get_stream_is_refused_and_a_later_one_is_not(drive: Drive) -> None:
@@ -407,7 +407,7 @@ def test_without_an_event_store_events_have_no_ids(drive: Drive) -> None:
     drive(main())
 
 
-# ---- questions of the server ------------------------------------------------------------------------------------------------
+# ---- questions of the server -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", LATEST])
@@ -418,7 +418,11 @@ def test_a_question_travels_on_the_stream_of_its_call_and_its_answer_is_posted(v
             async with streaming(listener.port, get(mine)), streaming(listener.port, call(1, "name", mine)) as peer:
                 (question,) = await read(peer, 1)
                 assert question.json["method"] == "elicitation/create"
-                answer = {"jsonrpc": "2.0", "id": question.json["id"], "result": {"action": "accept", "content": {"name": "Ada"}}}
+                answer = {
+                    "jsonrpc": "2.0",
+                    "id": question.json["id"],
+                    "result": {"action": "accept", "content": {"name": "Ada"}},
+                }
                 strange = {**answer, "id": 12345}
                 for message in (strange, answer, answer):
                     found = await ask_once(listener.port, post(message, mine))
@@ -457,14 +461,19 @@ def test_a_client_that_accepts_no_stream_gets_an_error_instead_of_a_question(dri
     drive(main())
 
 
-# ---- batches ---------------------------------------------------------------------------------------------------------------
+# ---- batches ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_is_answered_in_one_array_on_2025_03_26_alone(drive: Drive) -> None:
     async def main() -> None:
         house = make_house()
         async with http(house.server) as listener:
-            batch = [legacy(1, "tools/call", tool("echo", text="a")), note("notifications/x"), {"jsonrpc": "2.0"}, legacy("b", "ping")]
+            batch = [
+                legacy(1, "tools/call", tool("echo", text="a")),
+                note("notifications/x"),
+                {"jsonrpc": "2.0"},
+                legacy("b", "ping"),
+            ]
             mine = await open_session(listener.port, "2025-03-26")
             found = await ask_once(listener.port, post(batch, mine))
             assert found.status == 200

@@ -44,7 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-# ---- one answer, in the form that suits it -----------------------------------------------------------------------------------
+# ---- one answer, in the form that suits it ---------------------------------------------------------------------------
 
 
 def test_the_answer_becomes_a_stream_with_the_first_notification_and_not_before(drive: Drive) -> None:
@@ -142,7 +142,7 @@ def test_a_request_that_takes_long_is_kept_alive_by_comments(drive: Drive) -> No
     drive(main())
 
 
-# ---- leaving ------------------------------------------------------------------------------------------------------------------
+# ---- leaving ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["abort", "close", "shut down"])
@@ -182,7 +182,7 @@ def test_a_call_without_a_notification_over_http_is_not_cancelled_by_a_posted_on
     drive(main())
 
 
-# ---- listening ----------------------------------------------------------------------------------------------------------------
+# ---- listening -------------------------------------------------------------------------------------------------------
 
 
 def listen(id: Any, **wanted: Any) -> bytes:
@@ -207,7 +207,9 @@ def test_a_listen_stream_begins_with_its_acknowledgement_and_carries_only_what_w
     async def main() -> None:
         house = make_house()
         async with http(house.server) as listener, dial(listener.port) as peer:
-            peer.send(listen(id, toolsListChanged=True, promptsListChanged=True, resourceSubscriptions=["house://door"]))
+            peer.send(
+                listen(id, toolsListChanged=True, promptsListChanged=True, resourceSubscriptions=["house://door"])
+            )
             assert (await peer.head()).is_stream
             tag = {KEY + "subscriptionId": id}
             granted = {"toolsListChanged": True, "resourceSubscriptions": ["house://door"]}  # it has no prompts
@@ -248,7 +250,7 @@ def test_a_listener_that_leaves_is_forgotten_and_listeners_are_bounded(drive: Dr
     drive(main())
 
 
-# ---- bounds -------------------------------------------------------------------------------------------------------------------
+# ---- bounds ----------------------------------------------------------------------------------------------------------
 
 
 def buffered(listener: HttpListener) -> int:
@@ -338,7 +340,8 @@ def test_a_legacy_stream_is_bounded_too(drive: Drive) -> None:
             params = {**tool("count", steps=2000, size=5000), "_meta": {"progressToken": 1}}
             await make_deaf(peer)
             peer.send(post(legacy(1, "tools/call", params), mine))
-            await until(lambda: not listener.handler.sessions.get(mine["Mcp-Session-Id"]).inflight)  # type: ignore[attr-defined]
+            sessions: Any = listener.handler.sessions  # type: ignore[attr-defined]
+            await until(lambda: not sessions.get(mine["Mcp-Session-Id"]).inflight)
             assert buffered(listener) < 3_000_000
             peer.abort()
 

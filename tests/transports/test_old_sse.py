@@ -103,14 +103,17 @@ def test_a_question_of_the_server_comes_on_the_stream(drive: Drive) -> None:
 
 def test_two_clients_do_not_hear_each_other(drive: Drive) -> None:
     async def main() -> None:
-        async with http(make_house(sse_transport=True).server) as listener:
-            async with dial_sse(listener.port) as one, dial_sse(listener.port) as two:
-                assert one.target != two.target
-                await one.call(initialize(OLD))
-                await two.call(initialize(OLD))
-                assert await one.post(legacy("to one", "ping")) == 202
-                assert await two.post(legacy("to two", "ping")) == 202
-                assert ((await one.hear())["id"], (await two.hear())["id"]) == ("to one", "to two")
+        async with (
+            http(make_house(sse_transport=True).server) as listener,
+            dial_sse(listener.port) as one,
+            dial_sse(listener.port) as two,
+        ):
+            assert one.target != two.target
+            await one.call(initialize(OLD))
+            await two.call(initialize(OLD))
+            assert await one.post(legacy("to one", "ping")) == 202
+            assert await two.post(legacy("to two", "ping")) == 202
+            assert ((await one.hear())["id"], (await two.hear())["id"]) == ("to one", "to two")
 
     drive(main())
 
@@ -210,7 +213,7 @@ def test_it_is_served_only_where_it_is_asked_for() -> None:
     asyncio.run(main())
 
 
-# ---- in memory --------------------------------------------------------------------------------------------------------------
+# ---- in memory -------------------------------------------------------------------------------------------------------
 
 
 def line(message: Any) -> bytes:

@@ -63,15 +63,14 @@ def echo(text: str, id: Any = 1) -> dict[str, Any]:
 
 def test_each_connection_is_a_conversation_of_its_own(opened: Callable[..., Any], drive: Drive) -> None:
     async def main() -> None:
-        async with opened(make_house()) as (where, listener):
-            async with dial_line(where) as old, dial_line(where) as new:
-                assert (await old.call(initialize()))["result"]["protocolVersion"] == LATEST
-                old.say(INITIALIZED)
-                assert text_of(await new.call(echo("new"))) == "new"
-                assert text_of(await old.call(legacy(1, "tools/call", tool("echo", text="old")))) == "old"
-                assert (await new.call(initialize()))["error"]["code"] == -32022
-                assert (await old.call(echo("x")))["error"]["code"] == -32600
-                assert len(listener.connections) == 2
+        async with opened(make_house()) as (where, listener), dial_line(where) as old, dial_line(where) as new:
+            assert (await old.call(initialize()))["result"]["protocolVersion"] == LATEST
+            old.say(INITIALIZED)
+            assert text_of(await new.call(echo("new"))) == "new"
+            assert text_of(await old.call(legacy(1, "tools/call", tool("echo", text="old")))) == "old"
+            assert (await new.call(initialize()))["error"]["code"] == -32022
+            assert (await old.call(echo("x")))["error"]["code"] == -32600
+            assert len(listener.connections) == 2
 
     drive(main())
 
@@ -105,17 +104,21 @@ def test_any_cut_of_the_bytes_gives_the_same_answers(opened: Callable[..., Any],
 def test_one_bad_connection_leaves_the_others_alone(opened: Callable[..., Any], drive: Drive) -> None:
     async def main() -> None:
         house = make_house({"message_bytes_max": 10_000})
-        async with opened(house) as (where, listener):
-            async with dial_line(where) as good, dial_line(where) as bad, dial_line(where) as gone:
-                bad.send(b"\xff\xfe garbage\n" + b"{" * 1000 + b"\n" + b"x" * 50_000 + b"\n")
-                codes = [(await bad.hear())["error"]["code"] for _ in range(3)]
-                assert codes == [-32700, -32700, -32600]
-                gone.say(modern(1, "tools/call", tool("wait")))
-                await house.begun.wait()
-                gone.abort()
-                await asyncio.wait_for(house.cancelled.wait(), 10)
-                assert text_of(await good.call(echo("good"))) == "good"
-                assert text_of(await bad.call(echo("bad"))) == "bad"
+        async with (
+            opened(house) as (where, _),
+            dial_line(where) as good,
+            dial_line(where) as bad,
+            dial_line(where) as gone,
+        ):
+            bad.send(b"\xff\xfe garbage\n" + b"{" * 1000 + b"\n" + b"x" * 50_000 + b"\n")
+            codes = [(await bad.hear())["error"]["code"] for _ in range(3)]
+            assert codes == [-32700, -32700, -32600]
+            gone.say(modern(1, "tools/call", tool("wait")))
+            await house.begun.wait()
+            gone.abort()
+            await asyncio.wait_for(house.cancelled.wait(), 10)
+            assert text_of(await good.call(echo("good"))) == "good"
+            assert text_of(await bad.call(echo("bad"))) == "bad"
 
     drive(main())
 
@@ -225,7 +228,7 @@ def test_a_client_that_does_not_read_what_is_sent_by_itself_is_cut_off(
     drive(main())
 
 
-# ---- the socket's file -------------------------------------------------------------------------------------------------------
+# ---- the socket's file -----------------------------------------------------------------------------------------------
 
 
 def test_only_the_user_may_open_the_socket_file_and_it_is_gone_afterwards(tmp_path: Path, drive: Drive) -> None:
@@ -300,11 +303,13 @@ def test_a_port_in_use_is_an_oserror(drive: Drive) -> None:
     drive(main())
 
 
-# ---- as a process -------------------------------------------------------------------------------------------------------------
+# ---- as a process ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["http", "tcp", "unix"])
-def test_a_process_serves_until_it_is_told_to_stop_and_the_call_under_way_is_answered(kind: str, tmp_path: Path) -> None:
+def test_a_process_serves_until_it_is_told_to_stop_and_the_call_under_way_is_answered(
+    kind: str, tmp_path: Path
+) -> None:
     where: Any = str(tmp_path / "s")
     words = {"http": ("--port", "0"), "tcp": ("--tcp", "127.0.0.1:0"), "unix": ("--unix", where)}[kind]
 

@@ -1,4 +1,4 @@
-"""stdio, with a process at the other end of the pipe: eras, bad lines, the end of input, stray prints, odd descriptors."""
+"""stdio, with a process at the other end of the pipe: eras, bad lines, end of input, stray prints, odd descriptors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import psutil
 import pytest
 from rawpeer import (
     INITIALIZED,
+    KEY,
     LATEST,
     LEGACY,
     MODERN,
@@ -33,7 +34,7 @@ def echo(text: str, id: Any = 1) -> dict[str, Any]:
     return modern(id, "tools/call", tool("echo", text=text))
 
 
-# ---- eras ------------------------------------------------------------------------------------------------------------------
+# ---- eras ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_modern_conversation_needs_no_handshake(tmp_path: Path) -> None:
@@ -91,8 +92,8 @@ def test_a_probe_with_a_version_that_is_not_spoken_does_not_pin_the_era(tmp_path
 
 WRONG = (
     [
-        ({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": {"io.modelcontextprotocol/protocolVersion": 1}}}, -32602),
-        ({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta(capabilities=None) | {"io.modelcontextprotocol/clientCapabilities": 1}}}, -32602),
+        (legacy(1, "tools/list", {"_meta": {KEY + "protocolVersion": 1}}), -32602),
+        (legacy(1, "tools/list", {"_meta": {**meta(), KEY + "clientCapabilities": 1}}), -32602),
         (modern(1, "tools/call", {"name": "nobody"}), -32602),
         (modern(1, "tools/call", {"name": 7}), -32602),
         (modern(1, "no/such"), -32601),
@@ -113,7 +114,7 @@ def test_a_request_that_breaks_the_rules_is_answered_with_its_code(tmp_path: Pat
             assert text_of(server.call(echo("after"))) == "after"
 
 
-# ---- lines -----------------------------------------------------------------------------------------------------------------
+# ---- lines -----------------------------------------------------------------------------------------------------------
 
 
 def test_bad_lines_are_answered_and_their_neighbours_undisturbed(tmp_path: Path) -> None:
@@ -130,7 +131,13 @@ def test_bad_lines_are_answered_and_their_neighbours_undisturbed(tmp_path: Path)
 
 def test_blank_lines_and_carriage_returns_are_passed_over(tmp_path: Path) -> None:
     with stdio(tmp_path) as server:
-        server.send(b"\n\r\n  \n" + json.dumps(echo("one", 1)).encode() + b"\r\n\r\n" + json.dumps(echo("two", 2)).encode() + b"\n")
+        server.send(
+            b"\n\r\n  \n"
+            + json.dumps(echo("one", 1)).encode()
+            + b"\r\n\r\n"
+            + json.dumps(echo("two", 2)).encode()
+            + b"\n"
+        )
         assert [server.read()["id"], server.read()["id"]] == [1, 2]
         assert server.end() == ([], "", 0)
 
@@ -163,7 +170,7 @@ def test_ids_come_back_as_they_were_sent(tmp_path: Path) -> None:
             assert (found, type(found)) == (id, type(id))
 
 
-# ---- cancelling -----------------------------------------------------------------------------------------------------------------
+# ---- cancelling ------------------------------------------------------------------------------------------------------
 
 
 def test_a_cancelled_request_gets_no_answer(tmp_path: Path) -> None:
@@ -185,7 +192,7 @@ def test_an_id_in_use_is_refused_and_free_after_the_cancellation(tmp_path: Path)
         assert text_of(server.call(echo("x", 1))) == "x"
 
 
-# ---- the end ----------------------------------------------------------------------------------------------------------------------
+# ---- the end ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sleep", "block"], ids=["in a coroutine", "in a thread"])
@@ -202,6 +209,26 @@ def test_all_answers_that_are_ready_are_written_before_the_process_ends(tmp_path
         answers, err, code = server.end(*[echo("x" * 1000, n) for n in range(1000)])
         assert [found["id"] for found in answers] == list(range(1000))
         assert (err, code) == ("", 0)
+
+
+def test_a_client_that_does_not_read_after_the_end_of_its_input_holds_the_process_for_the_drain_time_only(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "input"
+    file.write_bytes(json.dumps(modern(1, "tools/call", tool("late", size=3_000_000))).encode() + b"\n")
+    program = """
+from erlmcp import Server
+server = Server("late")
+
+@server.tool
+async def late(size: int) -> str:
+    return "x" * size
+"""
+    words = ("--limit", "drain_timeout_s=0.2")
+    with file.open("rb") as stream:
+        options: dict[str, Any] = {"stdin": stream, "env": {"ERLMCP_FLAGS": "-async_execution"}}
+        with stdio(tmp_path, *words, program=program, **options) as server:
+            assert server.process.wait(10) == 0
 
 
 def test_a_last_line_without_its_newline_is_not_answered(tmp_path: Path) -> None:
@@ -250,7 +277,7 @@ def test_a_client_that_does_not_read_is_not_read_from_and_memory_stays_bounded(t
         server.process.kill()
 
 
-# ---- what stdout and stdin are --------------------------------------------------------------------------------------------------
+# ---- what stdout and stdin are ---------------------------------------------------------------------------------------
 
 
 def test_stray_prints_go_to_stderr_and_the_wire_stays_clean(tmp_path: Path) -> None:
@@ -279,10 +306,11 @@ async def noise() -> str:
         assert sorted(err.splitlines()) == ["from a child", "from the descriptor", "loading"]
 
 
-def test_input_may_be_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", ["+async_execution", "-async_execution"], ids=["at once", "in tasks"])
+def test_input_may_be_a_file_and_all_of_it_is_answered(flag: str, tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_bytes(b"".join(json.dumps(echo("x" * 1000, n)).encode() + b"\n" for n in range(1000)))
-    with file.open("rb") as stream, stdio(tmp_path, stdin=stream) as server:
+    with file.open("rb") as stream, stdio(tmp_path, stdin=stream, env={"ERLMCP_FLAGS": flag}) as server:
         answers, err, code = server.end()
         assert [found["id"] for found in answers] == list(range(1000))
         assert (err, code) == ("", 0)
