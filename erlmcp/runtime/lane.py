@@ -61,6 +61,7 @@ class ThreadLanes:
         with self._lock:
             wake = not self._ready
             self._ready.append((done, value, error))
+        del error  # Its traceback holds this frame.
         if wake:
             try:
                 self._loop.call_soon_threadsafe(self._deliver)

@@ -148,4 +148,9 @@ class Link:
         """The connection is gone: nothing more is written, whatever waits is cancelled."""
         if not self.closed:
             self.closed = True
+            self._write = _nowhere  # What it belongs to holds this link.
             self.session.close(reason)
+
+
+def _nowhere(_data: bytes) -> None:
+    """Where a closed link writes."""

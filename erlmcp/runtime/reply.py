@@ -139,7 +139,14 @@ class HttpChannel:
         """Streams of this era cannot be resumed."""
 
     def drop(self) -> None:
-        """The client has closed the connection, which is how it cancels (2026-07-28, basic/transports)."""
+        """The client has closed the connection, which is how it cancels (2026-07-28, basic/transports); where it has
+        not, the server stops."""
+        if self.reply.gone is None:
+            return
+        if self.streaming:
+            self.reply.finish()
+        else:
+            self.reply.plain(503, b"The server stopped", self._extra)
 
     def beat(self) -> None:
         """A keep-alive tick: commit if the answer is still to come, then a comment that keeps proxies from closing."""

@@ -47,9 +47,8 @@ class Server:
     ``instructions`` are for the client's model. ``lifespan(server)`` is an async context manager around serving; its
     value is ``ctx.lifespan``. ``middleware`` are ``async (ctx, call_next)`` functions around every request, outermost
     first. ``mask_errors`` hides the text of unexpected exceptions from clients. ``page_size`` splits lists.
-    ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of
-    2026-07-28. ``state_secret`` signs the requestState of multi-round requests: give the same to all processes behind
-    one address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and
+    ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of 2026-07-28. ``state_secret`` signs the requestState of
+    multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and
     ``allowed_origins`` extend what the HTTP endpoint accepts (see docs/security.md).
     """
 
@@ -391,8 +390,7 @@ class Server:
 
     async def _stop_handlers(self) -> None:
         self.hub.close()
-        running = list(self.executor.running)
-        if running:
+        if running := list(self.executor.running):
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=self.limits.drain_timeout_s)
@@ -432,9 +430,11 @@ class Server:
             else:
                 future.set_exception(error)
 
-        call = (lambda: fn(*args, **kwargs)) if kwargs else fn
-        self.lanes.submit(call, () if kwargs else args, done)
-        return await future
+        queued = self.lanes.submit(lambda: fn(*args, **kwargs), (), done)
+        try:
+            return await future
+        finally:
+            queued.cancel()
 
     async def invoke(self, plan: Any, arguments: Mapping[str, Any], context: Context) -> Any:
         """Run a prompt's or resource's function, in a thread where it is synchronous."""

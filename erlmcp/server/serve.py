@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def run(main: Coroutine[Any, Any, ThreadLanes]) -> None:
             factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         lanes = runner.run(main)
-    if len(lanes):
+    if len(lanes) and _is_main_thread():
         # Calls that still run in threads cannot be cancelled, nobody waits for them, and the interpreter would.
         log.info("%d calls in threads are left behind", len(lanes))
         logging.shutdown()
@@ -164,26 +165,28 @@ async def stdio(server: Server) -> ThreadLanes:
     from erlmcp.transports.stdio import StdioConnection, take_descriptors
 
     read_fd, write_fd = take_descriptors()
-    async with server.running():
-        lanes = server.lanes
-        connection = StdioConnection(
-            server.link,
-            read_fd,
-            write_fd,
-            outbox_bytes_max=server.limits.outbox_bytes_max,
-            drain_timeout_s=server.limits.drain_timeout_s,
-        )
-        with _stop_signals() as stopped:
+    with contextlib.ExitStack() as signals:
+        async with server.running():
+            lanes = server.lanes
+            connection = StdioConnection(
+                server.link,
+                read_fd,
+                write_fd,
+                outbox_bytes_max=server.limits.outbox_bytes_max,
+                drain_timeout_s=server.limits.drain_timeout_s,
+            )
+            stopped = signals.enter_context(_stop_signals())
             await asyncio.wait(
                 [asyncio.ensure_future(stopped.wait()), connection.finished], return_when=asyncio.FIRST_COMPLETED
             )
-        connection.close()
+            connection.close()
     return lanes
 
 
 @contextlib.contextmanager
 def _stop_signals() -> Any:
-    """An event that SIGINT and SIGTERM set; a second one of them ends the process at once."""
+    """An event that SIGINT and SIGTERM set; a second one of them ends the process at once. Only the main thread hears
+    signals: in another one nothing sets it."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -192,21 +195,27 @@ def _stop_signals() -> Any:
             os._exit(130)
         stopped.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = (signal.SIGINT, signal.SIGTERM) if _is_main_thread() else ()
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         yield stopped
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 async def _until_stopped(server: Server, opening: Any, announce: Callable[[Any], str]) -> ThreadLanes:
-    async with opening as listener:
-        lanes = server.lanes
-        settle()
-        print(announce(listener), file=sys.stderr, flush=True)
-        with _stop_signals() as stopped:
+    with contextlib.ExitStack() as signals:  # heard until the drain is over
+        async with opening as listener:
+            lanes = server.lanes
+            settle()
+            print(announce(listener), file=sys.stderr, flush=True)
+            stopped = signals.enter_context(_stop_signals())
             await stopped.wait()
     return lanes
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from erlmcp.limits import Limits
 
 log = logging.getLogger("erlmcp.http")
+_BREAK = re.compile(rb"[\r\n\0]")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,12 +40,17 @@ class AsgiReply:
     def __init__(self, bytes_max: int) -> None:
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
-        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.messages: deque[Message] = deque()
+        self.came = asyncio.Event()  # whether there is one
         self.waiting_bytes = 0  # of the bodies in ``messages``
         self.is_cut = False
         self._bytes_max = bytes_max
         self._out = core.Outbound(framing="none", bytes_max=bytes_max)
         self._start: tuple[int, bytes] = (200, b"")
+
+    def _put(self, message: Message) -> None:
+        self.messages.append(message)
+        self.came.set()
 
     def _head(self, status: int, lines: bytes, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
         headers = [*more]
@@ -50,11 +58,11 @@ class AsgiReply:
             name, colon, value = line.partition(b":")
             if colon:
                 headers.append((name.strip().lower(), value.strip()))
-        self.messages.put_nowait({"type": "http.response.start", "status": status, "headers": headers})
+        self._put({"type": "http.response.start", "status": status, "headers": headers})
 
     def _body(self, data: bytes, more: bool = False) -> None:
         self.waiting_bytes += len(data)
-        self.messages.put_nowait({"type": "http.response.body", "body": data, "more_body": more})
+        self._put({"type": "http.response.body", "body": data, "more_body": more})
         if not more:
             self.gone = None
 
@@ -226,22 +234,23 @@ class AsgiApp:
         if not has_host:
             server = scope.get("server") or ("localhost", None)
             lines.append(b"host: " + str(server[0]).encode("latin-1"))
+        if any(_BREAK.search(line) for line in lines):
+            return b"\0"  # no request at all
         data = body if isinstance(body, bytes) else b""
         if data or scope["method"] == "POST":
             lines.append(b"content-length: %d" % len(data))
         return b"\r\n".join(lines) + b"\r\n\r\n" + data
 
     async def _send(self, reply: AsgiReply, receive: Receive, send: Send) -> None:
-        leaving = asyncio.ensure_future(receive())
+        leaving: asyncio.Future[Message] | None = None
         try:
             while True:
-                waiting = asyncio.ensure_future(reply.messages.get())
-                await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    waiting.cancel()
-                    reply.leave()
-                    return
-                message = waiting.result()
+                if not reply.messages:
+                    reply.came.clear()
+                    leaving = leaving or asyncio.ensure_future(receive())
+                    if not await _comes(reply, leaving):
+                        return
+                message = reply.messages.popleft()
                 await send(message)
                 if message["type"] == "http.response.body":
                     reply.waiting_bytes -= len(message["body"])
@@ -250,4 +259,25 @@ class AsgiApp:
                 if reply.is_cut:
                     return  # Without the end of the body: the host closes the connection.
         finally:
-            leaving.cancel()
+            if leaving is not None and not leaving.cancel() and not leaving.cancelled():
+                leaving.exception()  # which is looked at, whether anybody waited for it or not
+            reply.leave()
+
+
+async def _comes(reply: AsgiReply, leaving: asyncio.Future[Message]) -> bool:
+    """Wait for the next message of an answer; False where the client has left before."""
+    coming: asyncio.Future[Any] = asyncio.ensure_future(reply.came.wait())
+    try:
+        if not leaving.done():
+            both: list[asyncio.Future[Any]] = [coming, leaving]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done() and not _has_left(leaving):
+            await coming
+        return coming.done()
+    finally:
+        coming.cancel()
+
+
+def _has_left(leaving: asyncio.Future[Message]) -> bool:
+    """Whether what the host said after the body is that the client is gone; it may say other things."""
+    return leaving.cancelled() or leaving.exception() is not None or leaving.result()["type"] == "http.disconnect"

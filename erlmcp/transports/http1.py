@@ -61,6 +61,7 @@ class HttpConnection(asyncio.Protocol):
         "_head",
         "_in_read",
         "_inbound",
+        "_is_open",
         "_is_set",
         "_keep",
         "_lingers",
@@ -93,6 +94,7 @@ class HttpConnection(asyncio.Protocol):
         self._verb = ""
         # Whether the prefix of the answers is that of a 200 with these, so that it need not be set again:
         self._is_set = False
+        self._is_open = False  # whether the answer is a stream that has begun
         self._date = self._extra = b""
         self._in_read = False
         self._paused = False
@@ -171,7 +173,9 @@ class HttpConnection(asyncio.Protocol):
         except Exception:
             log.exception("a request could not be handled")
             self._keep = False
-            if self._busy:
+            if self._is_open:
+                self.abort()
+            elif self._busy:
                 self.plain(500, b"Internal Server Error")
 
     def _pump(self) -> None:
@@ -194,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
 
     def end(self) -> None:
         """The answer is whole."""
-        self._busy = False
+        self._busy = self._is_open = False
         self.gone = None
         if not self._keep or self._draining:
             self._queue.clear()
@@ -254,7 +258,7 @@ class HttpConnection(asyncio.Protocol):
         self._queue.clear()
         self._busy = False
         gone, self.gone = self.gone, None
-        self.transport = None
+        self.transport = self.front = None
         if gone is not None:
             gone()
 
@@ -279,6 +283,7 @@ class HttpConnection(asyncio.Protocol):
         self.end()
 
     def open(self, extra: bytes) -> None:
+        self._is_open = True
         if not self._chunked:
             self._keep = False
         head = self._listener.head(200, self._keep, self._chunked) + extra
@@ -322,6 +327,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._inbound.phase == 0:
             if age_s > (limits.keepalive_timeout_s if self.served else limits.head_timeout_s):
                 self._close()
+        elif self._queue:
+            if age_s > limits.keepalive_timeout_s:  # Requests before this one wait for the client to read.
+                self.abort()
         elif age_s > (limits.head_timeout_s if self._inbound.phase == 1 else limits.body_timeout_s):
             self._keep = False
             what = "head_timeout_s" if self._inbound.phase == 1 else "body_timeout_s"
