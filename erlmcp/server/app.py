@@ -48,8 +48,8 @@ class Server:
     value is ``ctx.lifespan``. ``middleware`` are ``async (ctx, call_next)`` functions around every request, outermost
     first. ``mask_errors`` hides the text of unexpected exceptions from clients. ``page_size`` splits lists.
     ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of 2026-07-28. ``state_secret`` signs the requestState of
-    multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients resume broken streams. ``allowed_hosts`` and
-    ``allowed_origins`` extend what the HTTP endpoint accepts (see docs/security.md).
+    multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients
+    resume streams. ``allowed_hosts`` and ``allowed_origins`` extend what is let in over HTTP (docs/security.md).
     """
 
     def __init__(
