@@ -13,6 +13,7 @@ import hmac
 import logging
 import secrets
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp import core
@@ -151,6 +152,7 @@ class Endpoint:
         verdict = judge_head(head.verb, head.target, headers, counts, self.gate)
         verdict.quick = verdict.quick and head.keep_alive and head.version == 11
         verdict.gate = self.gate
+        verdict.headers = MappingProxyType(headers)  # Handlers see it, and other requests share it.
         head.tag = verdict
         return verdict
 

@@ -127,7 +127,7 @@ class Server:
         self.template_list = Listing("resourceTemplates", fit_other, page_size)
         self._users = 0
         self._lock: tuple[Any, asyncio.Lock] = (None, asyncio.Lock())  # of this loop
-        self._starting: asyncio.Task[Any] | None = None
+        self._starting: tuple[asyncio.Task[Any] | None, ...] = ()
         self._running: contextlib.AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.executor: Executor = STOPPED
@@ -338,16 +338,16 @@ class Server:
     async def start(self) -> None:
         """Enter the lifespan. Every ``start`` is to be matched by a ``stop``; only the first and the last do
         something."""
-        if self._starting is asyncio.current_task():  # The lifespan uses the server that it belongs to.
+        if asyncio.current_task() in self._starting:  # The lifespan uses the server that it belongs to.
             self._users += 1
             return
         async with self._turn():
             if self._users == 0:
-                self._starting = asyncio.current_task()
+                self._starting = (asyncio.current_task(),)
                 try:
                     await self._open()
                 finally:
-                    self._starting = None
+                    self._starting = ()
             self._users += 1
 
     def _turn(self) -> asyncio.Lock:
@@ -373,7 +373,7 @@ class Server:
 
     async def stop(self) -> None:
         """Leave the lifespan when the last user stops; handlers that still run are cancelled first."""
-        if self._starting is asyncio.current_task():
+        if asyncio.current_task() in self._starting:
             self._users -= 1
             return
         async with self._turn():

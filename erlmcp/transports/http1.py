@@ -115,6 +115,8 @@ class HttpConnection(asyncio.Protocol):
         if not self._listener.admit(self):
             self._keep = False
             self.plain(503, b"Too many connections: connection_count_max is reached", b"Retry-After: 1\r\n")
+        elif self._listener.is_closing:
+            self.drain()
 
     def data_received(self, data: bytes) -> None:
         inbound = self._inbound
@@ -364,6 +366,7 @@ class HttpListener:
         self.stride = stride
         self.limits = limits
         self.connections: set[HttpConnection] = set()
+        self.is_closing = False
         self._routes = routes
         self._server: asyncio.AbstractServer | None = None
         self.date = b""
@@ -447,6 +450,7 @@ class HttpListener:
     async def close(self, drain_timeout_s: float, before_abort: Callable[[], None] = lambda: None) -> None:
         """Accept no more; let the answers under way leave, for so long; then cut what is left. ``before_abort`` ends
         streams that would stay open by themselves."""
+        self.is_closing = True
         if self._server is not None:
             self._server.close()
         before_abort()

@@ -258,3 +258,38 @@ def test_a_server_may_run_in_a_thread_beside_the_main_one(tmp_path: Path) -> Non
         finally:
             running.stdin.close()
             running.wait(10)
+
+
+async def test_a_connection_that_comes_while_the_listener_drains_does_not_hold_it_up() -> None:
+    house = make_house({"drain_timeout_s": 60})
+    async with http(house.server) as listener:
+        first, _ = connect(listener)
+        closing = asyncio.ensure_future(listener.close(60))
+        await asyncio.sleep(0)
+        late, pipe = connect(listener)
+        assert pipe.closed
+        for each in (first, late):
+            each.connection_lost(None)
+        async with asyncio.timeout(10):
+            await closing
+
+
+async def test_the_headers_that_a_handler_sees_cannot_be_changed_for_the_next_request() -> None:
+    house = make_house()
+
+    @house.server.tool
+    async def change(ctx: Context) -> str:
+        headers: Any = ctx.headers
+        try:
+            headers["authorization"] = "Bearer mine"
+        except TypeError:
+            return "refused"
+        return "changed"
+
+    async with http(house.server) as listener:
+        connection, pipe = connect(listener)
+        for _ in range(2):
+            pipe.written = b""
+            connection.data_received(modern_post(modern(1, "tools/call", tool("change"))))
+            assert b'"refused"' in pipe.written
+        connection.connection_lost(None)

@@ -361,3 +361,21 @@ async def test_any_request_state_that_is_not_ours_is_an_invalid_parameter(state:
     async with talk(house.server, "2026-07-28", {"elicitation": {}}) as client:
         found = await client.error("tools/call", {"name": "name", "arguments": {}, "requestState": state})
         assert found["code"] == -32602
+
+
+async def test_a_lifespan_may_use_the_server_that_it_belongs_to() -> None:
+    import json
+
+    seen: list[Any] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(server: Server) -> Any:
+        async with server.memory() as wire:
+            wire.send(json.dumps(modern(1, "tools/list")).encode() + b"\n")
+            seen.append(json.loads(await wire.receive())["result"]["tools"])
+        yield
+
+    server = Server("s", lifespan=lifespan)
+    async with asyncio.timeout(10), server.running():
+        assert server.loop
+    assert seen == [[]]
