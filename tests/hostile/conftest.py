@@ -37,7 +37,8 @@ class Victim:
         words = ["--port", "0"] if kind == "http" else ["--tcp", "127.0.0.1:0"]
         for limit in LIMITS:
             words += ["--limit", limit]
-        self.server = Process(folder, "serve", "FILE", *words, lasts_s=100)
+        # It lives to the end of the whole run, which a tracing build draws out.
+        self.server = Process(folder, "serve", "FILE", *words, lasts_s=900)
         line = self.server.say_line()
         self.port = int(line.split("://")[1].split("/")[0].split()[0].rpartition(":")[2])
         self._process = psutil.Process(self.server.process.pid)
