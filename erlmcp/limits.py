@@ -45,7 +45,6 @@ class Limits:
     event_age_s: float = 3600.0
     subscription_count_max: int = 1024
     sse_keepalive_s: float = 15.0
-    page_count_max: int = 1000
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -17,7 +17,6 @@ HEADER_SESSION: Final = "mcp-session-id"
 HEADER_VERSION: Final = "mcp-protocol-version"
 HEADER_METHOD: Final = "mcp-method"
 HEADER_NAME: Final = "mcp-name"
-HEADER_PARAM_PREFIX: Final = "mcp-param-"
 HEADER_LAST_EVENT: Final = "last-event-id"
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")

@@ -36,7 +36,6 @@ PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
 RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
 RESOURCE_UPDATED: Final = "notifications/resources/updated"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
-ELICITATION_COMPLETE: Final = "notifications/elicitation/complete"
 
 _FEATURES = frozenset(
     {TOOLS_LIST, TOOLS_CALL, RESOURCES_LIST, TEMPLATES_LIST, RESOURCES_READ, PROMPTS_LIST, PROMPTS_GET, COMPLETE}
@@ -58,8 +57,6 @@ SERVER_REQUESTS: Final[dict[str, frozenset[str]]] = {
 }
 # params key that names what a method is about, and that Mcp-Name repeats over HTTP.
 NAME_KEYS: Final = {TOOLS_CALL: "name", PROMPTS_GET: "name", RESOURCES_READ: "uri"}
-# Results that carry ttlMs and cacheScope (2026-07-28, caching).
-CACHEABLE: Final = frozenset({DISCOVER, TOOLS_LIST, PROMPTS_LIST, RESOURCES_LIST, TEMPLATES_LIST, RESOURCES_READ})
 # Requests that may be answered with resultType "input_required" (2026-07-28, MRTR).
 MULTI_ROUND: Final = frozenset({TOOLS_CALL, PROMPTS_GET, RESOURCES_READ})
 # What a client may ask before the handshake is over, and the capability each server request needs of the client.

@@ -9,8 +9,6 @@ MODERN_VERSIONS: Final = ("2026-07-28",)
 KNOWN_VERSIONS: Final = LEGACY_VERSIONS + MODERN_VERSIONS
 LATEST_LEGACY: Final = LEGACY_VERSIONS[-1]
 LATEST_MODERN: Final = MODERN_VERSIONS[-1]
-# A legacy HTTP request without MCP-Protocol-Version speaks this one (2025-06-18, basic/transports).
-ASSUMED_VERSION: Final = "2025-03-26"
 BATCH_VERSION: Final = "2025-03-26"
 
 MODERN: Final = "modern"
