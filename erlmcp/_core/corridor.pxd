@@ -64,6 +64,17 @@ cdef class Call:
     cdef object extra  # INVALID: message; BATCH: items; RESULT and ERROR: pending
 
 
+# As the attributes of these names, for C callers.
+cdef object call_arguments(Call call)
+cdef object call_meta(Call call)
+
+# The raw token of a request's id, as Call.id_raw; borrowed from the call.
+cdef const char* call_peek_id(Call call, size_t* size) noexcept
+
+# Whether the params are absent, or hold nothing but _meta.
+cdef bint call_is_bare(Call call) noexcept
+
+
 # What the sides of a connection share: message bytes -> Call.
 cdef class Scanner:
     cdef Routes routes

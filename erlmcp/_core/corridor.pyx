@@ -22,41 +22,17 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memchr, memcmp
 
 from erlmcp._core.buffer cimport (
-    buffer_clear,
-    buffer_consume,
-    buffer_free,
-    buffer_init,
-    buffer_peek,
-    buffer_put,
-    buffer_size,
-    buffer_trim,
+    buffer_clear, buffer_consume, buffer_free, buffer_init, buffer_peek, buffer_put, buffer_size, buffer_trim,
 )
 from erlmcp._core.correlation cimport correlation_take_token
 from erlmcp._core.frame cimport (
-    FRAME_MESSAGE,
-    FRAME_NONE,
-    FRAME_TOO_LONG,
-    frame_cut_t,
-    frame_next_length,
-    frame_next_line,
-    frame_step_t,
+    FRAME_MESSAGE, FRAME_NONE, FRAME_TOO_LONG, frame_cut_t, frame_next_length, frame_next_line, frame_step_t,
 )
 from erlmcp._core.json cimport JSON_DEPTH_CEILING, json_decode_span, json_decode_text, json_set_limits
 from erlmcp._core.jsonrpc cimport (
-    JSONRPC_BATCH,
-    JSONRPC_ERROR,
-    JSONRPC_ID_INT,
-    JSONRPC_ID_STRING,
-    JSONRPC_INVALID,
-    JSONRPC_NOTIFICATION,
-    JSONRPC_REQUEST,
-    JSONRPC_RESULT,
-    JSONRPC_TEXT_ESCAPED,
-    JSONRPC_TEXT_PLAIN,
-    jsonrpc_batch_next,
-    jsonrpc_remember,
-    jsonrpc_scan,
-    span_t,
+    JSONRPC_BATCH, JSONRPC_ERROR, JSONRPC_ID_INT, JSONRPC_ID_STRING, JSONRPC_INVALID, JSONRPC_NOTIFICATION,
+    JSONRPC_REQUEST, JSONRPC_RESULT, JSONRPC_TEXT_ESCAPED, JSONRPC_TEXT_PLAIN, jsonrpc_batch_next, jsonrpc_remember,
+    jsonrpc_scan, span_t,
 )
 from erlmcp._core.registry cimport registry_find_name
 
@@ -195,6 +171,34 @@ cdef object decode_value(Call call, span_t part):
     return call.value
 
 
+cdef object call_arguments(Call call):
+    if not call.kept & KEPT_ARGUMENTS:
+        if call.kind <= JSONRPC_NOTIFICATION and call.env.arguments.size:
+            call._arguments = decode_part(call, call.env.arguments)
+        call.kept |= KEPT_ARGUMENTS
+    return call._arguments
+
+
+cdef object call_meta(Call call):
+    if call.kept & KEPT_LOOSE_META:
+        call._meta = meta_new(call_data(call) + call.env.meta.start, call.env.meta.size)
+        call.kept &= ~KEPT_LOOSE_META
+    return call._meta
+
+
+cdef const char* call_peek_id(Call call, size_t* size) noexcept:
+    if call.env.id_kind == JSONRPC_ID_INT or call.env.id_kind == JSONRPC_ID_STRING:
+        size[0] = call.env.id.size
+        return call_data(call) + call.env.id.start
+    size[0] = 4
+    return "null"
+
+
+cdef bint call_is_bare(Call call) noexcept:
+    # {"_meta":...} without a blank; what is written otherwise is read the long way.
+    return call.env.params.size == 0 or call.env.params.size == call.env.meta.size + 10
+
+
 cdef text_t* key_text(Call call) noexcept:
     """The value of the key that names the entry, where the scanner looks for that key."""
     return &call.env.uri if call.key_kind == KEY_URI else &call.env.name
@@ -222,9 +226,9 @@ cdef class Call:
 
     @property
     def id_raw(self):
-        if self.env.id_kind == JSONRPC_ID_INT or self.env.id_kind == JSONRPC_ID_STRING:
-            return PyBytes_FromStringAndSize(call_data(self) + self.env.id.start, self.env.id.size)
-        return b"null"
+        cdef size_t size
+        cdef const char* raw = call_peek_id(self, &size)
+        return PyBytes_FromStringAndSize(raw, <Py_ssize_t>size)
 
     @property
     def name(self):
@@ -239,10 +243,7 @@ cdef class Call:
 
     @property
     def meta(self):
-        if self.kept & KEPT_LOOSE_META:
-            self._meta = meta_new(call_data(self) + self.env.meta.start, self.env.meta.size)
-            self.kept &= ~KEPT_LOOSE_META
-        return self._meta
+        return call_meta(self)
 
     @property
     def message(self):
@@ -272,11 +273,7 @@ cdef class Call:
 
     @property
     def arguments(self):
-        if not self.kept & KEPT_ARGUMENTS:
-            if self.kind <= JSONRPC_NOTIFICATION and self.env.arguments.size:
-                self._arguments = decode_part(self, self.env.arguments)
-            self.kept |= KEPT_ARGUMENTS
-        return self._arguments
+        return call_arguments(self)
 
     @property
     def result(self):

@@ -1,5 +1,6 @@
 """The C face of ``corridor_out``: answers -> bytes."""
 
+from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 
 from erlmcp._core.buffer cimport buffer_t
@@ -30,3 +31,9 @@ cdef class Outbound:
     cdef int framing
     cdef int depth_max
     cdef int digits  # of the last length that was written: the guess for the next
+
+
+# Outbound.fill for C callers: the raw token of the id, and borrowed values. JsonError, LimitError, IndexError.
+cdef int outbound_fill(
+    Outbound self, const char* id, size_t id_size, Template template, PyObject** values, Py_ssize_t count
+) except -1

@@ -14,7 +14,8 @@ spaces: within a string JSON has none.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memchr, memcpy, memmove
 
@@ -42,6 +43,9 @@ from erlmcp._core.json cimport (
 from erlmcp._core.memory cimport mem_free, mem_zalloc
 
 from erlmcp.errors import JsonError, LimitError
+
+cdef extern from "Python.h":
+    PyObject** PySequence_Fast_ITEMS(object o) noexcept
 
 TEXT = SLOT_TEXT
 VALUE = SLOT_VALUE
@@ -177,7 +181,7 @@ cdef int put_slot(Outbound self, int kind, object value) except -1:
         buffer_trim(&self.scratch, KEEP_BYTES)
 
 
-cdef int put_slots(Outbound self, Template template, tuple values) except -1:
+cdef int put_slots(Outbound self, Template template, PyObject** values) except -1:
     """The result, from the comma before "result" to the response's closing brace."""
     cdef buffer_t* out = &self.out
     cdef const piece_t* piece = template.pieces
@@ -192,7 +196,7 @@ cdef int put_slots(Outbound self, Template template, tuple values) except -1:
             buffer_reserve(out, sizes[piece.again])
             buffer_put_reserved(out, buffer_peek(out) + starts[piece.again], sizes[piece.again])
         else:
-            put_slot(self, piece.kind, <object>PyTuple_GET_ITEM(values, piece.index))
+            put_slot(self, piece.kind, <object>values[piece.index])
         if at < SEEN_MAX:
             starts[at] = start
             sizes[at] = buffer_size(out) - start
@@ -263,12 +267,11 @@ cdef int put_length(Outbound self, size_t body) except -1:
     return 0
 
 
-cdef int put_head(Outbound self, bytes id_raw) except -1:
+cdef int put_head(Outbound self, const char* id, size_t size) except -1:
     """{"jsonrpc":"2.0","id":ID"""
-    cdef size_t size = PyBytes_GET_SIZE(id_raw)
     buffer_reserve(&self.out, HEAD_SIZE + size)
     buffer_put_reserved(&self.out, HEAD, HEAD_SIZE)
-    buffer_put_reserved(&self.out, PyBytes_AS_STRING(id_raw), size)
+    buffer_put_reserved(&self.out, id, size)
     return 0
 
 
@@ -295,7 +298,7 @@ cdef int put_method(Outbound self, object id, object method, object params) exce
 
 cdef int put_error(Outbound self, bytes id_raw, object code, object message, object data) except -1:
     cdef buffer_t* out = &self.out
-    put_head(self, id_raw)
+    put_head(self, PyBytes_AS_STRING(id_raw), PyBytes_GET_SIZE(id_raw))
     buffer_put(out, b',"error":{"code":', 17)
     json_put_int(out, code)
     buffer_put(out, b',"message":', 11)
@@ -332,6 +335,24 @@ cdef int send(Outbound self, object id, object method, object params) except -1:
         raise
 
 
+cdef int outbound_fill(
+    Outbound self, const char* id, size_t id_size, Template template, PyObject** values, Py_ssize_t count
+) except -1:
+    cdef size_t mark = buffer_size(&self.out)
+    cdef size_t body
+    if count < template.values_min:
+        raise IndexError(f"the template needs {template.values_min} values, got {count}")
+    try:
+        open_frame(self)
+        body = buffer_size(&self.out)
+        put_head(self, id, id_size)
+        put_slots(self, template, values)
+        return close_frame(self, body, template.has_values)
+    except BaseException as error:
+        undo(self, mark, error)
+        raise
+
+
 @cython.final
 cdef class Outbound:
     def __cinit__(self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128):
@@ -363,19 +384,10 @@ cdef class Outbound:
         self._prefix = value
 
     def fill(self, bytes id_raw not None, Template template not None, tuple values not None):
-        cdef size_t mark = buffer_size(&self.out)
-        cdef size_t body
-        if PyTuple_GET_SIZE(values) < template.values_min:
-            raise IndexError(f"the template needs {template.values_min} values, got {PyTuple_GET_SIZE(values)}")
-        try:
-            open_frame(self)
-            body = buffer_size(&self.out)
-            put_head(self, id_raw)
-            put_slots(self, template, values)
-            close_frame(self, body, template.has_values)
-        except BaseException as error:
-            undo(self, mark, error)
-            raise
+        outbound_fill(
+            self, PyBytes_AS_STRING(id_raw), PyBytes_GET_SIZE(id_raw), template, PySequence_Fast_ITEMS(values),
+            PyTuple_GET_SIZE(values),
+        )
 
     def result(self, bytes id_raw not None, value):
         cdef size_t mark = buffer_size(&self.out)
@@ -383,7 +395,7 @@ cdef class Outbound:
         try:
             open_frame(self)
             body = buffer_size(&self.out)
-            put_head(self, id_raw)
+            put_head(self, PyBytes_AS_STRING(id_raw), PyBytes_GET_SIZE(id_raw))
             buffer_put(&self.out, b',"result":', 10)
             json_encode_into(&self.out, value, self.depth_max)
             buffer_put(&self.out, "}", 1)

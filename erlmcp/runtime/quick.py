@@ -10,9 +10,10 @@ from erlmcp.wire.peer import Peer
 if TYPE_CHECKING:
     from erlmcp.runtime.session import Host
     from erlmcp.runtime.stride import Entry as Entry
+    from erlmcp.runtime.stride import Ready as Ready
     from erlmcp.runtime.stride import Stride as Stride
 elif core.IMPLEMENTATION == "core":
-    from erlmcp.runtime.stride import Entry, Stride
+    from erlmcp.runtime.stride import Entry, Ready, Stride
 else:
     Stride = None
 
@@ -20,6 +21,13 @@ else:
         """What a tool that may be called the short way shows of itself."""
 
         __slots__ = ("invoke", "is_simple", "modern", "plain", "result_class", "structured")
+
+        def set_direct(self, *direct: Any) -> None:
+            """Nothing here calls without ``invoke``."""
+
+    def Ready(general: Any, find: Any, *, is_modern: bool = True, is_legacy: bool = True) -> Any:
+        """The general way, where no other is compiled."""
+        return general
 
 
 def make_stride(host: Host, gate: object = None) -> Stride | None:

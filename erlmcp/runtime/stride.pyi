@@ -1,5 +1,6 @@
 """The short way of a tool call, compiled: bytes to answers, with only the author's function in Python."""
 
+from collections.abc import Callable
 from typing import Any
 
 from erlmcp.core import HttpInbound, HttpRequest, Inbound, Outbound, Template
@@ -14,6 +15,36 @@ class Entry:
     structured: Template | None
     plain: Template | None
     is_simple: bool
+    def set_direct(
+        self,
+        function: Callable[..., Any],
+        keys: tuple[str, ...],
+        classes: tuple[type | None, ...],
+        defaults: tuple[object, ...],
+        missing: object,
+        strict: bool,
+    ) -> None:
+        """Arguments that are each of their class (None: any) go to the function by position, without ``invoke``; what
+        is not given takes its default (``missing``: there is none), and ``strict`` allows no other keys. Everything
+        else is left to ``invoke``.
+        """
+
+class Ready:
+    """A route whose answer is ready bytes where the request has no params but ``_meta``.
+
+    ``find(peer)`` gives them as a Template without slots. Calling the route takes the general way. ``is_modern`` and
+    ``is_legacy`` say in which era the method exists.
+    """
+
+    def __init__(
+        self,
+        general: Callable[[Any], Any],
+        find: Callable[[Any], Template],
+        *,
+        is_modern: bool = True,
+        is_legacy: bool = True,
+    ) -> None: ...
+    def __call__(self, exchange: Any) -> Any: ...
 
 class Stride:
     """The short way for all connections of a running host; over HTTP for those that one ``gate`` judges."""

@@ -18,6 +18,7 @@ from erlmcp.errors import (
     ToolError,
 )
 from erlmcp.runtime.exchange import Exchange, text_of
+from erlmcp.runtime.quick import Ready
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
 from erlmcp.spec import key
@@ -36,6 +37,7 @@ log = logging.getLogger("erlmcp.server")
 PEER_COUNT_MAX = 256
 PEER_BYTES_MAX = 4096
 URI_CHARS_MAX = 8192  # of a subscription, which is kept for as long as its conversation
+_PONG = core.Template([b"{}"])
 Handle = Callable[[Context], Coroutine[Any, Any, Any]]
 
 
@@ -66,7 +68,7 @@ class Service:
         for method, handle in self._handlers.items():
             routes.set_method(method, self._route(handle), m.NAME_KEYS.get(method))
         routes.set_method(m.INITIALIZE, self._initialize)
-        routes.set_method(m.PING, lambda exchange: exchange.result({}))
+        routes.set_method(m.PING, Ready(lambda exchange: exchange.result({}), lambda peer: _PONG, is_modern=False))
         routes.set_method(m.LISTEN, self._listen)
         flags = self.server.flags
         self.server.quick_route = None
@@ -82,7 +84,8 @@ class Service:
                 (m.TEMPLATES_LIST, self.server.template_list),
                 (m.PROMPTS_LIST, self.server.prompt_list),
             ):
-                routes.set_method(method, partial(self._list_ready, method, listing))
+                general, find = partial(self._list_ready, listing), partial(self._ready_page, listing, None)
+                routes.set_method(method, Ready(general, find))
         routes.set_method(m.INITIALIZED, lambda session, call: None)
         routes.set_method(m.CANCELLED, self._cancelled)
         routes.set_method(m.PROGRESS, lambda session, call: None)
@@ -203,14 +206,15 @@ class Service:
         page = listing.page(peer.version, context.params.get("cursor"))
         return self.stamp(page, peer, cacheable=True)
 
-    def _list_ready(self, method: str, listing: Listing, exchange: Exchange) -> None:
+    def _ready_page(self, listing: Listing, cursor: str | None, peer: Peer) -> core.Template:
+        return listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
+
+    def _list_ready(self, listing: Listing, exchange: Exchange) -> None:
         params = exchange.params
         cursor = params.get("cursor") if isinstance(params, dict) else None
         if cursor is not None and not isinstance(cursor, str):
             raise InvalidParamsError("Invalid params: cursor must be a string")
-        peer = exchange.peer
-        template = listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
-        exchange.fill_or_raise(template, ())
+        exchange.fill_or_raise(self._ready_page(listing, cursor, exchange.peer), ())
 
     # -- tools ---------------------------------------------------------------------------------------------------------
 

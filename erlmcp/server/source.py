@@ -19,6 +19,7 @@ Invoke = Callable[[Any, Any], Any]
 _EMPTY: Mapping[str, Any] = types.MappingProxyType({})
 _BROKEN = (KeyError, TypeError, AttributeError, Mismatch)
 _serial = count(1)
+DIRECT_MAX = 16  # arguments of a direct call
 
 
 def compile_invoke(binding: Binding, *, is_async: bool, run_sync: Callable[..., Any] | None = None) -> Invoke:
@@ -30,6 +31,29 @@ def compile_invoke(binding: Binding, *, is_async: bool, run_sync: Callable[..., 
     is sync but a dependency is not.
     """
     return _Writer(binding, run_sync).write(is_async)
+
+
+def direct_call(binding: Binding) -> tuple[tuple[str, ...], tuple[type | None, ...], tuple[object, ...]] | None:
+    """Keys, exact classes (None: any) and defaults (MISSING: required), in the order in which the function takes them.
+
+    None where more has to be done for a call than looking up its arguments and passing them by position.
+    """
+    call = binding.call
+    arguments = [slot.argument for slot in binding.slots if slot.source == "argument" and slot.argument is not None]
+    if (
+        not isinstance(call, types.FunctionType)
+        or hasattr(call, "__wrapped__")
+        or binding.nodes
+        or binding.whole
+        or binding.check is not None
+        or not len(arguments) == len(binding.slots) == len(binding.arguments) <= DIRECT_MAX
+        or tuple(slot.name for slot in binding.slots) != call.__code__.co_varnames[: call.__code__.co_argcount]
+        or any(each.default_factory is not None for each in arguments)
+        or any(each.decoder.call is not None and each.decoder.exact is None for each in arguments)
+    ):
+        return None
+    classes = tuple(None if each.decoder.call is None else each.decoder.exact for each in arguments)
+    return tuple(each.key for each in arguments), classes, tuple(each.default for each in arguments)
 
 
 def must_await(binding: Binding, is_async: bool) -> bool:
@@ -90,10 +114,6 @@ class _Writer:
         self._line(1, "if arguments is None:")
         self._line(2, "arguments = EMPTY")
         self._line(1, "try:")
-        if binding.strict:
-            self.names["KNOWN"] = {each.key for each in binding.arguments}
-            self._line(2, "if not arguments.keys() <= KNOWN:")
-            self._line(3, "raise explain(arguments, None)")
         if binding.check is not None:
             self.names["check"] = binding.check
             self._line(2, "if check(arguments):")
@@ -101,6 +121,12 @@ class _Writer:
         for index, each in enumerate(binding.arguments):
             each.index = index
             self._write_argument(each)
+        if binding.strict:
+            # As many as are required, and none of these was missing: so there is no other.
+            required_count = sum(each.required for each in binding.arguments)
+            self.names["KNOWN"] = {each.key for each in binding.arguments}
+            self._line(2, f"if len(arguments) != {required_count} and not arguments.keys() <= KNOWN:")
+            self._line(3, "raise explain(arguments, None)")
         if not (binding.arguments or binding.strict or binding.check is not None):
             self._line(2, "arguments = dict(arguments)")
         self._line(1, "except BROKEN as error:")

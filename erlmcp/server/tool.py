@@ -13,7 +13,9 @@ from erlmcp.errors import InvalidParamsError, JsonError, McpError
 from erlmcp.runtime.quick import Entry
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
+from erlmcp.server.param import MISSING
 from erlmcp.server.plan import ToolPlan
+from erlmcp.server.source import direct_call
 from erlmcp.spec.descriptor import has_structured
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Tool(Entry):
             and plan.result_class is not None
             and not (plan.needs_context or plan.dependencies or plan.param_headers)
         )
+        direct = direct_call(plan.binding)
+        if self.is_simple and direct is not None:
+            self.set_direct(plan.binding.call, *direct, MISSING, plan.binding.strict)
         self.modern = self._template(server.modern_suffix, structured=True)
         self.structured = self._template(b"", structured=True)
         self.plain = self._template(b"", structured=False)
