@@ -12,7 +12,7 @@ class Local(Room):
     mode = "local"
 
     def prepare(self, room: ModuleType) -> None:
-        self.ring = room.Ring(1024, self.mode)
+        self.ring = room.RingQueue(1024, self.mode)
         self.items: list[object] = list(range(1000))
 
     def time_push_and_pop_1000_times(self, implementation: str) -> None:

@@ -16,7 +16,9 @@ from erlmcp.errors import ConfigurationError
 _ROOM_OF = {
     "Buffer": "buffer",
     "Table": "table",
-    "Ring": "ring",
+    "RingQueue": "ring",
+    "Lanes": "lanes",
+    "WorkStealingDeque": "deque",
     "Chain": "chain",
     "TimingWheel": "wheel",
     "Slab": "slab",
@@ -24,6 +26,14 @@ _ROOM_OF = {
     "SessionStore": "sessions",
     "Correlation": "correlation",
     "Batch": "batch",
+    "Cache": "cache",
+    "Pool": "pool",
+    "Meter": "meter",
+    "Counter": "meter",
+    "Histogram": "meter",
+    "TokenBucket": "gate",
+    "InflightLimit": "gate",
+    "BreakerWindow": "gate",
     "LineFramer": "frame",
     "LengthFramer": "frame",
     "SseFramer": "frame",
@@ -69,7 +79,7 @@ if TYPE_CHECKING:
     from erlmcp._core.json import encode as encode
     from erlmcp._core.jsonrpc import scan as scan
     from erlmcp._core.registry import Registry as Registry
-    from erlmcp._core.ring import Ring as Ring
+    from erlmcp._core.ring import RingQueue as RingQueue
     from erlmcp._core.sessions import SessionStore as SessionStore
     from erlmcp._core.slab import Slab as Slab
     from erlmcp._core.table import Table as Table
@@ -97,6 +107,11 @@ def _choose() -> str:
 
 
 IMPLEMENTATION = _choose()
+
+
+def get_include() -> str:
+    """The folder of the rooms' C headers, for the ``include_dirs`` of an extension that cimports ``erlmcp._core``."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "_core")
 
 
 def __getattr__(name: str) -> Any:

@@ -59,8 +59,37 @@ class StaleHandleError(ErlmcpError, LookupError):
     """A slab handle whose slot was given to somebody else since."""
 
 
+class SnapshotError(ErlmcpError, ValueError):
+    """A file that is no whole snapshot: foreign, cut, altered, or of a version that this release does not read."""
+
+
 class ConnectionClosedError(ErlmcpError, ConnectionError):
     """The connection that a call waited on is gone; the message says why."""
+
+
+class QueueClosedError(ErlmcpError):
+    """The queue was closed: nothing goes in any more, and what was in it has been taken out."""
+
+
+class WrongThreadError(ErlmcpError, RuntimeError):
+    """A part that belongs to one thread was used by another; the message says how to hand it over."""
+
+
+class PoolClosedError(ErlmcpError):
+    """The pool was closed: it lends nothing any more."""
+
+
+class PoolTimeoutError(ErlmcpError, TimeoutError):
+    """Nothing could be lent in time. ``limit`` is the setting's name (``wait_s``), ``seconds`` its value."""
+
+    def __init__(self, limit: str, seconds: float, detail: str = "") -> None:
+        super().__init__(limit, seconds, detail)
+        self.limit = limit
+        self.seconds = seconds
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.limit}={self.seconds:g} passed{': ' + self.detail if self.detail else ''}"
 
 
 class NoBackChannelError(ErlmcpError):

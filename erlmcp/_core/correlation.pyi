@@ -1,10 +1,19 @@
 """Correlation: the id of a request that was sent -> what waits for its answer."""
 
+from collections.abc import Iterable
+
 class Correlation:
     """Ids (int or str, never mixed up: 1 is not "1") and their pending objects, each with an optional deadline.
 
-    The clock is an argument: nanoseconds of any clock that does not go back. An int id is from -2**63 to 2**63 - 1.
-    At most ``count_max`` ids wait at a time. Not for use from several threads at once without a lock of the caller's.
+    The clock is an argument: nanoseconds of any clock that does not go back, at most 2**63 - 1 (OverflowError). An int
+    id is from -2**63 to 2**63 - 1, more than the 53 bits that every JSON reader agrees on (RFC 8259, section 6); a
+    ``bool`` or a ``float`` is no id, though ``True == 1 == 1.0``. At most ``count_max`` ids wait at a time.
+
+    Nothing is read or written outside of memory. Who wants to know after a crash which calls were in flight keeps a
+    journal beside it: ``erlmcp.stores.journal.JournaledCorrelation``.
+
+    Under the global interpreter lock each call is one step, so threads may share a correlation: what was put is taken
+    by one of them.
     """
 
     def __init__(self, count_max: int = 1_000_000) -> None:
@@ -23,8 +32,16 @@ class Correlation:
         is neither str nor int (``True`` and ``1.0`` are neither), OverflowError for an int of more than 64 bits,
         ValueError for a negative deadline, UnicodeError (a ValueError) for a str that cannot be written in UTF-8.
         """
+    def put_next(self, pending: object, deadline_ns: int | None = None) -> int:
+        """``put`` under ``next_id()``, which it gives: the quickest way in."""
+    def put_many(self, ids: Iterable[str | int], pendings: Iterable[object], deadline_ns: int | None = None) -> None:
+        """``put`` of each pair, all with the same deadline. Where one of them raises, none is put. ValueError too where
+        there are not as many pendings as ids.
+        """
     def take(self, id: object) -> object | None:
         """Takes out what waits under the id; None where nothing does, whatever the id is."""
+    def take_many(self, ids: Iterable[object]) -> list[object | None]:
+        """``take`` of each id, in order. All are tried, so an id that is there twice is taken once, then None."""
     def take_token(self, token: bytes) -> object | None:
         """``take`` by the id's JSON text: digits, or a string in its quotes. None for what is no such text."""
     def expire(self, now_ns: int) -> list[tuple[str | int, object]]:

@@ -7,7 +7,7 @@ from erlmcp._core.buffer cimport buffer_t
 from erlmcp._core.correlation cimport Correlation
 from erlmcp._core.frame cimport frame_cut_t, frame_step_t, length_state_t, line_state_t
 from erlmcp._core.json cimport json_limits_t
-from erlmcp._core.jsonrpc cimport envelope_t, meta_hint_t, text_t
+from erlmcp._core.jsonrpc cimport envelope_t, meta_hint_t, text_span_t
 from erlmcp._core.registry cimport Registry
 
 

@@ -199,7 +199,7 @@ cdef bint call_is_bare(Call call) noexcept:
     return call.env.params.size == 0 or call.env.params.size == call.env.meta.size + 10
 
 
-cdef text_t* key_text(Call call) noexcept:
+cdef text_span_t* key_text(Call call) noexcept:
     """The value of the key that names the entry, where the scanner looks for that key."""
     return &call.env.uri if call.key_kind == KEY_URI else &call.env.name
 
@@ -232,7 +232,7 @@ cdef class Call:
 
     @property
     def name(self):
-        cdef text_t* text
+        cdef text_span_t* text
         if self._name is None and (self.key_kind == KEY_NAME or self.key_kind == KEY_URI):
             text = key_text(self)
             if text.state == JSONRPC_TEXT_PLAIN or text.state == JSONRPC_TEXT_ESCAPED:
@@ -403,7 +403,7 @@ cdef class Scanner:
     cdef int find_entry(self, Call call, const char* p, Method method) except -1:
         cdef PyObject* found = NULL
         cdef PyObject* name = NULL
-        cdef text_t* text
+        cdef text_span_t* text
         cdef bytes utf8
         call.key_kind = method.key_kind
         text = key_text(call)

@@ -53,7 +53,7 @@ from erlmcp._core.jsonrpc cimport (
     JSONRPC_NOTIFICATION,
     JSONRPC_TEXT_ESCAPED,
     JSONRPC_TEXT_PLAIN,
-    text_t,
+    text_span_t,
 )
 from erlmcp._core.memory cimport mem_alloc, mem_free
 
@@ -203,7 +203,7 @@ cdef bint equals_name(const char* p, size_t n, const char* text, size_t size) no
     return n == size and memcmp(p, text, size) == 0
 
 
-cdef bint equals_text(Head head, int known, Call call, const text_t* text) except -1:
+cdef bint equals_text(Head head, int known, Call call, const text_span_t* text) except -1:
     """Is the header there, once, and equal to this string of the call?"""
     cdef http1_span_t span = head.head.known[known]
     cdef const char* value = PyBytes_AS_STRING(head.raw) + span.start

@@ -22,7 +22,7 @@ cdef extern from "jsonrpc_scan.h" nogil:
         JSONRPC_ID_STRING  # 2
         JSONRPC_ID_NULL  # 3: only with kind ERROR
         JSONRPC_ID_BAD  # 4: there, and not an id; only with kind INVALID, `id` is empty then
-        # text_t.state
+        # text_span_t.state
         JSONRPC_TEXT_ABSENT  # 0
         JSONRPC_TEXT_PLAIN  # 1: the bytes are the text, as UTF-8
         JSONRPC_TEXT_ESCAPED  # 2: the bytes hold escapes: json_unescape or json_decode_text(..., True)
@@ -34,7 +34,7 @@ cdef extern from "jsonrpc_scan.h" nogil:
         uint32_t size
 
     # A string's body: start and size are those of the bytes between the quotes.
-    ctypedef struct text_t:
+    ctypedef struct text_span_t:
         uint32_t start
         uint32_t size
         uint32_t state
@@ -44,7 +44,7 @@ cdef extern from "jsonrpc_scan.h" nogil:
     ctypedef struct meta_hint_t:
         const char* data  # borrowed: the owner keeps it alive
         uint32_t size
-        text_t version
+        text_span_t version
         span_t progress_token
 
     ctypedef struct envelope_t:
@@ -57,17 +57,17 @@ cdef extern from "jsonrpc_scan.h" nogil:
         uint32_t at  # INVALID: byte where it went wrong
         uint32_t item_count  # BATCH: how many items
         span_t id  # the raw token: 1, "a", null. INVALID: set where it could be read anyway (never with -32700)
-        text_t method
+        text_span_t method
         span_t params  # an object or an array: see its first byte
         span_t result
         span_t error
         # Within params, where that is an object:
-        text_t name
-        text_t uri
+        text_span_t name
+        text_span_t uri
         span_t arguments
         span_t meta  # any value: an object where its first byte is "{"
         # Within _meta, where that is an object:
-        text_t version  # io.modelcontextprotocol/protocolVersion
+        text_span_t version  # io.modelcontextprotocol/protocolVersion
         span_t progress_token
 
     # Scans and validates one whole message (blanks around it allowed): fills `out`, returns out.kind. `hints` may be

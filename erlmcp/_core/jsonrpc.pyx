@@ -39,7 +39,7 @@ cdef class Envelope:
             return None
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.data) + span.start, span.size)
 
-    cdef object text_of(self, const text_t* text):
+    cdef object text_of(self, const text_span_t* text):
         if self.scanned.kind == JSONRPC_INVALID or (
             text.state != JSONRPC_TEXT_PLAIN and text.state != JSONRPC_TEXT_ESCAPED
         ):

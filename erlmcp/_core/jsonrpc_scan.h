@@ -39,12 +39,12 @@ typedef struct {
     uint32_t start;
     uint32_t size;
     uint32_t state;
-} text_t;
+} text_span_t;
 
 typedef struct {
     const char *data;
     uint32_t size;
-    text_t version;
+    text_span_t version;
     span_t progress_token;
 } meta_hint_t;
 
@@ -58,15 +58,15 @@ typedef struct {
     uint32_t at;
     uint32_t item_count;
     span_t id;
-    text_t method;
+    text_span_t method;
     span_t params;
     span_t result;
     span_t error;
-    text_t name;
-    text_t uri;
+    text_span_t name;
+    text_span_t uri;
     span_t arguments;
     span_t meta;
-    text_t version;
+    text_span_t version;
     span_t progress_token;
 } envelope_t;
 
@@ -117,7 +117,7 @@ static inline const char *jsonrpc_span(jsonrpc_scan_t *scan, const char *p, uint
     return past;
 }
 
-static inline const char *jsonrpc_text(jsonrpc_scan_t *scan, const char *p, uint32_t depth, text_t *text) {
+static inline const char *jsonrpc_text(jsonrpc_scan_t *scan, const char *p, uint32_t depth, text_span_t *text) {
     int escaped;
     if (JSON_UNLIKELY(p == scan->end || *p != '"')) {
         span_t span = {0, 0};
@@ -292,7 +292,7 @@ static const char *jsonrpc_id(jsonrpc_scan_t *scan, const char *p) {
 }
 
 static const char *jsonrpc_version(jsonrpc_scan_t *scan, const char *p) {
-    text_t text = {0, 0, 0};
+    text_span_t text = {0, 0, 0};
     char plain[32];
     if (JSON_LIKELY(scan->end - p > 5 && memcmp(p, "\"2.0\"", 5) == 0)) {
         scan->is_version_2 = 1;

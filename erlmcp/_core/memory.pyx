@@ -7,6 +7,7 @@ cdef extern from * nogil:
     """
     #include <stdatomic.h>
     #include <stdlib.h>
+    #include "lines.h"
     #if defined(__APPLE__)
     #include <malloc/malloc.h>
     #define block_bytes(block) malloc_size(block)
@@ -50,6 +51,10 @@ cdef extern from * nogil:
         return memory_must_fail() ? NULL : memory_count_in(calloc(count, size));
     }
 
+    static void *memory_zalloc_lines(size_t count, size_t size) {
+        return memory_must_fail() ? NULL : memory_count_in(lines_zalloc(count, size));
+    }
+
     static void *memory_realloc(void *block, size_t size) {
         long long before = block ? (long long)block_bytes(block) : 0;
         void *moved;
@@ -71,6 +76,7 @@ cdef extern from * nogil:
     """
     void* memory_alloc(size_t size) noexcept
     void* memory_zalloc(size_t count, size_t size) noexcept
+    void* memory_zalloc_lines(size_t count, size_t size) noexcept
     void* memory_realloc(void* block, size_t size) noexcept
     void memory_free(void* block) noexcept
     void memory_fail_after(long long count, int forever) noexcept
@@ -94,6 +100,10 @@ cdef void* counted_alloc(size_t size) noexcept nogil:
 
 cdef void* counted_zalloc(size_t count, size_t size) noexcept nogil:
     return memory_zalloc(count, size)
+
+
+cdef void* counted_zalloc_lines(size_t count, size_t size) noexcept nogil:
+    return memory_zalloc_lines(count, size)
 
 
 cdef void* counted_realloc(void* block, size_t size) noexcept nogil:

@@ -1,59 +1,55 @@
 """Names and what they stand for.
 
 Wanted: a lookup by str, bytes or borrowed bytes in a few nanoseconds; a cursor that needs no memory and misses
-nothing while names come and go; an owner's names gone at one word; entries that may refer back to the registry
-without leaking.
+nothing while names come and go; an owner's names gone at one word; arrays of hashes looked up without the GIL; entries
+that may refer back to the registry without leaking.
 
-A name has a record of its own that never moves: the table's key and value both point into it, so that a hit costs
-two cache lines, and the slab gives it a number that is its own for as long as it lives, which is what a cursor
-counts through. The names of an owner are a chain through their records. Dropping an object may run code that comes
-back here, so an object is dropped only when the structure is whole again.
+A lookup reads one slot of the table, which has the name's bytes and the entry. The rest is in a record of the name's
+own that never moves; the slab gives it a number that is its own for as long as it lives, which is what a cursor counts
+through and what arrays are asked with. The names of an owner are a chain through their records. Dropping an object may
+run code that comes back here, so an object is dropped only when the structure is whole again.
+
+A change waits at the door of the table (names.pxd) before it looks anything up: waiting lets go of the GIL.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBuffer_Release
+from cpython.bytes cimport PyBytes_Check
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
+from erlmcp._core.bonds cimport bonds_bind, bonds_forget, bonds_join, bonds_tell, bonds_text
 from erlmcp._core.chain cimport (
     chain_check, chain_front, chain_init, chain_node_init, chain_push_back, chain_remove, chain_t,
 )
 from erlmcp._core.memory cimport clear_t, hold_objects, mem_alloc, mem_free, traverse_t, visit_t
-from erlmcp._core.slab cimport slab_check, slab_free, slab_get, slab_init, slab_put, slab_t, slab_take
-from erlmcp._core.table cimport (
-    TABLE_FREE, table_check, table_entry_t, table_free, table_init, table_insert, table_remove, table_seed, table_t,
+from erlmcp._core.names cimport (
+    names_bytes, names_check, names_find, names_find_array, names_find_cold, names_free, names_get_many, names_hashes,
+    names_init, names_insert, names_read, names_remove, names_seed, names_settle, names_slot_t, names_t, text_of_data,
+    text_of_str, text_prefetch, text_prefetch_write, text_t,
+)
+from erlmcp._core.slab cimport (
+    slab_check, slab_free, slab_get, slab_init, slab_put, slab_slot_t, slab_t, slab_take,
 )
 
 from erlmcp.errors import ConfigurationError, LimitError
-
-
-cdef extern from "text.h" nogil:
-    ctypedef struct text_t:
-        const char* data
-        size_t size
-        uint64_t hash
-    void text_of_data(text_t* text, const char* data, size_t size, uint64_t seed) noexcept
-    bint text_is_equal(const char* a, const char* b, size_t size) noexcept
-    void text_prefetch(const void* address) noexcept
-    void text_prefetch_write(const void* address) noexcept
-
-cdef extern from "text.h":
-    int text_of_str(text_t* text, object str, uint64_t seed) except -1
 
 cdef extern from "Python.h":
     PyObject** PySequence_Fast_ITEMS(object o) noexcept
     Py_ssize_t PySequence_Fast_GET_SIZE(object o) noexcept
 
+cdef extern from "array.h":
+    int array_open(Py_buffer* view, object array, bint is_signed, bint is_written) except -1
 
 cdef enum:
     COUNT_LIMIT = 0x7FFFFFFF
-    CHUNK = 32  # names that get_many has on the way at a time
+    ROUND = 32  # names that a batch has on the way at a time
 
-cdef table_entry_t NO_SLOT  # of a table that has none
+cdef slab_slot_t NO_PLACE
 
 cdef object ABSENT = object()
 
@@ -66,61 +62,13 @@ cdef class _Owner:
     cdef chain_t names
 
 
-cdef inline char* name_data(name_t* record) noexcept nogil:
-    return <char*>(record + 1)
-
-
-cdef inline int read_name(object name, text_t* text, uint64_t seed) except -1:
-    """1; 0 where it has no UTF-8 form, so that it cannot be there; TypeError where it is neither str nor bytes."""
-    if PyUnicode_Check(name):
-        return text_of_str(text, name, seed)
-    if not PyBytes_Check(name):
-        raise TypeError(f"a name is a str or bytes, not {type(name).__name__}")
-    text_of_data(text, PyBytes_AS_STRING(name), <size_t>PyBytes_GET_SIZE(name), seed)
-    return 1
-
-
-cdef inline name_t* seek_text(const table_t* table, const text_t* text) noexcept nogil:
-    """As table_find, with the comparison in line: 2 ns less in a hit."""
-    cdef table_entry_t* slot
-    cdef size_t at = <size_t>text.hash
-    if table.count == 0:
-        return NULL
-    while True:
-        slot = &table.slots[at & table.mask]
-        if slot.hash == text.hash and slot.size == text.size and text_is_equal(slot.key, text.data, text.size):
-            return <name_t*>slot.value
-        if slot.hash == TABLE_FREE:
-            return NULL
-        at += 1
-
-
-cdef inline int seek(Registry self, object name, name_t** record) except -1:
-    """The record of a name through ``record``, NULL where it is not there. TypeError, MemoryError."""
+cdef inline int seek(Registry self, object name, names_slot_t** slot) except -1:
+    """The slot of a name through ``slot``, NULL where it is not there. TypeError, MemoryError."""
     cdef text_t text
-    record[0] = NULL
-    if read_name(name, &text, self.seed):
-        record[0] = seek_text(&self.table, &text)
+    slot[0] = NULL
+    if names_read(name, &text, self.table.seed):
+        slot[0] = names_find(&self.table, &text)
     return 0
-
-
-cdef PyObject* registry_find(Registry registry, const char* name, Py_ssize_t name_bytes) noexcept nogil:
-    cdef text_t text
-    cdef name_t* record
-    text_of_data(&text, name, <size_t>name_bytes, registry.seed)
-    record = seek_text(&registry.table, &text)
-    return record.entry if record != NULL else NULL
-
-
-cdef PyObject* registry_find_name(
-    Registry registry, const char* name, Py_ssize_t name_bytes, PyObject** entry
-) noexcept nogil:
-    cdef text_t text
-    cdef name_t* record
-    text_of_data(&text, name, <size_t>name_bytes, registry.seed)
-    record = seek_text(&registry.table, &text)
-    entry[0] = record.entry if record != NULL else NULL
-    return record.name if record != NULL else NULL
 
 
 cdef int add(Registry self, const text_t* text, str name, object entry, _Owner holder) except -1:
@@ -128,19 +76,20 @@ cdef int add(Registry self, const text_t* text, str name, object entry, _Owner h
     cdef name_t* record
     if self.table.count >= self.table.count_max:
         raise LimitError("count_max", self.table.count_max, "the registry is full")
-    record = <name_t*>mem_alloc(sizeof(name_t) + text.size)
+    record = <name_t*>mem_alloc(sizeof(name_t))
     if record == NULL:
         raise MemoryError
     chain_node_init(&record.node)
-    memcpy(name_data(record), text.data, text.size)
+    record.hash = text.hash
+    record.handle = 0
+    record.data = text.data
     record.size = text.size
+    record.holder = NULL
     record.name = <PyObject*>name
     record.entry = <PyObject*>entry
-    record.holder = NULL
-    record.handle = 0
     try:
         record.handle = slab_put(&self.slab, record)
-        table_insert(&self.table, text.hash, name_data(record), text.size, <uint64_t>record, NULL)
+        names_insert(&self.table, text, record.entry, record, <uint32_t>record.handle)
     except BaseException:
         slab_take(&self.slab, record.handle)
         mem_free(record)
@@ -155,13 +104,11 @@ cdef int add(Registry self, const text_t* text, str name, object entry, _Owner h
 
 
 cdef object take_out(Registry self, name_t* record):
-    """Removes a record and gives its entry. The holder stays in ``owners``: see ``forget``."""
+    """Removes a record and gives its entry; the last step, telling of it, may run foreign code."""
     cdef object entry = <object>record.entry
-    cdef object name = <object>record.name
-    cdef _Owner holder
-    cdef text_t text
-    text_of_data(&text, name_data(record), record.size, self.seed)
-    table_remove(&self.table, text.hash, text.data, text.size, NULL)
+    cdef str name = <str>record.name
+    cdef _Owner holder = None
+    names_remove(&self.table, names_find_cold(&self.table, record.hash, record))
     slab_take(&self.slab, record.handle)
     if record.holder != NULL:
         holder = <_Owner>record.holder
@@ -170,6 +117,11 @@ cdef object take_out(Registry self, name_t* record):
     mem_free(record)
     Py_DECREF(name)
     Py_DECREF(entry)
+    if self.bonds is not None:
+        bonds_forget(self.bonds, name)
+    forget(self, holder)
+    if self.bonds is not None:
+        bonds_tell(self.bonds, "removed", name, entry)
     return entry
 
 
@@ -199,16 +151,13 @@ cdef _Owner holder_of(Registry self, object owner):
 cdef bint take(Registry self, object name, PyObject** taken) except -1:
     """Whether the name was there, which is gone then; its entry is the caller's through ``taken``, unless that is
     NULL."""
-    cdef name_t* record
+    cdef names_slot_t* slot
     cdef object entry
-    cdef _Owner holder = None
-    seek(self, name, &record)
-    if record == NULL:
+    names_settle(&self.door)
+    seek(self, name, &slot)
+    if slot == NULL:
         return False
-    if record.holder != NULL:
-        holder = <_Owner>record.holder
-    entry = take_out(self, record)
-    forget(self, holder)
+    entry = take_out(self, <name_t*>slot.cold)
     if taken != NULL:
         Py_INCREF(entry)
         taken[0] = <PyObject*>entry
@@ -216,12 +165,18 @@ cdef bint take(Registry self, object name, PyObject** taken) except -1:
 
 
 cdef int put_text(Registry self, const text_t* text, object name, object entry, object owner, _Owner holder) except -1:
-    cdef name_t* record = seek_text(&self.table, text)
+    """1 where the name is new."""
+    cdef names_slot_t* slot = names_find(&self.table, text)
+    cdef name_t* record
+    cdef text_t own
     cdef object old
-    if record == NULL:
-        if not PyUnicode_CheckExact(name):
-            name = PyUnicode_DecodeUTF8(text.data, <Py_ssize_t>text.size, NULL)
-        return add(self, text, name, entry, holder)
+    if slot == NULL:
+        if PyUnicode_CheckExact(name):
+            return add(self, text, name, entry, holder) + 1
+        name = PyUnicode_DecodeUTF8(text.data, <Py_ssize_t>text.size, NULL)
+        text_of_str(&own, name, self.table.seed)
+        return add(self, &own, name, entry, holder) + 1
+    record = <name_t*>slot.cold
     if record.holder != (<PyObject*>holder if holder is not None else NULL):
         other = (<_Owner>record.holder).owner if record.holder != NULL else None
         raise ConfigurationError(
@@ -230,27 +185,41 @@ cdef int put_text(Registry self, const text_t* text, object name, object entry, 
     old = <object>record.entry
     Py_INCREF(entry)
     record.entry = <PyObject*>entry
+    slot.hot = record.entry
     Py_DECREF(old)
     return 0
 
 
 cdef int put(Registry self, object name, object entry, object owner) except -1:
-    cdef _Owner holder = holder_of(self, owner)
+    cdef _Owner holder
     cdef text_t text
+    cdef bint is_new
+    names_settle(&self.door)
+    holder = holder_of(self, owner)
+    while self.door.readers:  # let in by code that comparing owners ran
+        names_settle(&self.door)
+        holder = holder_of(self, owner)
     try:
-        if not read_name(name, &text, self.seed):
+        if not names_read(name, &text, self.table.seed):
             name.encode()
             raise AssertionError("a str without a UTF-8 form was encoded")
-        return put_text(self, &text, name, entry, owner, holder)
+        is_new = put_text(self, &text, name, entry, owner, holder)
     except BaseException:
         forget(self, holder)
         raise
+    if self.bonds is not None:
+        bonds_tell(self.bonds, "added" if is_new else "changed", bonds_text(name), entry)
+    return 0
 
 
 cdef int drop_records(slab_t* slab) except -1:
     """Lets go of all records. Their registry must know nothing of them any more, nor may it hold their owners."""
     cdef name_t* record
     cdef uint32_t i
+    for i in range(slab.capacity):
+        record = <name_t*>slab.slots[i].item
+        if record != NULL and record.holder != NULL:
+            chain_init(&(<_Owner>record.holder).names)  # somebody may still be walking along it
     for i in range(slab.capacity):
         record = <name_t*>slab.slots[i].item
         if record != NULL:
@@ -267,11 +236,11 @@ cdef int empty(Registry self, dict owners) noexcept:
     """Takes everything out, then drops it. ``owners`` is what stands in the place of the owners."""
     cdef dict _old_owners = self.owners  # kept until the end
     cdef slab_t slab = self.slab
-    cdef table_t table = self.table
+    cdef names_t table = self.table
     slab_init(&self.slab, slab.capacity_max)
-    table_init(&self.table, table.count_max)
+    names_init(&self.table, table.count_max, table.seed)
     self.owners = owners
-    table_free(&table)
+    names_free(&table)
     drop_records(&slab)
     return 0
 
@@ -282,6 +251,8 @@ cdef int visit_all(Registry self, visit_t visit, void* arg) noexcept:
     cdef uint32_t i
     if self.owners is not None:
         stop = visit(<PyObject*>self.owners, arg)
+    if not stop and self.bonds is not None:
+        stop = visit(<PyObject*>self.bonds, arg)
     for i in range(self.slab.capacity):
         record = <name_t*>self.slab.slots[i].item
         if stop:
@@ -294,70 +265,113 @@ cdef int visit_all(Registry self, visit_t visit, void* arg) noexcept:
 
 
 cdef int clear_all(Registry self) noexcept:
+    cdef Bonds _bonds = self.bonds
+    self.bonds = None
     return empty(self, None)
 
 
-cdef int find_some(Registry self, PyObject** names, Py_ssize_t count, PyObject* default, PyObject** found) except -1:
-    """The entries of up to CHUNK names, as new references. Each round asks for the memory that the next one reads."""
-    cdef text_t texts[CHUNK]
-    cdef table_t table = self.table  # a copy, so that the compiler may keep it in registers
-    cdef uint64_t seed = self.seed
-    cdef table_entry_t* slot
+cdef int places_some(
+    const slab_t* slab, const int64_t* indices, Py_ssize_t count, bint is_name, PyObject* default, PyObject** found
+) noexcept:
+    """As find_some: the entries or names that are in up to ROUND places."""
+    cdef slab_slot_t* places[ROUND]
     cdef name_t* record
     cdef Py_ssize_t i
-    if table.slots == NULL:
-        table.slots = &NO_SLOT
     for i in range(count):
-        text_prefetch(names[i])
+        places[i] = &slab.slots[indices[i]] if <uint64_t>indices[i] < slab.capacity else &NO_PLACE
+        text_prefetch(places[i])
     for i in range(count):
-        if not read_name(<object>names[i], &texts[i], seed):
-            texts[i].hash = TABLE_FREE
-        text_prefetch(&table.slots[texts[i].hash & table.mask])
+        text_prefetch(&(<name_t*>places[i].item).name)
     for i in range(count):
-        slot = &table.slots[texts[i].hash & table.mask]
-        text_prefetch(<void*>(slot.value + sizeof(name_t) - 1))  # the entry, and the name's bytes after it
-    for i in range(count):
-        record = seek_text(&table, &texts[i]) if texts[i].hash != TABLE_FREE else NULL
-        found[i] = record.entry if record != NULL else default
+        record = <name_t*>places[i].item
+        found[i] = default if record == NULL else record.name if is_name else record.entry
         text_prefetch_write(found[i])
     for i in range(count):
         Py_INCREF(<object>found[i])
     return 0
 
 
+cdef list read_places(Registry self, object indices, bint is_name, object default):
+    cdef Py_buffer view
+    cdef list things
+    cdef PyObject** found
+    cdef Py_ssize_t count, part, at = 0
+    array_open(&view, indices, True, False)
+    try:
+        count = view.len // <Py_ssize_t>sizeof(int64_t)
+        things = PyList_New(count)
+        found = PySequence_Fast_ITEMS(things)
+        while at < count:
+            part = count - at if count - at < ROUND else ROUND
+            places_some(&self.slab, <int64_t*>view.buf + at, part, is_name, <PyObject*>default, found + at)
+            at += part
+    finally:
+        PyBuffer_Release(&view)
+    return things
+
+
+cdef str held(Registry self, object name):
+    """The registry's own str of a name; KeyError where it is not there."""
+    cdef names_slot_t* slot
+    seek(self, name, &slot)
+    if slot == NULL:
+        raise KeyError(name)
+    return <str>(<name_t*>slot.cold).name
+
+
+cdef Bonds bonds_of(Registry self):
+    cdef Bonds made
+    if self.bonds is None:
+        made = Bonds(self.bond_count_max, self.event_count_max)
+        if self.bonds is None:  # or code that the collector ran has made them
+            self.bonds = made
+    return self.bonds
+
+
 cdef class Registry:
-    def __cinit__(self, Py_ssize_t count_max=1_000_000):
+    def __cinit__(self, Py_ssize_t count_max=1_000_000, *, bond_count_max=1_000_000, event_count_max=65_536):
         if count_max < 1 or count_max > COUNT_LIMIT:
             raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
-        table_init(&self.table, <size_t>count_max)
+        if bond_count_max < 1 or event_count_max < 1:
+            raise ValueError(
+                f"bond_count_max and event_count_max are 1 or more, got {bond_count_max} and {event_count_max}"
+            )
+        names_init(&self.table, <size_t>count_max, names_seed())
         slab_init(&self.slab, <uint32_t>count_max)
-        self.seed = table_seed()
+        self.bond_count_max = bond_count_max
+        self.event_count_max = event_count_max
         self.owners = {}
 
     def __dealloc__(self):
-        table_free(&self.table)
+        names_free(&self.table)
         drop_records(&self.slab)
 
     @property
     def count_max(self):
         return self.table.count_max
 
+    @property
+    def memory_bytes(self):
+        return (
+            names_bytes(&self.table) + self.slab.capacity * sizeof(slab_slot_t) + self.table.count * sizeof(name_t)
+        )
+
     def __len__(self):
         return <Py_ssize_t>self.table.count
 
     def __contains__(self, name):
-        cdef name_t* record
+        cdef names_slot_t* slot
         if not (PyUnicode_Check(name) or PyBytes_Check(name)):
             return False
-        seek(self, name, &record)
-        return record != NULL
+        seek(self, name, &slot)
+        return slot != NULL
 
     def __getitem__(self, name):
-        cdef name_t* record
-        seek(self, name, &record)
-        if record == NULL:
+        cdef names_slot_t* slot
+        seek(self, name, &slot)
+        if slot == NULL:
             raise KeyError(name)
-        return <object>record.entry
+        return <object>slot.hot
 
     def __setitem__(self, name, entry):
         put(self, name, entry, None)
@@ -367,36 +381,35 @@ cdef class Registry:
             raise KeyError(name)
 
     def get(self, name, default=None):
-        cdef name_t* record
-        seek(self, name, &record)
-        return <object>record.entry if record != NULL else default
+        cdef names_slot_t* slot
+        seek(self, name, &slot)
+        return <object>slot.hot if slot != NULL else default
 
     def get_many(self, names, default=None):
-        cdef PyObject** found
-        cdef PyObject** items
-        cdef Py_ssize_t count, part, at = 0
-        cdef list entries
-        if not isinstance(names, (list, tuple)):
-            raise TypeError(f"get_many takes a list or a tuple, not {type(names).__name__}")
-        count = PySequence_Fast_GET_SIZE(names)
-        entries = PyList_New(count)
-        # Nothing below runs foreign code, so the names stay where they are. After an error the rest is NULL.
-        items = PySequence_Fast_ITEMS(names)
-        found = PySequence_Fast_ITEMS(entries)
-        while at < count:
-            part = count - at if count - at < CHUNK else CHUNK
-            find_some(self, items + at, part, <PyObject*>default, found + at)
-            at += part
-        return entries
+        return names_get_many(&self.table, names, default)
+
+    def hashes(self, names):
+        return names_hashes(&self.table, names)
+
+    def find_hashes(self, hashes, out=None):
+        return names_find_array(&self.table, &self.door, hashes, out)
+
+    def entries_at(self, indices, default=None):
+        return read_places(self, indices, False, default)
+
+    def names_at(self, indices, default=None):
+        return read_places(self, indices, True, default)
 
     def put(self, name, entry, owner=None):
         put(self, name, entry, owner)
 
     def owner(self, name):
+        cdef names_slot_t* slot
         cdef name_t* record
-        seek(self, name, &record)
-        if record == NULL:
+        seek(self, name, &slot)
+        if slot == NULL:
             raise KeyError(name)
+        record = <name_t*>slot.cold
         return (<_Owner>record.holder).owner if record.holder != NULL else None
 
     def remove(self, name):
@@ -416,30 +429,76 @@ cdef class Registry:
         cdef _Owner holder
         cdef name_t* record
         cdef object entry
-        cdef Py_ssize_t count = 0
+        cdef size_t dropped = 0
+        cdef size_t count
         if owner is None:
             raise ValueError("None is no owner; remove names without an owner one by one")
-        holder = self.owners.pop(owner, None)
-        if holder is None:
-            return 0
-        while True:
+        holder = self.owners.get(owner)
+        count = holder.names.count if holder is not None else 0
+        while dropped < count:  # what foreign code puts meanwhile stays
+            names_settle(&self.door)
             record = <name_t*>chain_front(&holder.names)
             if record == NULL:
-                return count
+                break
             entry = take_out(self, record)
             del entry
-            count += 1
+            dropped += 1
+        return dropped
+
+    def bind(self, key, name):
+        cdef str text = bonds_text(key)
+        cdef Bonds bonds = bonds_of(self)
+        cdef dict spare = {}
+        bonds_bind(bonds, text, held(self, name), spare)
+
+    def binding(self, key):
+        return bonds_of(self).binding(key)
+
+    def bindings(self, name):
+        return bonds_of(self).bindings(name)
+
+    def unbind(self, key):
+        return bonds_of(self).unbind(key)
+
+    def join(self, group, name):
+        cdef str text = bonds_text(group)
+        cdef Bonds bonds = bonds_of(self)
+        cdef dict spare = {}
+        cdef dict another = {}
+        return bool(bonds_join(bonds, text, held(self, name), spare, another))
+
+    def leave(self, group, name):
+        return bonds_of(self).leave(group, name)
+
+    def members(self, group):
+        return bonds_of(self).members(group)
+
+    def groups(self, name=None):
+        return bonds_of(self).groups(name)
+
+    def watch(self, name, callback, is_prefix=False):
+        return bonds_of(self).watch(name, callback, is_prefix)
+
+    def unwatch(self, number):
+        return bonds_of(self).unwatch(number)
+
+    def take_events(self):
+        return self.bonds.take_events() if self.bonds is not None else []
+
+    @property
+    def lost_event_count(self):
+        return self.bonds.lost_event_count if self.bonds is not None else 0
 
     def names(self, prefix=""):
         cdef text_t text
         cdef name_t* record
         cdef list found = []
         cdef uint32_t i
-        if not read_name(prefix, &text, self.seed):
+        if not names_read(prefix, &text, self.table.seed):
             return found
         for i in range(self.slab.capacity):
             record = <name_t*>self.slab.slots[i].item
-            if record != NULL and record.size >= text.size and memcmp(name_data(record), text.data, text.size) == 0:
+            if record != NULL and record.size >= text.size and memcmp(record.data, text.data, text.size) == 0:
                 found.append(<object>record.name)
         return found
 
@@ -464,26 +523,37 @@ cdef class Registry:
         return 0, found
 
     def clear(self):
-        empty(self, {})
+        cdef list gone = self.scan(0, COUNT_LIMIT)[1] if self.bonds is not None else []
+        cdef dict owners = {}
+        names_settle(&self.door)
+        if self.bonds is not None:
+            self.bonds.clear()
+        empty(self, owners)
+        for name, entry in gone:
+            bonds_tell(self.bonds, "removed", name, entry)
 
     def check(self):
         cdef name_t* record
+        cdef names_slot_t* slot
         cdef text_t text
         cdef size_t held = 0
         cdef size_t owned = 0
         cdef uint32_t i
         cdef _Owner holder
-        _expect(table_check(&self.table), "the table is broken")
+        _expect(names_check(&self.table), "the table is broken")
         _expect(slab_check(&self.slab), "the slab is broken")
         for i in range(self.slab.capacity):
             record = <name_t*>self.slab.slots[i].item
             if record == NULL:
                 continue
             held += 1
-            text_of_data(&text, name_data(record), record.size, self.seed)
-            _expect(seek_text(&self.table, &text) != record, "a record is not found by its name")
+            text_of_data(&text, record.data, record.size, self.table.seed)
+            slot = names_find(&self.table, &text)
+            _expect(slot == NULL or slot.cold != record, "a record is not found by its name")
+            _expect(slot.hot != record.entry, "a slot has another entry than its record")
+            _expect(slot.extra != <uint32_t>record.handle, "a slot has another index than its record")
             _expect(slab_get(&self.slab, record.handle) != record, "a record has the wrong handle")
-            _expect((<str><object>record.name).encode() != name_data(record)[:record.size], "its bytes are others")
+            _expect((<str><object>record.name).encode() != record.data[:record.size], "its bytes are others")
             if record.holder != NULL:
                 owned += 1
                 holder = <_Owner>record.holder
@@ -493,6 +563,10 @@ cdef class Registry:
             _expect(holder.names.count == 0 or chain_check(&holder.names), "the names of an owner are broken")
             owned -= holder.names.count
         _expect(owned != 0, "the owners have names that are not held")
+        if self.bonds is not None:
+            self.bonds.check()
+            for name in [*self.bonds.keys_of, *self.bonds.groups_of]:
+                _expect(name not in self, "a name that is not held has bonds")
 
 
 cdef int _expect(bint is_broken, str message) except -1:

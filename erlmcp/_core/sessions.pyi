@@ -8,7 +8,15 @@ class SessionStore:
     The clock is pushed: nanoseconds of any clock that does not go back, by ``store.now_ns = ...`` once per batch of
     work or by an argument; a smaller time than the last is taken as the last. A record whose time has passed is not
     found any more, and stays in the store until ``expire`` (or the ``put`` that needs its place) hands it over. Ids
-    are opaque and compared in full. Not for use from several threads at once without a lock of the caller's.
+    are opaque and compared in full.
+
+    The longest idle is the one whose last touch was first; of those touched at one time, the one born first. A touch
+    is one write: the order is brought up to date by those who ask for it (``expire``, ``next_deadline_ns``, ``drain``,
+    a ``put`` into a full store), for each record at most once per question.
+
+    Threads may share a store: each method is one step under the GIL, except where owners compare equal or a record
+    dies by code in Python, which may let another thread in; the store is whole at these points. The plain twin wants
+    a lock of the caller's.
     """
 
     now_ns: int
@@ -33,6 +41,11 @@ class SessionStore:
     def age_ns(self) -> int: ...
     @property
     def owner_count_max(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the store holds in C memory, without the ids, the records and the owners: 190 to 400 for each
+        session of a large store, by how full its tables are. 0 in the plain twin.
+        """
     def __len__(self) -> int:
         """Records held, those among them that have expired and were not handed over yet."""
     def __contains__(self, id: object, /) -> bool:
@@ -45,6 +58,8 @@ class SessionStore:
         """The records of a list or tuple of ids, in order, each touched, ``default`` for each that is not there."""
     def peek(self, id: str, default: object = None) -> object:
         """As ``get``, without a touch."""
+    def touch(self, id: str, /) -> bool:
+        """Starts the idle time anew; False where the id is not there or has expired."""
     def put(
         self, id: str, record: object, owner: Hashable = None, now_ns: int | None = None
     ) -> Sequence[tuple[str, object]]:
@@ -52,7 +67,7 @@ class SessionStore:
         age.
 
         Returns the (id, record) pairs that left the store unasked: the longest idle, where ``count_max`` records were
-        there, and a record of the same id that had expired and was not handed over. Mostly empty.
+        there, or a record of the same id that had expired and was not handed over. Mostly empty.
 
         Raises LimitError where ``owner`` (any hashable, ``None`` for nobody) holds ``owner_count_max`` records
         already, and UnicodeError (a ValueError) where the id cannot be written in UTF-8.
@@ -66,12 +81,26 @@ class SessionStore:
         first.
         """
     def next_deadline_ns(self) -> int | None:
-        """The time at which the next record expires if nothing touches it; None where none will."""
+        """The time at which the next record expires if nothing touches it, exactly; None where none will."""
     def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
         """Up to ``count`` live ids and records, untouched, and the cursor to go on with, 0 at the end.
 
         An id that is there and live from the first call to the last is returned exactly once, whatever changes in
         between.
+        """
+    def dump(
+        self, cursor: int = 0, count: int = 100
+    ) -> tuple[int, list[tuple[str, object, Hashable, int, int]]]:
+        """As ``scan``, each with all that ``load`` needs: (id, record, owner, born_ns, touched_ns)."""
+    def load(self, items: Sequence[tuple[str, object, Hashable, int, int]], shift_ns: int = 0) -> int:
+        """Puts in what ``dump`` gave, with its age and its idle time: all of a list or tuple, or nothing.
+
+        ``shift_ns`` is added to the times, for a store whose clock is another one; a time may be negative then, down
+        to -2**62. Those that are due are not found, and are handed over by ``expire``. Of equal times, the one that
+        was loaded first counts as born first. Returns how many there were.
+
+        Raises ValueError where an id is there already or not ``born_ns <= touched_ns <= now_ns`` after the shift,
+        LimitError where ``count_max`` or ``owner_count_max`` is met, and TypeError for what is no such tuple.
         """
     def drain(self) -> list[tuple[str, object]]:
         """Takes out all, the longest idle first."""

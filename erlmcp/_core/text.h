@@ -9,8 +9,10 @@
 typedef struct {
     const char *data; /* borrowed from the object, or from whoever gave the bytes */
     size_t size;
-    uint64_t hash; /* never 0 or 1 */
+    uint64_t hash; /* never 0 or 1; the top byte is the size, or TEXT_LONG: texts of equal hashes are of one size */
 } text_t;
+
+#define TEXT_LONG 255
 
 #define text_prefetch(address) __builtin_prefetch((const void *)(address))
 #define text_prefetch_write(address) __builtin_prefetch((const void *)(address), 1)
@@ -18,7 +20,8 @@ typedef struct {
 static inline void text_of_data(text_t *text, const char *data, size_t size, uint64_t seed) {
     text->data = data;
     text->size = size;
-    text->hash = hash_bytes(data, size, seed);
+    text->hash = hash_usable((hash_bytes(data, size, seed) & UINT64_C(0x00FFFFFFFFFFFFFF)) |
+                             (uint64_t)(size < TEXT_LONG ? size : TEXT_LONG) << 56);
 }
 
 /* memcmp for short texts, without its call: words that overlap at the end. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from erlmcp.errors import LimitError
 
@@ -20,6 +21,18 @@ def _key(id: object) -> str | int | None:
     if isinstance(id, int) and not isinstance(id, bool):
         return int(id)
     return None
+
+
+def _time(time_ns: int) -> int:
+    if not INT_MIN <= time_ns <= INT_MAX:
+        raise OverflowError("a time has at most 64 bits")
+    return time_ns
+
+
+def _deadline(deadline_ns: int | None) -> int | None:
+    if deadline_ns is not None and _time(deadline_ns) < 0:
+        raise ValueError(f"deadline_ns is 0 or more, got {deadline_ns}")
+    return deadline_ns
 
 
 class Correlation:
@@ -50,6 +63,7 @@ class Correlation:
         return self._last_id
 
     def put(self, id: str | int, pending: object, deadline_ns: int | None = None) -> None:
+        _deadline(deadline_ns)
         key = _key(id)
         if key is None:
             raise TypeError(f"an id is a str or an int, not {type(id).__name__}")
@@ -57,17 +71,37 @@ class Correlation:
             key.encode()
         elif not INT_MIN <= key <= INT_MAX:
             raise OverflowError("an int id has at most 64 bits")
-        if deadline_ns is not None and deadline_ns < 0:
-            raise ValueError(f"deadline_ns is 0 or more, got {deadline_ns}")
         if key in self._waiting:
             raise KeyError(id)
         if len(self) >= self._count_max:
             raise LimitError("count_max", self._count_max)
         self._waiting[key] = (pending, deadline_ns)
 
+    def put_next(self, pending: object, deadline_ns: int | None = None) -> int:
+        _deadline(deadline_ns)
+        id = self.next_id()
+        self.put(id, pending, deadline_ns)
+        return id
+
+    def put_many(self, ids: Iterable[str | int], pendings: Iterable[object], deadline_ns: int | None = None) -> None:
+        _deadline(deadline_ns)
+        each, waiting = list(ids), list(pendings)
+        if len(each) != len(waiting):
+            raise ValueError(f"there is one pending for each id, got {len(each)} ids and {len(waiting)} pendings")
+        before = dict(self._waiting)
+        try:
+            for id, pending in zip(each, waiting, strict=True):
+                self.put(id, pending, deadline_ns)
+        except BaseException:
+            self._waiting = before
+            raise
+
     def take(self, id: object) -> object | None:
         key = _key(id)
         return None if key is None else self._waiting.pop(key, (None, None))[0]
+
+    def take_many(self, ids: Iterable[object]) -> list[object | None]:
+        return [self.take(id) for id in list(ids)]
 
     def take_token(self, token: bytes) -> object | None:
         if not isinstance(token, bytes):
@@ -80,7 +114,7 @@ class Correlation:
             return None
 
     def expire(self, now_ns: int) -> list[tuple[str | int, object]]:
-        self._now_ns = now_ns = max(self._now_ns, now_ns)
+        self._now_ns = now_ns = max(self._now_ns, _time(now_ns))
         late = sorted(
             (deadline_ns, order, id)
             for order, (id, (_, deadline_ns)) in enumerate(self._waiting.items())

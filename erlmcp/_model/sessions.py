@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from erlmcp.errors import LimitError
 
 COUNT_LIMIT = 2**31 - 1
+TIME_LIMIT = 2**62
 
 
 @dataclass(eq=False, slots=True)
@@ -18,7 +18,8 @@ class _Session:
     owner: Hashable
     born_ns: int
     touched_ns: int
-    place: int
+    serial: int  # of its birth: decides between equal times
+    place: int = -1  # what a cursor counts through
 
 
 def _text(id: str) -> str:
@@ -27,12 +28,24 @@ def _text(id: str) -> str:
     return "".join(id)
 
 
-class SessionStore:
-    """Records by id, held in order of recency and in order of birth.
+def _loadable(item: tuple[str, object, Hashable, int, int], shift_ns: int, now_ns: int) -> _Session:
+    """A session in no store yet, of one item of ``load``."""
+    if not isinstance(item, tuple) or len(item) != 5:
+        raise TypeError("an item is a tuple: id, record, owner, born_ns, touched_ns")
+    id, record, owner, born_ns, touched_ns = item
+    text = _text(id)
+    text.encode()
+    hash(owner)
+    if not all(isinstance(time_ns, int) for time_ns in (born_ns, touched_ns, shift_ns)):
+        raise TypeError("born_ns, touched_ns and shift_ns are int")
+    born_ns, touched_ns = born_ns + shift_ns, touched_ns + shift_ns
+    if not -TIME_LIMIT <= born_ns <= touched_ns <= now_ns:
+        raise ValueError(f"born_ns <= touched_ns <= now_ns={now_ns} wanted, got {born_ns} and {touched_ns}")
+    return _Session(text, record, owner, born_ns, touched_ns, 0)
 
-    ``_recent`` has the longest idle first. A touch counts once at a time of the clock: of two records touched at one
-    time, the one whose first touch came first is the longer idle.
-    """
+
+class SessionStore:
+    """Records by id. Both orders, of recency and of birth, are sorted when they are asked for."""
 
     def __init__(
         self,
@@ -52,11 +65,11 @@ class SessionStore:
         self._age_ns = age_ns
         self._owner_count_max = owner_count_max
         self._now_ns = now_ns
-        self._recent: dict[str, _Session] = {}
-        self._births: dict[str, _Session] = {}
+        self._held: dict[str, _Session] = {}
         self._counts: dict[Hashable, int] = {}
         self._places: list[_Session | None] = []
         self._free: list[int] = []
+        self._serial = 0
 
     @property
     def count_max(self) -> int:
@@ -84,8 +97,12 @@ class SessionStore:
             raise ValueError(f"now_ns is 0 or more, got {now_ns}")
         self._now_ns = max(self._now_ns, now_ns)
 
+    @property
+    def memory_bytes(self) -> int:
+        return 0
+
     def __len__(self) -> int:
-        return len(self._recent)
+        return len(self._held)
 
     def _is_idle(self, session: _Session) -> bool:
         return self._idle_ns > 0 and session.touched_ns + self._idle_ns <= self._now_ns
@@ -94,13 +111,17 @@ class SessionStore:
         return self._age_ns > 0 and session.born_ns + self._age_ns <= self._now_ns
 
     def _find(self, id: str) -> _Session | None:
-        session = self._recent.get(_text(id))
+        session = self._held.get(_text(id))
         return None if session is None or self._is_idle(session) or self._is_old(session) else session
 
-    def _touch(self, session: _Session) -> None:
-        if session.touched_ns < self._now_ns:
-            session.touched_ns = self._now_ns
-            self._recent[session.id] = self._recent.pop(session.id)
+    def _longest_idle(self) -> _Session:
+        return min(self._held.values(), key=lambda session: (session.touched_ns, session.serial))
+
+    def _by_recency(self) -> list[_Session]:
+        return sorted(self._held.values(), key=lambda session: (session.touched_ns, session.serial))
+
+    def _by_birth(self) -> list[_Session]:
+        return sorted(self._held.values(), key=lambda session: (session.born_ns, session.serial))
 
     def _count(self, owner: Hashable, more: int) -> None:
         if owner is not None:
@@ -108,16 +129,17 @@ class SessionStore:
             if not self._counts[owner]:
                 del self._counts[owner]
 
-    def _add(self, id: str, record: object, owner: Hashable) -> None:
+    def _add(self, session: _Session) -> None:
         if not self._free:
             self._free.append(len(self._places))
             self._places.append(None)
-        session = _Session(id, record, owner, self._now_ns, self._now_ns, self._free.pop())
-        self._recent[id] = self._births[id] = self._places[session.place] = session
-        self._count(owner, 1)
+        self._serial += 1
+        session.serial, session.place = self._serial, self._free.pop()
+        self._held[session.id] = self._places[session.place] = session
+        self._count(session.owner, 1)
 
     def _take(self, session: _Session) -> tuple[str, object]:
-        del self._recent[session.id], self._births[session.id]
+        del self._held[session.id]
         self._places[session.place] = None
         self._free.append(session.place)
         self._count(session.owner, -1)
@@ -130,15 +152,11 @@ class SessionStore:
         session = self._find(id)
         if session is None:
             raise KeyError(id)
-        self._touch(session)
+        session.touched_ns = self._now_ns
         return session.record
 
     def get(self, id: str, default: object = None) -> object:
-        session = self._find(id)
-        if session is None:
-            return default
-        self._touch(session)
-        return session.record
+        return self[id] if self.touch(id) else default
 
     def get_many(self, ids: Sequence[str], default: object = None) -> list[object]:
         if not isinstance(ids, list | tuple):
@@ -149,6 +167,12 @@ class SessionStore:
         session = self._find(id)
         return default if session is None else session.record
 
+    def touch(self, id: str) -> bool:
+        session = self._find(id)
+        if session is not None:
+            session.touched_ns = self._now_ns
+        return session is not None
+
     def put(
         self, id: str, record: object, owner: Hashable = None, now_ns: int | None = None
     ) -> Sequence[tuple[str, object]]:
@@ -156,7 +180,7 @@ class SessionStore:
         text.encode()
         if now_ns is not None:
             self.now_ns = now_ns
-        held = self._recent.get(text)
+        held = self._held.get(text)
         others = self.owner_count(owner) - (held is not None and held.owner == owner)
         if owner is not None and 0 < self._owner_count_max <= others:
             raise LimitError("owner_count_max", self._owner_count_max)
@@ -164,15 +188,14 @@ class SessionStore:
         if live is not None:
             self._count(live.owner, -1)
             self._count(owner, 1)
-            live.record, live.owner = record, owner
-            self._touch(live)
+            live.record, live.owner, live.touched_ns = record, owner, self._now_ns
             return ()
         left = []
         if held is not None:
             left.append(self._take(held))
         elif len(self) >= self._count_max:
-            left.append(self._take(next(iter(self._recent.values()))))
-        self._add(text, record, owner)
+            left.append(self._take(self._longest_idle()))
+        self._add(_Session(text, record, owner, self._now_ns, self._now_ns, 0))
         return left
 
     def pop(self, id: str, default: object = None) -> object:
@@ -185,38 +208,64 @@ class SessionStore:
     def expire(self, now_ns: int | None = None) -> list[tuple[str, object]]:
         if now_ns is not None:
             self.now_ns = now_ns
-        idle = [self._take(session) for session in list(self._recent.values()) if self._is_idle(session)]
-        old = [self._take(session) for session in list(self._births.values()) if self._is_old(session)]
+        idle = [self._take(session) for session in self._by_recency() if self._is_idle(session)]
+        old = [self._take(session) for session in self._by_birth() if self._is_old(session)]
         return idle + old
 
     def next_deadline_ns(self) -> int | None:
-        deadlines = []
-        if self._recent and self._idle_ns:
-            deadlines.append(next(iter(self._recent.values())).touched_ns + self._idle_ns)
-        if self._births and self._age_ns:
-            deadlines.append(next(iter(self._births.values())).born_ns + self._age_ns)
+        deadlines = [session.touched_ns + self._idle_ns for session in self._by_recency()[:1] if self._idle_ns]
+        deadlines += [session.born_ns + self._age_ns for session in self._by_birth()[:1] if self._age_ns]
         return min(deadlines, default=None)
 
-    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
+    def _walk(self, cursor: int, count: int) -> tuple[int, list[_Session]]:
         if cursor < 0 or count < 1:
             raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
-        found: list[tuple[str, object]] = []
+        found: list[_Session] = []
         for place in range(cursor, len(self._places)):
             session = self._places[place]
             if session is not None and not self._is_idle(session) and not self._is_old(session):
                 if len(found) == count:
                     return place, found
-                found.append((session.id, session.record))
+                found.append(session)
         return 0, found
 
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
+        cursor, found = self._walk(cursor, count)
+        return cursor, [(session.id, session.record) for session in found]
+
+    def dump(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object, Hashable, int, int]]]:
+        cursor, found = self._walk(cursor, count)
+        return cursor, [(s.id, s.record, s.owner, s.born_ns, s.touched_ns) for s in found]
+
+    def load(self, items: Sequence[tuple[str, object, Hashable, int, int]], shift_ns: int = 0) -> int:
+        if not isinstance(items, list | tuple):
+            raise TypeError(f"load takes a list or a tuple, not {type(items).__name__}")
+        done: list[_Session] = []
+        try:
+            for item in items:
+                session = _loadable(item, shift_ns, self._now_ns)
+                if session.id in self._held:
+                    raise ValueError(f"a session of this id is there already: {session.id!r}")
+                if len(self) >= self._count_max:
+                    raise LimitError("count_max", self._count_max)
+                if session.owner is not None and 0 < self._owner_count_max <= self.owner_count(session.owner):
+                    raise LimitError("owner_count_max", self._owner_count_max)
+                self._add(session)
+                done.append(session)
+        except BaseException:
+            for session in done:
+                self._take(session)
+            raise
+        return len(done)
+
     def drain(self) -> list[tuple[str, object]]:
-        return [self._take(session) for session in list(self._recent.values())]
+        return [self._take(session) for session in self._by_recency()]
 
     def check(self) -> None:
-        held = list(self._recent.values())
+        held = list(self._held.values())
         assert len(held) <= self._count_max, "more records than count_max"
-        assert sorted(self._births) == sorted(self._recent), "the two orders hold different records"
-        assert all(a.touched_ns <= b.touched_ns for a, b in pairwise(held)), "the order is not that of recency"
-        assert all(a.born_ns <= b.born_ns for a, b in pairwise(self._births.values())), "nor the other that of birth"
-        assert [s.place for s in self._places if s] == [i for i, s in enumerate(self._places) if s], "a wrong place"
-        assert sum(self._counts.values()) == sum(session.owner is not None for session in held), "a wrong owner count"
+        assert all(-TIME_LIMIT <= s.born_ns <= s.touched_ns <= self._now_ns for s in held), "a wrong time"
+        assert len({s.serial for s in held}) == len(held), "two births with one number"
+        assert all(self._places[s.place] is s for s in held), "a wrong place"
+        assert len(held) + len(self._free) == len(self._places), "a place is lost"
+        assert sum(self._counts.values()) == sum(s.owner is not None for s in held), "a wrong owner count"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, TypedDict
 
-from erlmcp.bench.histogram import Histogram
+from erlmcp._core.meter import Histogram
 
 ID_SLOT: Final[bytes]
 """``b"1000000000"``: where it stands in a request, each send puts a unique, increasing ten-digit id there."""

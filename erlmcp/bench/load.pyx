@@ -18,7 +18,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, itimerspec
 from posix.unistd cimport close, read, write
 
-from erlmcp.bench.histogram cimport Histogram
+from erlmcp._core.meter cimport Histogram, histogram_record_alone
 from erlmcp.bench.linux cimport (
     CLOCK_THREAD_CPUTIME_ID, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, TFD_NONBLOCK,
     TFD_TIMER_ABSTIME, epoll_create1, epoll_ctl, epoll_event, epoll_wait, timerfd_create, timerfd_settime,
@@ -278,7 +278,7 @@ cdef class Engine:
                      ) noexcept nogil:
         """An answer to what is outstanding at ``place``: right where kind is -1."""
         if kind < 0:
-            self.latencies.add(now - place.due)
+            histogram_record_alone(&self.latencies.histogram, now - place.due)
             if now <= self.deadline:
                 self.in_time += 1
         else:
@@ -474,7 +474,7 @@ cdef class Engine:
         cpu = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu
         kinds = {KIND_NAMES[i]: self.kinds[i] for i in range(KIND_COUNT) if self.kinds[i]}
         cdef double seconds = (self.last_answer - self.start) / 1e9
-        count = self.latencies.total
+        count = self.latencies.count
         if self.deadline < NEVER:
             rate = self.in_time * 1e9 / (self.deadline - self.start)
         else:
@@ -482,7 +482,7 @@ cdef class Engine:
         due = 0
         if self.interval and self.deadline < NEVER:
             due = min(self.count_max, <int64_t>((self.deadline - self.start - 1) / self.interval) + 1)
-        of = self.latencies.percentile
+        p50, p95, p99, p999 = self.latencies.percentiles((50, 95, 99, 99.9))
         return {
             "sent": self.sent,
             "count": count,
@@ -497,10 +497,10 @@ cdef class Engine:
             "rate": rate,
             "cpu_us": cpu / 1e3 / count if count else 0.0,
             "mean_us": self.latencies.mean / 1e3,
-            "p50_us": of(50) / 1e3,
-            "p95_us": of(95) / 1e3,
-            "p99_us": of(99) / 1e3,
-            "p999_us": of(99.9) / 1e3,
+            "p50_us": p50 / 1e3,
+            "p95_us": p95 / 1e3,
+            "p99_us": p99 / 1e3,
+            "p999_us": p999 / 1e3,
             "max_us": self.latencies.max / 1e3,
             "latencies": self.latencies,
         }

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
-import json
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, TextIO
 
-from erlmcp.bench import message, table
+from erlmcp.bench import message, result, table
 from erlmcp.bench.load import http_load, lines_load
 from erlmcp.bench.process import PEERS, Peer, PeerError, Running, interpreter, version_of
 
@@ -71,20 +68,6 @@ class Row:
         """Take the medians."""
         for name in self.rounds[0] if self.rounds and not self.error else ():
             setattr(self, name, statistics.median(one[name] for one in self.rounds))
-
-
-def machine() -> dict[str, str]:
-    """Where and when this runs."""
-    model = platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
-        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    return {
-        "cpu": f"{os.cpu_count()} x {model}",
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_average": f"{os.getloadavg()[0]:.2f}",
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
 
 
 def run_load(running: Running, case: Case, seconds: float) -> Load:
@@ -182,27 +165,29 @@ class Field:
         return row
 
 
-def go_round(servers: Field, cases: Sequence[Case], rounds: int, seconds: float, say: TextIO) -> list[Row]:
-    """All cases over all servers, round robin. A row that failed once is not measured again."""
-    rows = {(case.title, peer.name): servers.row(peer, case) for case in cases for peer in servers.peers}
-    for turn in range(rounds):
-        for case in cases:
-            print(f"  round {turn + 1} of {rounds}: {case.title}", file=say, flush=True)
-            for peer in servers.peers:
-                row = rows[case.title, peer.name]
-                if row.error or peer.name not in servers.running:
-                    row.error = row.error or servers.errors[peer.name]
-                    continue
-                try:
-                    if turn == 0:
-                        run_load(servers.running[peer.name], case, min(WARM_UP_S, seconds))
-                    row.rounds.append(measure(servers.running[peer.name], case, seconds))
-                except PeerError as error:
-                    row.error = str(error)
-                    servers.again(peer.name)
-    for row in rows.values():
-        row.settle()
-    return list(rows.values())
+def go_round(servers: Field, cases: Sequence[Case], rounds: int, seconds: float, say: TextIO, rows: list[Row]) -> None:
+    """All cases over all servers, round robin, into ``rows``. A row that failed once is not measured again."""
+    found = {(case.title, peer.name): servers.row(peer, case) for case in cases for peer in servers.peers}
+    rows += found.values()
+    try:
+        for turn in range(rounds):
+            for case in cases:
+                print(f"  round {turn + 1} of {rounds}: {case.title}", file=say, flush=True)
+                for peer in servers.peers:
+                    row = found[case.title, peer.name]
+                    if row.error or peer.name not in servers.running:
+                        row.error = row.error or servers.errors[peer.name]
+                        continue
+                    try:
+                        if turn == 0:
+                            run_load(servers.running[peer.name], case, min(WARM_UP_S, seconds))
+                        row.rounds.append(measure(servers.running[peer.name], case, seconds))
+                    except PeerError as error:
+                        row.error = str(error)
+                        servers.again(peer.name)
+    finally:
+        for row in found.values():
+            row.settle()
 
 
 # ---------------------------------------------------------------------------------------------------- suites
@@ -243,7 +228,8 @@ def large_cases(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, st
 
 
 def echo_or_large(options: argparse.Namespace, peers: Sequence[Peer], say: TextIO, *, suite: str) -> list[Row]:
-    rows = []
+    """All rows; where it is interrupted, those with what was measured until then."""
+    rows: list[Row] = []
     for mode, extra, cases in (echo_cases if suite == "echo" else large_cases)(options):
         kept = [peer for peer in peers if mode in peer.modes and (suite == "echo" or not peer.is_limit)]
         if not kept:
@@ -251,7 +237,10 @@ def echo_or_large(options: argparse.Namespace, peers: Sequence[Peer], say: TextI
         servers = Field(kept, mode, options, extra, say)
         try:
             with pinned(options):
-                rows += go_round(servers, cases, options.rounds, options.seconds, say)
+                go_round(servers, cases, options.rounds, options.seconds, say, rows)
+        except KeyboardInterrupt:
+            print("  interrupted: what follows is what was measured until then", file=say, flush=True)
+            break
         finally:
             servers.stop()
     return rows
@@ -331,7 +320,17 @@ def parser() -> argparse.ArgumentParser:
         help="bind servers to one CPU and the generator to another, or to the same; default: as the kernel likes",
     )
     made.add_argument("--json", metavar="FILE", help="write all results there")
+    made.add_argument(
+        "--libraries",
+        action="store_true",
+        help="not servers: the libraries beside our parts; takes the options of bench components",
+    )
     return made
+
+
+def without(peer: Peer, mode: str) -> Peer:
+    """The same server without one of its modes."""
+    return replace(peer, modes=tuple(one for one in peer.modes if one != mode))
 
 
 def chosen(names: str | None) -> list[Peer]:
@@ -348,13 +347,18 @@ def chosen(names: str | None) -> list[Peer]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print. Returns 0, or 1 where a server that is installed failed."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--libraries" in words:
+        from erlmcp.bench import components
+
+        return components.main(words)
     made = parser()
-    options = made.parse_args(argv)
+    options = made.parse_args(words)
     try:
         peers = chosen(options.only)
     except ValueError as error:
         made.error(str(error))
-    here = machine()
+    here = result.machine()
     out, say = sys.stdout, sys.stderr
     print(f"erlmcp bench peers: {here['cpu']}, {here['system']}, Python {here['python']}, {here['date']}", file=out)
     shape = (
@@ -374,8 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = [asdict(row) for row in measured]
         errors = [row.error for row in measured]
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": here, "options": vars(options), "rows": results}, file, indent=1)
+        result.write(options.json, result.document("peers", vars(options), results))
     return 1 if any(error and error != "not installed" for error in errors) else 0
 
 

@@ -135,7 +135,16 @@ def _add_version(commands: Any) -> None:
 
 def _add_bench(commands: Any) -> None:
     parser = _add_command(
-        commands, "bench", "measure erlmcp beside other servers", "Measure erlmcp beside other servers."
+        commands,
+        "bench",
+        "measure erlmcp: its parts, its phases, its server, its peers",
+        "Measure erlmcp.\n\n"
+        "  components  the parts, each beside its twin in Python and the libraries of its kind\n"
+        "  phases      what each phase of the plan buys over the baseline\n"
+        "  peers       whole servers, one beside the other; with --libraries those of the components\n"
+        "  server      our server alone\n"
+        "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    parser.add_argument("suite", choices=["peers"], help="peers: whole servers, one after the other")
+    suites = ["components", "phases", "peers", "server", "compare"]
+    parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

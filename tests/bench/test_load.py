@@ -11,13 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from erlmcp.bench import load
-from erlmcp.bench.histogram import Histogram
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 BODY = b'{"jsonrpc":"2.0","id":1000000000,"method":"echo"}'
@@ -390,54 +386,3 @@ def test_a_server_that_is_not_there_raises() -> None:
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(OSError):
             load.http_load("127.0.0.1", bound.getsockname()[1], REQUEST, count=1)
-
-
-# ---------------------------------------------------------------------------------------------------- histogram
-@given(st.lists(st.integers(0, 2**42 - 1), min_size=1, max_size=300), st.floats(0, 100))
-def test_a_percentile_is_within_one_percent_of_the_exact_one(values: list[int], percent: float) -> None:
-    made = Histogram()
-    made.record_many(values)
-    exact = float(np.percentile(values, percent, method="inverted_cdf"))
-    assert made.percentile(percent) == pytest.approx(exact, rel=0.004, abs=0)
-    assert (made.count, made.min, made.max) == (len(values), min(values), max(values))
-    assert made.mean == pytest.approx(float(np.mean(values)))
-
-
-def test_percentiles_of_a_large_sample_agree_with_numpy() -> None:
-    values = np.random.default_rng(7).lognormal(11, 1.5, 100_000).astype(np.int64)
-    made = Histogram()
-    made.record_many(values.tolist())
-    for percent in (0.1, 1, 25, 50, 90, 95, 99, 99.9, 99.99, 100):
-        exact = np.percentile(values, percent, method="inverted_cdf")
-        assert made.percentile(percent) == pytest.approx(exact, rel=0.01)
-
-
-@given(st.lists(st.integers(0, 2**42 - 1)), st.lists(st.integers(0, 2**42 - 1)))
-def test_merged_histograms_are_the_histogram_of_both(one: list[int], other: list[int]) -> None:
-    merged, second, whole = Histogram(), Histogram(), Histogram()
-    merged.record_many(one)
-    second.record_many(other)
-    merged.merge(second)
-    whole.record_many(one + other)
-    assert merged.buckets() == whole.buckets()
-    assert (merged.count, merged.min, merged.max) == (whole.count, whole.min, whole.max)
-
-
-@given(st.integers(0, 2**42 - 1))
-def test_a_value_lies_in_its_bucket_and_buckets_do_not_overlap(value: int) -> None:
-    made = Histogram()
-    made.record(value)
-    ((first, last, count),) = made.buckets()
-    assert count == 1
-    assert first <= value <= last
-    assert last - first <= max(0, first / 128)
-
-
-def test_values_out_of_range_are_clamped_and_an_empty_histogram_says_zero() -> None:
-    made = Histogram()
-    assert (made.percentile(50), made.mean, made.min, made.max, made.buckets()) == (0.0, 0.0, 0, 0, [])
-    made.record_many([-5, 2**50])
-    assert (made.min, made.max) == (0, 2**42 - 1)
-    for percent in (-1, 101):
-        with pytest.raises(ValueError):
-            made.percentile(percent)

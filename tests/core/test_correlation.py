@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from types import ModuleType
@@ -132,7 +133,81 @@ def test_deadlines_expire_in_order_and_exactly(waiting: Any) -> None:
     assert waiting.expire(0) == [("past", 1)]
     with pytest.raises(ValueError):
         waiting.put("x", 1, -1)
+    for act in (lambda: waiting.put("x", 1, 2**63), lambda: waiting.expire(2**63), lambda: waiting.put_next(1, 2**64)):
+        with pytest.raises(OverflowError):
+            act()
+    assert len(waiting) == 1
     waiting.check()
+
+
+def test_put_next_gives_the_id_that_it_took(waiting: Any) -> None:
+    waiting.put(2, "in the way")
+    assert [waiting.put_next(name) for name in "abc"] == [1, 3, 4]
+    assert waiting.put_next("d", 7) == 5
+    assert waiting.take(3) == "b"
+    assert waiting.expire(7) == [(5, "d")]
+    with pytest.raises(ValueError):
+        waiting.put_next("e", -1)
+    assert waiting.put_next("e") == 6
+
+
+def test_many_are_put_and_taken_in_one_call(waiting: Any) -> None:
+    ids = [*range(100), *map(str, range(100))]
+    waiting.put_many(ids, range(200), 9)
+    waiting.check()
+    assert waiting.take_many([5, "5", "no", None, 5, True, 10**30, 5.0, "\ud800"]) == [5, 105, *[None] * 7]
+    assert waiting.take_many(id for id in ids[10:90]) == list(range(10, 90))
+    waiting.check()
+    assert len(waiting) == 118
+    left = [number for number in range(200) if not 10 <= number < 90 and number not in (5, 105)]
+    assert waiting.expire(9) == [(ids[number], number) for number in left]
+    assert waiting.take_many([]) == []
+    waiting.put_many([], [])
+    assert len(waiting) == 0
+
+
+def test_put_many_puts_all_or_none(new: Any) -> None:
+    waiting = new(5)
+    waiting.put("there", 0)
+    for ids, error in (
+        ([1, 2, "there"], KeyError),
+        ([1, 2, 1], KeyError),
+        ([1, "a", True], TypeError),
+        ([1, 2**64], OverflowError),
+        (["a", "\ud800"], UnicodeEncodeError),
+        ([1, 2, 3, 4, 5], LimitError),
+    ):
+        with pytest.raises(error):
+            waiting.put_many(ids, [0] * len(ids))
+        waiting.check()
+        assert len(waiting) == 1
+    with pytest.raises(ValueError, match="2 ids and 3 pendings"):
+        waiting.put_many([1, 2], "abc")
+    waiting.put_many([1, 2, 3, 4], "abcd")
+    assert waiting.take_many([1, 2, 3, 4]) == list("abcd")
+
+
+@pytest.mark.parametrize("stride", [1, 64, 2**12, 2**32, -(2**20) + 1])
+def test_ints_of_every_pattern_are_found(waiting: Any, stride: int) -> None:
+    ids = [number * stride for number in range(3000)]
+    waiting.put_many(ids, ids)
+    waiting.check()
+    assert waiting.take_many(ids[::2]) == ids[::2]
+    waiting.check()
+    assert 2 * stride not in waiting
+    assert all(waiting.take(id) == id for id in ids[1::2])
+    assert len(waiting) == 0
+    waiting.put_many(ids, ids)
+    assert waiting.take(ids[-1]) == ids[-1]
+    waiting.check()
+
+
+def test_a_call_that_waits_while_thousands_pass_is_still_found(waiting: Any) -> None:
+    slow = [waiting.put_next(f"slow {number}") for number in range(50)]
+    for number in range(5000):
+        assert waiting.take(waiting.put_next(number)) == number
+    waiting.check()
+    assert waiting.take_many(slow) == [f"slow {number}" for number in range(50)]
 
 
 def test_a_lost_connection_gives_all_back_in_the_order_of_put(waiting: Any) -> None:
@@ -267,35 +342,90 @@ def test_a_waiting_object_that_comes_back_when_it_dies_does_no_harm(waiting: Any
     waiting.check()
 
 
-def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
+def test_whichever_allocation_fails_nothing_is_lost() -> None:
     memory = importlib.import_module("erlmcp._core.memory")
     if not memory.IS_CHECKED:
         pytest.skip("needs ERLMCP_BUILD=checked")
     core = importlib.import_module("erlmcp._core.correlation")
     before = memory.live_blocks()
+    colliding = [number * 2**20 for number in range(1, 40)]
     failed = 0
     for nth in range(1, 200):
-        waiting = core.Correlation()
+        waiting, held = core.Correlation(), 0
         memory.fail_after(nth)
+        acts: list[tuple[Callable[..., Any], Any, int]] = [
+            (waiting.put_many, (range(20), range(20)), 20),
+            (waiting.put_many, (map(str, range(20)), range(20), 5), 20),
+            (waiting.put_many, (colliding, colliding), len(colliding)),
+            (waiting.put_next, (1, 7), 1),
+        ]
+        acts += [(waiting.put, (f"str {number}", number, number if number % 3 else None), 1) for number in range(30)]
         done = 0
-        try:
-            for number in range(20):
-                waiting.put(number if number % 2 else str(number), number, number if number % 3 else None)
+        for act, args, count in acts:
+            try:
+                act(*args)
+            except MemoryError:
+                failed += 1
+            else:
+                held += count
                 done += 1
-        except MemoryError:
-            failed += 1
-        finally:
-            memory.fail_never()
-        waiting.check()
-        assert [pending for _, pending in waiting.drain()] == list(range(done))
+            waiting.check()
+            assert len(waiting) == held
+        memory.fail_never()
+        assert len(waiting.expire(6)) + len(waiting.drain()) == held
         del waiting
         assert memory.live_blocks() == before
-        if done == 20:
+        if done == len(acts):
             break
-    assert failed > 20
+    assert failed >= 10
 
 
-IDS = st.sampled_from([0, 1, 2, -1, 2**62, "", "0", "1", "a", "é", "x" * 40])
+def test_memory_is_given_back_when_nothing_waits_any_more() -> None:
+    memory = importlib.import_module("erlmcp._core.memory")
+    if not memory.IS_CHECKED:
+        pytest.skip("needs ERLMCP_BUILD=checked")
+    waiting = importlib.import_module("erlmcp._core.correlation").Correlation()
+    ids = [*range(5000), *map(str, range(5000))]
+    before = memory.live_bytes()
+    for take in (lambda: waiting.take_many(ids), waiting.drain, lambda: [waiting.take(id) for id in ids]):
+        waiting.put_many(ids, ids)
+        assert memory.live_bytes() - before > 500_000
+        take()
+        assert memory.live_bytes() == before
+        waiting.check()
+
+
+def test_threads_that_share_it_take_each_thing_once(new: Any) -> None:
+    waiting, taken, each = new(), [], 2000
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        start.wait(10)
+        for count in range(each):
+            id = waiting.put_next((number, count), count)
+            waiting.put(f"{number}/{count}", (number, -1 - count))
+            if count % 100 == 50:
+                taken.extend(pending for _, pending in waiting.expire(count - 20))
+            taken.append(waiting.take(id))
+            taken.append(waiting.take(f"{number}/{count}"))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    finally:
+        sys.setswitchinterval(interval)
+    waiting.check()
+    found = [thing for thing in taken if thing is not None]
+    assert len(found) == len(set(found)) == 2 * 4 * each
+    assert len(waiting) == 0
+
+
+IDS = st.sampled_from([0, 1, 2, 64, 128, -1, 2**62, "", "0", "1", "a", "é", "x" * 40])
 
 
 class CorrelationMachine(RuleBasedStateMachine):
@@ -327,6 +457,20 @@ class CorrelationMachine(RuleBasedStateMachine):
     def put_next(self) -> None:
         self.next += 1
         self.same("put", self.same("next_id"), self.next)
+
+    @rule(ids=st.lists(IDS | st.integers(0, 300), max_size=9), later=st.none() | st.integers(0, 50))
+    def put_many(self, ids: list[Any], later: int | None) -> None:
+        self.next += 1
+        self.same("put_many", ids, [self.next] * len(ids), None if later is None else self.now + later)
+
+    @rule(ids=st.lists(IDS | st.integers(0, 300), max_size=9))
+    def take_many(self, ids: list[Any]) -> None:
+        self.same("take_many", ids)
+
+    @rule(later=st.none() | st.integers(0, 50))
+    def put_with_an_id(self, later: int | None) -> None:
+        self.next += 1
+        self.same("put_next", self.next, None if later is None else self.now + later)
 
     @rule(id=IDS)
     def take(self, id: Any) -> None:

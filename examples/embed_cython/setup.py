@@ -1,0 +1,17 @@
+"""Builds an extension of your own on the compiled rooms: python setup.py build_ext --inplace
+
+Nothing is linked: the rooms hand over their functions at import. Only their headers must be found.
+"""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+from erlmcp.core import get_include
+
+setup(
+    name="router",
+    ext_modules=cythonize(
+        [Extension("router", ["router.pyx"], include_dirs=[get_include()])],
+        language_level=3,
+    ),
+)
