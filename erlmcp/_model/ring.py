@@ -97,7 +97,7 @@ class RingQueue:
     def pop_many(self, count: int) -> list[Any]:
         if count < 0:
             raise ValueError(f"count must be at least 0, got {count}")
-        popped = []
+        popped: list[Any] = []
         while len(popped) < count and self._items:
             try:
                 popped.append(self._items.popleft())

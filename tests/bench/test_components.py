@@ -75,6 +75,8 @@ def test_every_mark_of_the_plan_has_its_row() -> None:
         "session-100k": {"call", "batch", "core"},
         "network-ping": {"batch"},
         "network-echo": {"batch"},
+        "network-tcp-ping": {"batch"},
+        "network-tcp-echo": {"batch"},
         "json-request": {"call", "core"},
     }
     found = {row.key: set(row.marks) for row in components.ROWS}
@@ -151,6 +153,29 @@ def test_what_is_not_built_or_broken_is_told_and_measures_nothing() -> None:
     command.report([cell], out)
     assert "made-up call: not built" in out.getvalue()
     assert "library: ZeroDivisionError" in out.getvalue()
+
+
+def test_a_limit_is_told_and_is_no_peer() -> None:
+    def collect(into: Ways) -> None:
+        into.own("call", "core", lambda: fixed(100))
+        into.own("call", "library", lambda: fixed(200))
+        into.limit("call", "bare metal", lambda: fixed(10))
+
+    cell = cell_of(Row("made-up", "fancy", "an operation", collect))
+    assert (cell["best_peer"], set(cell["peers"])) == ("library", {"library"})
+    assert cell["limits"]["bare metal"]["ratio"] == pytest.approx(0.1, rel=0.01)
+    out = io.StringIO()
+    command.report([cell], out)
+    assert "the limit, bare metal, takes 0.10x our time" in out.getvalue()
+    assert "behind the best peer in 0" in command.summary([cell])
+
+
+def test_a_whole_server_is_measured_over_tcp() -> None:
+    from erlmcp.bench.components import network
+
+    for kind in ("ping", "echo"):
+        assert network.over_tcp(kind, "core").elapsed(1) > 0
+    assert network.over_tcp("echo", "C").elapsed(1) > 0
 
 
 def test_an_interrupted_run_keeps_what_it_has() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from erlmcp.bench import components, result, room, screen, table, timing
-from erlmcp.bench.components.row import BATCH, COLUMNS, OURS, Mark, Row, Way
+from erlmcp.bench.components.row import COLUMNS, OURS, Mark, Row, Way
 from erlmcp.bench.room import MissingError
 from erlmcp.bench.timing import Timed
 from erlmcp.bench.worker import Worker
@@ -60,7 +60,7 @@ def measure(row: Row, column: str, ways: Sequence[Way], options: argparse.Namesp
         "family": row.family,
         "operation": row.operation,
         "column": column,
-        "n": {"call": 1, "batch": BATCH}.get(column),
+        "n": {"call": 1, "batch": row.batch}.get(column),
         "threads": row.threads,
         "status": "measured",
         "mark": str(mark) if mark else None,
@@ -73,6 +73,7 @@ def measure(row: Row, column: str, ways: Sequence[Way], options: argparse.Namesp
     timing.go_round(list(found.values()), options.rounds, options.time_s / options.rounds)
     ours = found.get("core")
     versions = {way.who: room.version(way.module) if way.module else "" for way in ways}
+    limits = {way.who for way in ways if way.is_limit}
     for who, one in found.items():
         figures = {"ns": one.ns, "best_ns": one.best_ns, "spread": one.spread}
         if ours is not None and who != "core":
@@ -89,6 +90,7 @@ def measure(row: Row, column: str, ways: Sequence[Way], options: argparse.Namesp
         cell.update(timing.percentiles(ours.single, 1000 if options.quick else timing.SINGLES))
     if column == "call" and row.entries >= components.MEMORY_FROM:
         cell.update(_memory(row))
+    cell["limits"] = {who: cell["peers"].pop(who) for who in limits if who in cell["peers"]}
     measured = {who: one for who, one in cell["peers"].items() if "ratio" in one}
     if measured:
         cell["best_peer"] = min(measured, key=lambda who: measured[who]["ns"])
@@ -167,6 +169,9 @@ def report(cells: Sequence[Cell], out: TextIO) -> None:
             for who, one in cell["peers"].items():
                 if "error" in one:
                     faults.append(f"{cell['row']} {cell['column']}: {who}: {one['error']}")
+            for who, one in cell.get("limits", {}).items():
+                took = f"takes {one['ratio']:.2f}x our time" if "ratio" in one else one["error"]
+                faults.append(f"{cell['row']} {cell['column']}: the limit, {who}, {took}")
         faults += [
             f"{cell['row']}: {cell['memory_mb']:.1f} MB, {cell['entry_bytes']:.0f} bytes an entry"
             for cell in here

@@ -38,13 +38,14 @@ class Mark:
 class Way:
     """One way to do the operation: by whom ("core", "model" or a library), and in which column.
 
-    ``module`` is the library's, whose version is printed.
+    ``module`` is the library's, whose version is printed. A limit is no library but what the machine gives at best.
     """
 
     column: str
     who: str
     make: Maker
     module: str = ""
+    is_limit: bool = False
 
 
 @dataclass
@@ -70,6 +71,10 @@ class Ways:
         """Any other way."""
         self.found.append(Way(column, who, make, module))
 
+    def limit(self, column: str, who: str, make: Maker) -> None:
+        """What the machine gives at best: told beside ours, and beaten by nobody."""
+        self.found.append(Way(column, who, make, is_limit=True))
+
 
 def _make(make: Callable[[Any], Timed], implementation: str, name: str, part: str) -> Timed:
     return make(room.part(implementation, name, part))
@@ -85,6 +90,7 @@ class Row:
     collect: Callable[[Ways], None]
     marks: dict[str, Mark] = field(default_factory=dict)
     threads: int = 1
+    batch: int = BATCH  # the n of the column "batch"
     entries: int = 0  # what the structure holds, where that is a size to speak of
     is_slow: bool = False  # left out by --quick: making it takes seconds
 
