@@ -90,6 +90,43 @@ cdef extern from "Python.h":
         clear_t tp_clear
     void PyType_Modified(PyTypeObject* kind) noexcept
 
+cdef extern from *:
+    """
+    /* The collector must not be disturbed while it walks, and line tracing makes objects: a build that traces lines
+       walks without it. One function serves all types, so it looks up what a type's own is. */
+    #if defined(CYTHON_TRACE_NOGIL) && CYTHON_TRACE_NOGIL
+    static struct { PyTypeObject *kind; traverseproc traverse; } untraced[64];
+
+    static int traverse_untraced(PyObject *self, visitproc visit, void *arg) {
+        PyTypeObject *kind;
+        PyThreadState *state = PyThreadState_Get();
+        int i, stop = 0;
+        for (kind = Py_TYPE(self); kind != NULL; kind = kind->tp_base) {
+            for (i = 0; i < 64 && untraced[i].kind != NULL; i++) {
+                if (untraced[i].kind == kind) {
+                    PyThreadState_EnterTracing(state);
+                    stop = untraced[i].traverse(self, visit, arg);
+                    PyThreadState_LeaveTracing(state);
+                    return stop;
+                }
+            }
+        }
+        return 0;
+    }
+
+    static traverseproc memory_quiet(PyTypeObject *kind, traverseproc traverse) {
+        int i = 0;
+        while (i < 63 && untraced[i].kind != NULL) i++;
+        untraced[i].kind = kind;
+        untraced[i].traverse = traverse;
+        return traverse_untraced;
+    }
+    #else
+    static traverseproc memory_quiet(PyTypeObject *kind, traverseproc traverse) { return traverse; }
+    #endif
+    """
+    traverse_t memory_quiet(PyTypeObject* kind, traverse_t traverse) noexcept
+
 
 IS_CHECKED = bool(ERLMCP_IS_CHECKED)
 
@@ -116,7 +153,7 @@ cdef void counted_free(void* block) noexcept nogil:
 
 cdef void hold_objects(type kind, traverse_t traverse, clear_t clear) noexcept:
     cdef PyTypeObject* slots = <PyTypeObject*><PyObject*>kind
-    slots.tp_traverse = traverse
+    slots.tp_traverse = memory_quiet(slots, traverse)
     slots.tp_clear = clear
     PyType_Modified(slots)
 
