@@ -57,6 +57,7 @@ _ROOM_OF = {
 if TYPE_CHECKING:
     from erlmcp._core.batch import Batch as Batch
     from erlmcp._core.buffer import Buffer as Buffer
+    from erlmcp._core.cache import Cache as Cache
     from erlmcp._core.chain import Chain as Chain
     from erlmcp._core.correlation import Correlation as Correlation
     from erlmcp._core.corridor import Call as Call
@@ -72,12 +73,20 @@ if TYPE_CHECKING:
     from erlmcp._core.frame import LineFramer as LineFramer
     from erlmcp._core.frame import SseFramer as SseFramer
     from erlmcp._core.frame import frame_sse as frame_sse
+    from erlmcp._core.gate import BreakerWindow as BreakerWindow
+    from erlmcp._core.gate import InflightLimit as InflightLimit
+    from erlmcp._core.gate import TokenBucket as TokenBucket
     from erlmcp._core.http1 import RequestParser as RequestParser
     from erlmcp._core.http1 import ResponseParser as ResponseParser
     from erlmcp._core.json import Raw as Raw
     from erlmcp._core.json import decode as decode
     from erlmcp._core.json import encode as encode
     from erlmcp._core.jsonrpc import scan as scan
+    from erlmcp._core.lanes import Lanes as Lanes
+    from erlmcp._core.meter import Counter as Counter
+    from erlmcp._core.meter import Histogram as Histogram
+    from erlmcp._core.meter import Meter as Meter
+    from erlmcp._core.pool import Pool as Pool
     from erlmcp._core.registry import Registry as Registry
     from erlmcp._core.ring import RingQueue as RingQueue
     from erlmcp._core.sessions import SessionStore as SessionStore

@@ -10,10 +10,12 @@ passes on what it was handed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import sys
 import time
+import weakref
 from asyncio import current_task
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -45,11 +47,13 @@ class Pool(Generic[T]):
     exception: it is closed); each a function or a coroutine function. At most ``count_max`` members are open or being
     opened; at least ``count_min`` are kept open. Those idle for ``idle_s`` are closed down to ``count_min``, those
     older than ``age_s`` at their return or when idle, and those not given back within ``reclaim_s`` while they are
-    lent; the borrower's return is a StaleHandleError then. ``None`` is no bound. A member's place is free as soon as
-    it is taken out, so that one that takes long to close may overlap with its successor.
+    lent; the borrower's return is a StaleHandleError then, unless its block failed already. ``None`` is no bound. A
+    member's place is free as soon as it is taken out, so that one that takes long to close may overlap with its
+    successor.
 
     A loan waits at most ``wait_s``, the opening included, and at most ``waiter_count_max`` wait at a time. One task
     does the upkeep, from the first loan (or ``start``) to ``aclose``; loans are timed by its beat, at most a second.
+    The loop that it runs on is the pool's (RuntimeError on another).
     ``trace`` writes down where a loan began, for ``leaks``, at some microseconds a loan.
 
     ``async with Pool(...) as pool`` starts it, opens ``count_min`` members and closes it at the end.
@@ -99,7 +103,9 @@ class Pool(Generic[T]):
         self._upkeep_s = max(UPKEEP_MIN_S, min([UPKEEP_MAX_S, *beats]))
         self._waiters: OrderedDict[asyncio.Future[Any], object] = OrderedDict()
         self._acquired: dict[int, list[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._upkeeper: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._drained: asyncio.Event = asyncio.Event()
@@ -142,6 +148,7 @@ class Pool(Generic[T]):
 
     async def warm(self) -> None:
         """Opens members at the same time until there are ``count_min``. ExceptionGroup of what ``open`` raised."""
+        self._stop_where_closed()
         self._start()
         outcomes = await asyncio.gather(*(self._add() for _ in range(self.core.shortage)), return_exceptions=True)
         errors = [error for error in outcomes if isinstance(error, Exception)]
@@ -160,17 +167,12 @@ class Pool(Generic[T]):
         leases = [lease for lease in self._acquired.pop(id(member), ()) if lease.handle != leak.handle]
         if leases:
             self._acquired[id(member)] = leases
-        self._close_later(member)
         self._settle()
+        self._close_later(member)
 
     async def upkeep(self) -> None:
         """One round of what the pool's task does: closes the old and the idle, reclaims, opens up to ``count_min``."""
-        self.core.now_ns = self._clock_ns()
-        if self._reclaim_ns:
-            for leak in self.leaks(self._reclaim_ns / 1e9):
-                LOG.warning("reclaimed %r after %.1f s from %s", leak.member, leak.age_s, leak.borrower)
-                self.reclaim(leak)
-        self._settle()
+        self._tidy()
         if not self._is_closed:
             await self.warm()
 
@@ -193,29 +195,26 @@ class Pool(Generic[T]):
 
     async def aclose(self) -> list[Leak]:
         """Ends the pool: no more loans, waiters get PoolClosedError, idle members are closed at once, lent ones when
-        they come back. Those that have not come back after ``close_s`` are closed under their borrowers, and returned.
+        they come back. Those that have not come back after ``close_s`` are closed under their borrowers, and returned;
+        what is not closed after as long again is cancelled.
         """
         self._is_closed = True
-        if self._upkeeper is not None:
-            self._upkeeper.cancel()
-            await asyncio.wait([self._upkeeper])
         while self._waiters:
             future, _ = self._waiters.popitem(last=False)
             if not future.done():
                 future.set_exception(PoolClosedError("the pool was closed"))
         self.core.retire_all()
         self._settle()
-        try:
+        await self._end(self._upkeeper, self._warming)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._close_s):
                 await self._drained.wait()
-        except TimeoutError:
-            pass
-        leaks = self.leaks()
-        for leak in leaks:
-            LOG.warning("closed %r under %s, who has had it for %.1f s", leak.member, leak.borrower, leak.age_s)
-            self.reclaim(leak)
-        while self._closings:
-            await asyncio.wait(self._closings)
+        leaks = [leak for leak in self.leaks() if self._reclaim_if_lent(leak, "closed")]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._close_s):
+                while self._closings:
+                    await asyncio.wait(self._closings)
+        await self._end(*self._closings)
         return leaks
 
     # ---- Loans
@@ -268,7 +267,8 @@ class Pool(Generic[T]):
         if lease is None:
             self.core.unreserve()
         else:
-            self.core.take_back(lease)
+            with contextlib.suppress(StaleHandleError):  # reclaimed before it was noticed
+                self.core.take_back(lease)
         self._settle()
 
     def _settle(self) -> None:
@@ -307,6 +307,7 @@ class Pool(Generic[T]):
     async def _make(self) -> T:
         """A member for the reserved place, which is given up where that fails."""
         try:
+            self._stop_where_closed()
             made = self._open_one()
             member: T = await made if inspect.isawaitable(made) else made
             if self._is_closed:
@@ -340,12 +341,14 @@ class Pool(Generic[T]):
             LOG.warning("the check of %r raised %r; it is closed", member, error)
             return False
         except BaseException:
-            self._retire(lease)
+            with contextlib.suppress(StaleHandleError):
+                self._retire(lease)
             raise
 
     def _retire(self, lease: Any) -> None:
-        self._close_later(self.core.retire(lease))
+        member = self.core.retire(lease)
         self._settle()
+        self._close_later(member)
 
     def _close_later(self, member: T) -> None:
         """Closes it now where ``close`` is a function, else in a task that ``aclose`` waits for. Errors are logged."""
@@ -364,16 +367,48 @@ class Pool(Generic[T]):
     # ---- Upkeep
 
     def _start(self) -> None:
-        if self._upkeeper is None and not self._is_closed:
-            self._upkeeper = asyncio.get_running_loop().create_task(self._keep_up(), name="erlmcp-pool-upkeep")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            run = _keep_up(weakref.ref(self), self._upkeep_s)
+            self._upkeeper = loop.create_task(run, name="erlmcp-pool-upkeep")
+        if self._loop is not loop:
+            raise RuntimeError("the pool belongs to another event loop")
 
-    async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(self._upkeep_s)
-            try:
-                await self.upkeep()
-            except Exception as error:
-                LOG.warning("upkeep of the pool: %r", error)
+    def _beat(self) -> None:
+        """What the upkeep's task does, which an ``open`` that takes long does not hold up."""
+        self._tidy()
+        if self.core.shortage and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.ensure_future(self._warm_quietly())
+
+    async def _warm_quietly(self) -> None:
+        try:
+            await self.warm()
+        except Exception as error:
+            LOG.warning("upkeep of the pool: %r", error)
+
+    def _tidy(self) -> None:
+        self.core.now_ns = self._clock_ns()
+        if self._reclaim_ns:
+            for leak in self.leaks(self._reclaim_ns / 1e9):
+                self._reclaim_if_lent(leak, "reclaimed")
+        self._settle()
+
+    def _reclaim_if_lent(self, leak: Leak, word: str) -> bool:
+        try:
+            self.reclaim(leak)
+        except StaleHandleError:
+            return False  # it came back while another one was closed
+        LOG.warning("%s %r after %.1f s under %s", word, leak.member, leak.age_s, leak.borrower)
+        return True
+
+    async def _end(self, *tasks: asyncio.Task[None] | None) -> None:
+        """Cancels tasks of the pool's, and waits for their end, ``close_s`` at most."""
+        running = [task for task in tasks if task is not None and not task.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=self._close_s)
 
     def _stop_where_closed(self) -> None:
         if self._is_closed:
@@ -413,10 +448,28 @@ class Lending(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pool = self.pool
-        if pool._check is not None or self.is_broken:
-            await pool._take_back(self.lease, self.is_broken)
-        elif not pool.core.take_back(self.lease) or pool._waiters:
-            pool._settle()
+        try:
+            if pool._check is not None or self.is_broken:
+                await pool._take_back(self.lease, self.is_broken)
+            elif not pool.core.take_back(self.lease) or pool._waiters:
+                pool._settle()
+        except StaleHandleError:
+            if error is None:
+                raise
+
+
+async def _keep_up(reference: weakref.ref[Pool[Any]], upkeep_s: float) -> None:
+    """Until the pool is closed, or nobody has it any more."""
+    while True:
+        await asyncio.sleep(upkeep_s)
+        pool = reference()
+        if pool is None:
+            return
+        try:
+            pool._beat()
+        except Exception as error:
+            LOG.warning("upkeep of the pool: %r", error)
+        del pool
 
 
 async def _finish(member: Any, closing: Awaitable[Any]) -> None:

@@ -1,7 +1,8 @@
 """A bounded queue for asyncio whose other end may be a task, a thread, or C code that does not hold the GIL.
 
-Wanted: a put and a get that need not wait cost no more than the two calls into the ring; waiters are served in the order
-in which they came; a cancelled waiter takes nothing with it; a thread wakes the loop only where somebody sleeps on it.
+Wanted: a put and a get that need not wait cost no more than the two calls into the ring; waiters are served in the
+order in which they came; a cancelled waiter takes nothing with it; a thread wakes the loop only where somebody sleeps
+on it.
 
 Plan. Items live in a ``RingQueue`` alone: a waiter is never handed an item, it is woken and takes one itself, so there
 is nothing to lose between the two. Each side has a line of waiters. Those woken keep their places at the head of the
@@ -86,8 +87,8 @@ class Queue(Generic[T]):
 
     The coroutines and the ``*_nowait`` methods belong to one event loop: the one that the first waiter runs on
     (RuntimeError on another). ``push`` and ``pop`` may be called from any thread; C code pushes to ``ring`` with
-    ``queue_push_owned`` of ring.pxd. ``mode`` is the ring's: "mpmc" allows any number of threads without the GIL, "spsc"
-    one, "local" none.
+    ``queue_push_owned`` of ring.pxd. ``mode`` is the ring's: "mpmc" allows any number of threads without the GIL,
+    "spsc" one, "local" none.
 
     Waiters are served in the order in which they came. A cancelled ``get`` takes no item; a cancelled ``put`` has put
     none; of a cancelled ``put_many`` the items that went in before stay, from the front.
@@ -135,8 +136,9 @@ class Queue(Generic[T]):
         if not self._waiters:
             item = self._pop_or(ABSENT)
             if item is not ABSENT:
-                return item  # type: ignore[no-any-return]
-        return await self._get(lambda: self._pop_or(ABSENT))
+                return item
+        waited: T = await self._get(lambda: self._pop_or(ABSENT))
+        return waited
 
     async def put_many(self, items: list[T] | tuple[T, ...]) -> None:
         """Puts them all in, in order, waiting for places as often as it must; no other waiter comes between them.
@@ -154,8 +156,8 @@ class Queue(Generic[T]):
             raise ValueError(f"count must be at least 1, got {count}")
         if not self._waiters and (items := self.ring.pop_many(count)):
             return items
-        items = await self._get(lambda: self.ring.pop_many(count) or ABSENT)
-        return items
+        waited: list[T] = await self._get(lambda: self.ring.pop_many(count) or ABSENT)
+        return waited
 
     def put_nowait(self, item: T) -> bool:
         """False where the queue is full, or others wait to put. QueueClosedError."""
@@ -185,7 +187,7 @@ class Queue(Generic[T]):
         return self._pop_or(default)
 
     def close(self) -> None:
-        """Ends the queue, from the loop (from a thread: ``loop.call_soon_threadsafe(queue.close)``). May be repeated."""
+        """Ends the queue, from the loop (threads use ``loop.call_soon_threadsafe``). May be repeated."""
         self.ring.close()
         self._getters.wake_all()
         self._putters.wake_all()
@@ -256,7 +258,7 @@ class Queue(Generic[T]):
             reading, writing = open_wake()
             self._loop = loop
             self._release = weakref.finalize(self, release, loop, self.ring, reading, writing)
-            self._release.atexit = False  # type: ignore[attr-defined]
+            self._release.atexit = False
             loop.add_reader(reading, on_wake, weakref.ref(self), reading)
             self.ring.wake_fd = self.ring.space_fd = writing
         if self._loop is not loop:

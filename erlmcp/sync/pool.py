@@ -8,6 +8,7 @@ the line after that. The user's functions are called without the lock.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -15,7 +16,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from threading import current_thread
+from threading import TIMEOUT_MAX, current_thread
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -58,9 +59,9 @@ class Pool(Generic[T]):
     exception: it is closed). They run in the thread that needs it, or in that of the upkeep. At most ``count_max``
     members are open or being opened; at least ``count_min`` are kept open. Those idle for ``idle_s`` are closed down
     to ``count_min``, those older than ``age_s`` at their return or when idle, and those not given back within
-    ``reclaim_s`` while they are lent; the borrower's return is a StaleHandleError then. ``None`` is no bound. A
-    member's place is free as soon as it is taken out, so that one that takes long to close may overlap with its
-    successor.
+    ``reclaim_s`` while they are lent; the borrower's return is a StaleHandleError then, unless its block failed
+    already. ``None`` is no bound. A member's place is free as soon as it is taken out, so that one that takes long to
+    close may overlap with its successor.
 
     A loan waits in line at most ``wait_s`` (opening is not cut short), and at most ``waiter_count_max`` wait at a
     time. One thread does the upkeep, from the first loan (or ``start``) to ``close``; loans are timed by its beat, at
@@ -111,7 +112,8 @@ class Pool(Generic[T]):
         self._clock_ns = clock_ns
         beats = [s / 4 for s in (idle_s, age_s, reclaim_s) if s is not None]
         self._upkeep_s = max(UPKEEP_MIN_S, min([UPKEEP_MAX_S, *beats]))
-        self._lock = threading.Lock()
+        # Reentrant: dropping an object under it may run code that gives a member back.
+        self._lock = threading.RLock()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._acquired: dict[int, list[Any]] = {}
         self._upkeeper: threading.Thread | None = None
@@ -159,8 +161,9 @@ class Pool(Generic[T]):
 
     def warm(self) -> None:
         """Opens members at the same time until there are ``count_min``. ExceptionGroup of what ``open`` raised."""
+        self._stop_where_closed()
         self._start()
-        count = self.core.shortage
+        count = left = self.core.shortage
         errors: list[Exception] = []
 
         def add() -> None:
@@ -169,10 +172,12 @@ class Pool(Generic[T]):
             except Exception as error:
                 errors.append(error)
 
-        while (left := self.core.shortage) and not errors:
-            openers = [threading.Thread(target=add) for _ in range(min(left, OPENERS_MAX))]
+        while left and not errors:
+            openers = [threading.Thread(target=add, daemon=True) for _ in range(min(left, OPENERS_MAX) - 1)]
+            left -= len(openers) + 1
             for opener in openers:
                 opener.start()
+            add()
             for opener in openers:
                 opener.join()
         if errors:
@@ -191,11 +196,11 @@ class Pool(Generic[T]):
             leases = [lease for lease in self._acquired.pop(id(member), ()) if lease.handle != leak.handle]
             if leases:
                 self._acquired[id(member)] = leases
-        self._close_now(member)
         self._settle()
+        self._close_now(member)
 
     def upkeep(self) -> None:
-        """One round of what the pool's thread does: closes the old and the idle, reclaims, opens up to ``count_min``."""
+        """One round of what the pool's thread does: closes the old and idle, reclaims, opens up to ``count_min``."""
         self.core.now_ns = self._clock_ns()
         if self._reclaim_ns:
             for leak in self.leaks(self._reclaim_ns / 1e9):
@@ -261,11 +266,12 @@ class Pool(Generic[T]):
         try:
             with self._lock:
                 self._stop_where_closed()
+                is_late = len(self._waiters) >= self._waiter_count_max
                 self._waiters[waiter] = None
             self._settle()
-            if len(self._waiters) > self._waiter_count_max and self._leave(waiter):
+            if is_late and len(self._waiters) > self._waiter_count_max and self._leave(waiter):
                 raise LimitError("waiter_count_max", self._waiter_count_max, "too many wait for a member of the pool")
-            is_woken = waiter.wake.acquire(timeout=-1 if wait_s is None else max(0.0, wait_s))
+            is_woken = waiter.wake.acquire(timeout=-1 if wait_s is None else min(max(0.0, wait_s), TIMEOUT_MAX))
             if not is_woken and self._leave(waiter):
                 detail = f"{self.core.lent_count} of {self.core.count_max} members are lent"
                 raise PoolTimeoutError("wait_s" if timeout_s is None else "timeout_s", wait_s or 0.0, detail)
@@ -288,7 +294,8 @@ class Pool(Generic[T]):
         if lease is None:
             self.core.unreserve()
         else:
-            self.core.take_back(lease)
+            with contextlib.suppress(StaleHandleError):  # reclaimed before it was noticed
+                self.core.take_back(lease)
         self._settle()
 
     def _settle(self) -> None:
@@ -302,7 +309,12 @@ class Pool(Generic[T]):
                     left += self.core.expire()
                     if not self.core.reserve():
                         break
-                del self._waiters[waiter]
+                if self._waiters.pop(waiter, self) is not None:  # code that ran here served it meanwhile
+                    if lease is None:
+                        self.core.unreserve()
+                    else:
+                        self.core.take_back(lease)
+                    continue
                 waiter.lease, waiter.is_served = lease, True
                 waiter.wake.release()
             if self._is_closed and not len(self.core) and not self.core.stats()["opening_count"]:
@@ -322,6 +334,9 @@ class Pool(Generic[T]):
         try:
             self._stop_where_closed()
             member = self._open_one()
+            if self._is_closed:
+                self._close_now(member)
+                raise PoolClosedError("the pool was closed while a member was opened")
             self.core.now_ns = self._clock_ns()
             return member
         except BaseException:
@@ -353,7 +368,8 @@ class Pool(Generic[T]):
             LOG.warning("the check of %r raised %r; it is closed", member, error)
             return False
         except BaseException:
-            self._retire(lease)
+            with contextlib.suppress(StaleHandleError):
+                self._retire(lease)
             raise
 
     def _retire(self, lease: Any) -> None:
@@ -424,10 +440,14 @@ class Lending(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pool = self.pool
-        if pool._check is not None or self.is_broken:
-            pool._take_back(self.lease, self.is_broken)
-        elif not pool.core.take_back(self.lease) or pool._waiters:
-            pool._settle()
+        try:
+            if pool._check is not None or self.is_broken:
+                pool._take_back(self.lease, self.is_broken)
+            elif not pool.core.take_back(self.lease) or pool._waiters:
+                pool._settle()
+        except StaleHandleError:
+            if error is None:
+                raise
 
 
 def _keep_up(reference: weakref.ref[Pool[Any]], stop: threading.Event, upkeep_s: float) -> None:
@@ -438,6 +458,8 @@ def _keep_up(reference: weakref.ref[Pool[Any]], stop: threading.Event, upkeep_s:
             return
         try:
             pool.upkeep()
+        except PoolClosedError:
+            return
         except Exception as error:
             LOG.warning("upkeep of the pool: %r", error)
         del pool
