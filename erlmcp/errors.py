@@ -63,6 +63,10 @@ class SnapshotError(ErlmcpError, ValueError):
     """A file that is no whole snapshot: foreign, cut, altered, or of a version that this release does not read."""
 
 
+class JournalError(ErlmcpError):
+    """A journal of calls cannot be used: another one writes it, it is no journal, it was closed, or a write failed."""
+
+
 class ConnectionClosedError(ErlmcpError, ConnectionError):
     """The connection that a call waited on is gone; the message says why."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("journal", "snapshot")
+_MODULES = ("journal", "snapshot")  # record.py is the journal's own
 
 
 def __getattr__(name: str) -> ModuleType:
