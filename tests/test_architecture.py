@@ -249,7 +249,8 @@ def test_clock_randomness_and_sockets_stay_above_the_pure_rooms() -> None:
 
 
 def test_every_module_is_reached_by_another_one() -> None:
-    """Imported, or named in a string (the lazy tables of the front door, the stair and the command line)."""
+    """Imported, or named in a string (the lazy tables of the front door, the stair and the command line; for what a
+    process of its own is to import, as ``module:name``)."""
     entries = {"erlmcp", "erlmcp.__main__"}
     programs = {"servers"}  # bench/servers: started by path
     imported = {edge.target for edge in edges()}
@@ -261,7 +262,9 @@ def test_every_module_is_reached_by_another_one() -> None:
             continue
         is_imported = any(target == name or target.startswith(name + ".") for target in imported)
         is_named = any(
-            f'"{name}"' in text or f'"{path.stem}"' in text for other, text in texts.items() if other != path
+            f'"{name}"' in text or f'"{name}:' in text or f'"{path.stem}"' in text
+            for other, text in texts.items()
+            if other != path
         )
         if not (is_imported or is_named):
             unreached.append(f"{path.relative_to(ROOT)} is imported by nothing")
