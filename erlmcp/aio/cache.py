@@ -16,13 +16,12 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
 from erlmcp import core
-from erlmcp.errors import StaleHandleError
 
 SECOND_NS: Final = 1_000_000_000
 HIT, NEGATIVE, LOAD = 0, 1, 2
@@ -125,10 +124,11 @@ def nanoseconds(seconds: float | None) -> int | None:
 class Cache:
     """``await cache.load(key, loader)`` gives the value of a key and calls ``loader(key)`` where it is not there.
 
-    For the tasks of one event loop. Budgets, keys, tags, negative entries: as ``erlmcp.core.Cache``, times in seconds.
-    A loader is a function or a coroutine function of the key. With ``adaptive`` each loader (told apart by its code)
-    has an ``Account``: where the cache costs more than it saves, ``load`` calls the loader directly, without sharing,
-    until it is tried again 10 s later (20, 40 ... 320 s where it fails again).
+    For the tasks of one event loop at a time (RuntimeError where another one has loads under way). Budgets, keys, tags,
+    negative entries: as ``erlmcp.core.Cache``, times in seconds. A loader is a function or a coroutine function of the
+    key. With ``adaptive`` each loader (told apart by its code) has an ``Account``: where the cache costs more than it
+    saves, ``load`` calls the loader directly, without sharing, until it is tried again 10 s later (20, 40 ... 320 s
+    where it fails again).
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class Cache:
         self._adaptive = adaptive
         self._accounts: dict[int, tuple[object, Account]] = {}  # by the id of the code, which is kept with it
         self._tasks: dict[Any, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._loaded_count = self._failed_count = self._bypassed_count = 0
 
     def __len__(self) -> int:
@@ -226,6 +227,8 @@ class Cache:
         tags: Sequence[str] = (),
     ) -> None:
         """From now on ``load`` raises this error (None: KeyError) instead of calling a loader."""
+        if not isinstance(error, BaseException | None):
+            raise TypeError(f"what load is to raise is an exception, not {type(error).__name__}")
         self._at_now().put_negative(key, error, nanoseconds(ttl_s), tags)
 
     def remove(self, key: str | bytes) -> bool:
@@ -293,15 +296,35 @@ class Cache:
                 self._book_hit(account, start_ns)
             raise KeyError(key) if found is None else found.with_traceback(None)
         if verdict == LOAD:
-            run = self._run(found, loader, ttl_s, tags, size_bytes, account, start_ns)
-            self._tasks[found] = asyncio.get_running_loop().create_task(run)
+            self._begin(found, self._run(found, loader, ttl_s, tags, size_bytes, account, start_ns))
         if self._has_stale and (stale := held.get_stale(key, ABSENT)) is not ABSENT:
             held.join(found, KEEPER)
-            return stale
-        value = await self._wait(found)
+            value = stale
+        else:
+            value = await self._wait(found)
         if verdict != LOAD and account is not None:
             account.hit(self._clock())
         return value
+
+    def _begin(self, ticket: Any, run: Coroutine[Any, Any, None]) -> None:
+        """The load's own task; never an eager one, which would end before anybody waits."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._tasks:
+                run.close()
+                self._core.fail(ticket)
+                raise RuntimeError("loads of another event loop are under way in the cache")
+            self._loop = loop
+        task = self._tasks[ticket] = asyncio.Task(run, loop=loop)
+        task.add_done_callback(functools.partial(self._ended, ticket))
+
+    def _ended(self, ticket: Any, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(ticket, None)
+        if not task.cancelled():
+            task.exception()  # those who wait have it
+        if not ticket.is_done:  # it was cancelled before its first step
+            self._failed_count += 1
+            self._fail(ticket, asyncio.CancelledError(), ())
 
     def _book_hit(self, account: Account, start_ns: int) -> None:
         account.calls += 1
@@ -311,7 +334,10 @@ class Cache:
 
     async def _wait(self, ticket: Any) -> Any:
         """What the load brings. The last who gives up ends it."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            raise RuntimeError("the load under way belongs to another event loop")
+        waiter = loop.create_future()
         self._core.join(ticket, waiter)
         try:
             return await waiter
@@ -357,6 +383,7 @@ class Cache:
                 self._failed_count += 1
                 self._fail(ticket, error, tags)
             if not isinstance(error, Exception):
+                account = None  # how long it ran says nothing about a load
                 raise
         finally:
             self._tasks.pop(ticket, None)
