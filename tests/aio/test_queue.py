@@ -428,13 +428,13 @@ def test_no_descriptor_stays_open_after_its_loop(wake_kind):
     before = open_files()
     queue: Queue[int] = Queue(2)
 
-    async def use():
+    async def use(queue):
         task = asyncio.create_task(queue.get())
         await settled()
         queue.push(1)
         assert await task == 1
 
-    asyncio.run(use())
+    asyncio.run(use(queue))
     del queue
     gc.collect()
     assert open_files() == before
