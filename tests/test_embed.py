@@ -12,24 +12,77 @@ import pytest
 
 from erlmcp import core
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples/embed_cython"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples/embed_cython"
 
 PROGRAM = """
-from erlmcp.core import Registry
+import sys, threading
+from erlmcp.core import Registry, SessionStore
 from router import Router
 
-registry = Registry()
-registry["get"] = "a getter"
+registry, sessions = Registry(), SessionStore(idle_ns=100)
+getter = object()
+registry["get"] = getter
 registry["put"] = 7
-router = Router(registry, capacity=4)
-assert router.route(b"get one\\nput two three\\nunknown\\nget") == 4
-assert router.results() == ["a getter", 7, None, "a getter"], router.results()
-assert router.route(b"get\\n" * 6) == 6
-assert router.results() == ["a getter"] * 4
+sessions.put("ann", "a record", now_ns=1)
+sessions.put("bob", "another", now_ns=50)
+router = Router(registry, sessions, capacity=4)
+assert router.route(b"ann get one\\nbob put two three\\nann unknown\\neve get\\nbob get") == 5
+assert router.results() == [getter, 7, None, getter], router.results()
+assert router.stranger_count == 1
+assert router.route(b"ann get\\n" * 6) == 6
 assert router.dropped_count == 2
-assert router.sizes.count == 10 and router.sizes.max >= 13 and router.sizes.min == 3
+assert router.sizes.count == 11 and router.sizes.max == 18 and router.sizes.min == 7
+
+# A line touches its session, as Python would.
+sessions.now_ns = 99
+router.route(b"ann get\\n")
+sessions.now_ns = 160
+assert sessions.get("ann") == "a record" and sessions.get("bob") is None
+assert router.route(b"bob get\\n") == 1 and router.stranger_count == 2
+
+# What lies in the ring is the router's own, whatever becomes of the registry.
+count = sys.getrefcount(getter)
+registry.clear()
+assert sys.getrefcount(getter) == count - 1
+assert router.results() == [getter] * 4
+assert sys.getrefcount(getter) == count - 5
+router.route(b"ann none\\n")
+del router
+assert sys.getrefcount(getter) == count - 5
+
+# Without the GIL, while another thread changes the registry.
+router = Router(registry, sessions)
+registry["get"] = 1
+stop = threading.Event()
+
+def change():
+    number = 0
+    while not stop.is_set():
+        registry[f"name {number % 1000}"] = number
+        registry.remove(f"name {(number * 7) % 1000}")
+        number += 1
+
+thread = threading.Thread(target=change)
+thread.start()
+data = b"ann get it\\nann nothing\\n" * 2000
+assert [router.count_known(data) for _ in range(200)] == [2000] * 200
+stop.set()
+thread.join()
+registry.check()
 print("routed")
 """
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, folders), *filter(None, sys.path)])}
+
+
+def run(*arguments: str, folder: Path, env: dict[str, str]) -> str:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.skipif(core.IMPLEMENTATION != "core", reason="there is nothing to cimport without the compiled rooms")
@@ -37,13 +90,9 @@ def test_an_extension_of_ones_own_builds_on_the_rooms_and_runs(tmp_path: Path) -
     pytest.importorskip("Cython")
     for name in ("setup.py", "router.pyx"):
         shutil.copy(EXAMPLE / name, tmp_path)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
-    for arguments in (["setup.py", "-q", "build_ext", "--inplace"], ["-c", PROGRAM]):
-        ran = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=110, check=False
-        )
-        assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "routed\n"
+    env = environment(tmp_path)
+    run("setup.py", "-q", "build_ext", "--inplace", folder=tmp_path, env=env)
+    assert run("-c", PROGRAM, folder=tmp_path, env=env) == "routed\n"
 
 
 def test_the_headers_lie_where_get_include_says() -> None:
