@@ -6,6 +6,9 @@ class Buffer:
     """Bytes put at the end and taken from the front, never more than ``bytes_max`` of them at a time.
 
     Growing doubles the memory; what was consumed is reused. The C face is in buffer.pxd.
+
+    Thread rule: Python threads may share a buffer, as each method is one step under the GIL. The C face is for one
+    thread at a time.
     """
 
     def __init__(self, bytes_max: int = 67108864, *, capacity: int = 0) -> None:

@@ -8,6 +8,10 @@ from erlmcp._core.memory cimport mem_realloc
 
 from erlmcp.errors import LimitError
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+    Py_ssize_t PyNumber_AsSsize_t(object number, void* error) except? -1  # cut to what fits, where error is NULL
+
 cdef enum:
     CAPACITY_MIN = 64
 
@@ -119,20 +123,23 @@ cdef class Buffer:
             PyBuffer_Release(&view)
 
     def peek(self, size=None):
-        return PyBytes_FromStringAndSize(buffer_peek(&self.buffer), self.bounded(size))
+        cdef Py_ssize_t count = self.bounded(size)
+        return PyBytes_FromStringAndSize(buffer_peek(&self.buffer), count)
 
     def take(self, size=None):
         return buffer_take(&self.buffer, self.bounded(size))
 
     def consume(self, size):
-        if size < 0 or size > buffer_size(&self.buffer):
+        cdef Py_ssize_t count = PyNumber_AsSsize_t(size, NULL)
+        if count < 0 or count > <Py_ssize_t>buffer_size(&self.buffer):
             raise ValueError(f"cannot consume {size} of {buffer_size(&self.buffer)} bytes")
-        buffer_consume(&self.buffer, size)
+        buffer_consume(&self.buffer, <size_t>count)
 
     def truncate(self, size):
-        if size < 0 or size > buffer_size(&self.buffer):
+        cdef Py_ssize_t count = PyNumber_AsSsize_t(size, NULL)
+        if count < 0 or count > <Py_ssize_t>buffer_size(&self.buffer):
             raise ValueError(f"cannot keep {size} of {buffer_size(&self.buffer)} bytes")
-        buffer_truncate(&self.buffer, size)
+        buffer_truncate(&self.buffer, <size_t>count)
 
     def compact(self):
         buffer_compact(&self.buffer)
@@ -150,9 +157,9 @@ cdef class Buffer:
 
     cdef Py_ssize_t bounded(self, size) except -1:
         """How many bytes a size given by Python means: all where it is None, never more than there are."""
-        cdef Py_ssize_t held = <Py_ssize_t>buffer_size(&self.buffer)
-        if size is None or size > held:
-            return held
-        if size < 0:
+        cdef Py_ssize_t count = PY_SSIZE_T_MAX
+        if size is not None:
+            count = PyNumber_AsSsize_t(size, NULL)  # may run code that changes the buffer: before the look at it
+        if count < 0:
             raise ValueError(f"size must be at least 0, got {size}")
-        return size
+        return min(count, <Py_ssize_t>buffer_size(&self.buffer))

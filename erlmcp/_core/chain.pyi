@@ -10,6 +10,9 @@ class Chain(Generic[K]):
     """Hashable keys, each once, from the oldest to the newest. Every verb but ``clear`` and ``check`` is O(1).
 
     Iterating goes from the oldest to the newest and raises RuntimeError where the chain changed meanwhile.
+
+    Thread rule: Python threads may share a chain, as each method is one step under the GIL. Where keys compare by code
+    in Python another thread may come in; the chain is whole then. The C face is for one thread at a time.
     """
 
     def __init__(self) -> None: ...

@@ -10,6 +10,9 @@ class Slab(Generic[T]):
     A handle is ``generation << 32 | index``, and the generation grows each time the slot is given back, so a stale
     handle raises StaleHandleError and never finds the slot's next owner (until the generation wraps, after 2**32 - 1
     owners).
+
+    Thread rule: Python threads may share a slab, as each method is one step under the GIL. The C face is for one thread
+    at a time.
     """
 
     def __init__(self, capacity_max: int = 65536) -> None:

@@ -13,6 +13,9 @@ class Table(Generic[K, V]):
     The order of iteration is the table's own. Iterating takes O(1) memory; entries may be removed meanwhile, and
     RuntimeError is raised where one was added. Keys of other types raise TypeError, a str with a lone surrogate
     UnicodeEncodeError.
+
+    Thread rule: Python threads may share a table, as each method is one step under the GIL. The C face is for one
+    thread at a time.
     """
 
     def __init__(self, *, count_max: int = 1073741824, seed: int | None = None) -> None:

@@ -11,6 +11,10 @@ class TimingWheel(Generic[K]):
     Times are nanoseconds, 0 to 2**64 - 1 on any one clock (OverflowError beyond). A key fires at the first
     ``advance`` whose ``now_ns`` has reached the end of the tick that its deadline lies in: never before the deadline,
     less than ``tick_ns`` after.
+
+    Thread rule: Python threads may share a wheel, as each method is one step under the GIL; each key fires, or is
+    cancelled, once. Where keys compare by code in Python another thread may come in; the wheel is whole then. The C
+    face is for one thread at a time.
     """
 
     def __init__(self, tick_ns: int = 1000000, now_ns: int = 0) -> None:
