@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -93,3 +94,22 @@ def test_the_command_line_loads_only_what_its_command_needs() -> None:
 
 def test_every_name_of_the_front_door_can_be_taken() -> None:
     run_python("-W", "error", "-c", "import erlmcp\nfor name in erlmcp.__all__: getattr(erlmcp, name)")
+
+
+@pytest.mark.parametrize(
+    ("door", "names"),
+    [
+        ("aio", ["Cache", "Pool", "Queue"]),
+        ("sync", ["Pool"]),
+        ("stores", ["journal", "snapshot"]),
+    ],
+)
+def test_the_doors_of_the_parts_load_what_is_asked_for(door: str, names: list[str]) -> None:
+    module = importlib.import_module(f"erlmcp.{door}")
+    for name in names:
+        assert getattr(module, name).__name__.rpartition(".")[2] == name
+        assert name in dir(module)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018
+    loaded = loaded_after(f"import erlmcp.{door}")
+    assert not {name for name in loaded if name.startswith((f"erlmcp.{door}.", "erlmcp._core")) or name == "asyncio"}
