@@ -1,14 +1,15 @@
 """A pool of connections, or of anything that is expensive to open, for threads.
 
-The blocking sister of ``erlmcp.aio.Pool``. Each step of ``erlmcp.core.Pool`` is whole for the threads of Python, so a
-loan or a return that concerns nobody else takes no lock. The lock is for the line of waiters. None is forgotten: who
-has to wait joins the line first and looks for an idle member after that; who gives one back does so first and looks at
-the line after that. The user's functions are called without the lock.
+The blocking sister of ``erlmcp.aio.Pool``. Each step of ``erlmcp.core.Pool`` is whole for the threads of Python (of its
+plain twin by ``Whole``), so a loan or a return that concerns nobody else takes no lock. The lock is for the line of
+waiters. None is forgotten: who has to wait joins the line first and looks for an idle member after that; who gives one
+back does so first and looks at the line after that. The user's functions are called without the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
@@ -20,6 +21,7 @@ from threading import TIMEOUT_MAX, current_thread
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from erlmcp.core import IMPLEMENTATION
 from erlmcp.core import Pool as Core
 from erlmcp.errors import LimitError, PoolClosedError, PoolTimeoutError, StaleHandleError
 
@@ -37,6 +39,30 @@ class Leak(NamedTuple):
     age_s: float
     is_lost: bool
     handle: int
+
+
+class Whole:
+    """The plain twin of the core's pool, each of whose steps is whole for threads only under this lock."""
+
+    def __init__(self, twin: Core) -> None:
+        self.__dict__.update(twin=twin, lock=threading.RLock())
+
+    def __getattr__(self, name: str) -> Any:
+        with self.lock:
+            value = getattr(self.twin, name)
+        return functools.partial(self._call, value) if callable(value) else value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        with self.lock:
+            setattr(self.twin, name, value)
+
+    def __len__(self) -> int:
+        with self.lock:
+            return len(self.twin)
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        with self.lock:
+            return method(*arguments, **options)
 
 
 class Waiter:
@@ -93,13 +119,8 @@ class Pool(Generic[T]):
                 raise ValueError(f"{name} is above 0, or None for no bound, got {value}")
         if waiter_count_max < 0:
             raise ValueError(f"waiter_count_max is 0 or more, got {waiter_count_max}")
-        self.core: Core = Core(
-            count_max,
-            count_min=count_min,
-            idle_ns=_ns(idle_s),
-            age_ns=_ns(age_s),
-            now_ns=clock_ns(),
-        )
+        core = Core(count_max, count_min=count_min, idle_ns=_ns(idle_s), age_ns=_ns(age_s), now_ns=clock_ns())
+        self.core: Any = core if IMPLEMENTATION == "core" else Whole(core)
         self._lend_to = self.core.lend_to
         self._open_one = open
         self._close_one = close
@@ -129,7 +150,7 @@ class Pool(Generic[T]):
         return self._is_closed
 
     def stats(self) -> dict[str, int]:
-        """The counters of ``erlmcp.core.Pool.stats``, and ``waiting_count``."""
+        """Those of ``erlmcp.core.Pool.stats``, and ``waiting_count``."""
         return {**self.core.stats(), "waiting_count": len(self._waiters)}
 
     def lend(self, timeout_s: float | None = None) -> Lending[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import random
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from erlmcp.errors import LimitError, PoolClosedError, PoolTimeoutError, StaleHandleError
 from erlmcp.sync import Pool
+from erlmcp.sync import pool as room
 
 SECOND_NS = 1_000_000_000
 BOUND_S = 30
@@ -253,7 +255,7 @@ def test_a_waiter_that_is_interrupted_takes_nothing_with_it(factory, moment):
             def release(self) -> None:
                 pass
 
-        waiter = sys.modules[Pool.__module__].Waiter("me")
+        waiter = room.Waiter("me")
         waiter.wake = Wake()
         with pytest.raises(KeyboardInterrupt):
             pool._wait(waiter, None)
@@ -591,7 +593,12 @@ def test_a_negative_count_of_waiters_is_refused(factory):
         pool_of(factory, waiter_count_max=-1)
 
 
-def test_threads_that_borrow_at_random_share_no_member_and_lose_none(factory):
+@pytest.mark.parametrize("kind", ["core", "model"])
+def test_threads_that_borrow_at_random_share_no_member_and_lose_none(factory, monkeypatch, kind):
+    monkeypatch.setattr(room, "IMPLEMENTATION", kind)
+    monkeypatch.setattr(room, "Core", importlib.import_module(f"erlmcp._{kind}.pool").Pool)
+    sys.setswitchinterval(1e-6)
+
     def work(seed: int) -> int:
         dice, timeouts = random.Random(seed), 0
         for _ in range(300):
