@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,13 @@ def test_the_headers_lie_where_get_include_says() -> None:
     folder = Path(core.get_include())
     assert (folder / "text.h").is_file()
     assert (folder / "registry.pxd").is_file()
+
+
+def test_the_wheel_has_every_declaration_header_and_stub() -> None:
+    """What setuptools is told to take along fits each such file, and each folder that has one is a package."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    patterns = settings["package-data"]["*"]
+    files = [path for path in (ROOT / "erlmcp").rglob("*") if path.suffix in (".pxd", ".pyi", ".h", ".typed")]
+    assert len(files) > 50
+    assert [path for path in files if not any(path.match(pattern) for pattern in patterns)] == []
+    assert [path for path in files if not (path.parent / "__init__.py").exists()] == []
