@@ -342,8 +342,6 @@ class Cache:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                waiter.exception()  # it came too late, and is not to be reported as never looked at
             if not ticket.is_done and self._core.leave(ticket, waiter) == 0:
                 self._core.fail(ticket)
                 self._tasks[ticket].cancel()

@@ -269,6 +269,7 @@ def test_a_write_that_failed_half_way_is_undone_and_can_be_tried_again(path):
         journal.open_call("b")
         journal.flush()
         assert ids(read(path)) == ["before", "a", "b"]
+        assert read(path).is_whole
 
 
 def test_a_write_that_cannot_be_undone_ends_the_journal(path):
