@@ -175,7 +175,6 @@ def read_records(data: bytes, path: object) -> tuple[Recovery, dict[int, bytes],
             last = max(last, what.serial)
             calls[what.serial], bodies[what.serial] = what, body
         else:
-            last = max(last, what)
             calls.pop(what, None)
             bodies.pop(what, None)
     return Recovery(list(calls.values()), torn, damage), bodies, last + 1

@@ -215,6 +215,26 @@ def test_no_more_wait_than_are_allowed_to(factory):
         whole(pool)
 
 
+@pytest.mark.parametrize("change", ["another one came after it", "the one before it was served"])
+def test_who_is_within_the_bound_stays_in_the_line(factory, change):
+    with pool_of(factory, count_max=1, waiter_count_max=1) as pool:
+        member, other, settle = pool.acquire(), room.Waiter("another"), pool._settle
+        if change == "the one before it was served":
+            pool._waiters[other] = None
+
+        def change_the_line() -> None:
+            pool._settle = settle  # type: ignore[method-assign]
+            if pool._waiters.pop(other, pool) is pool:
+                pool._waiters[other] = None
+
+        pool._settle = change_the_line  # type: ignore[method-assign]
+        with pytest.raises(PoolTimeoutError):
+            pool.acquire(timeout_s=0)
+        pool._waiters.pop(other, None)
+        pool.release(member)
+        whole(pool)
+
+
 def test_of_those_who_come_at_one_time_as_many_wait_as_are_allowed_to(factory):
     with pool_of(factory, count_max=1, waiter_count_max=2) as pool:
         member = pool.acquire()
