@@ -2,8 +2,8 @@
 
 Chase and Lev, "Dynamic circular work-stealing deque" (SPAA 2005), with the orders of Le, Pop, Cohen and Zappa Nardelli,
 "Correct and efficient work-stealing for weak memory models" (PPoPP 2013). Where that paper has a fence between two
-accesses, the accesses themselves are sequentially consistent here: the same machine code on x86 and no more on ARMv8, and
-a form that ThreadSanitizer understands.
+accesses, the accesses themselves are sequentially consistent here: the same cost on x86 and no more on ARMv8, and a
+form that ThreadSanitizer understands.
 
     push   the slot, then ``bottom`` (release): a thief that sees the new bottom sees the item
     pop    ``bottom`` down, then a look at ``top``, in that one order: either the owner sees a thief's claim, or the
@@ -45,6 +45,10 @@ cdef void deque_free(deque_t* self) noexcept nogil
 # The owner: 1, or 0 where the deque is full. MemoryError where it could not grow, and it is as it was.
 cdef int deque_push(deque_t* self, void* item) except -1 nogil
 
+# The owner: how many of the items, from the first on, went in. All of them become visible at once, the last on top.
+# ``<size_t>-1`` with MemoryError where it could not grow, and it is as it was.
+cdef size_t deque_push_many(deque_t* self, void** items, size_t count) except <size_t>-1 nogil
+
 # The owner: 1, or 0 where the deque is empty.
 cdef int deque_pop(deque_t* self, void** item) noexcept nogil
 
@@ -63,8 +67,8 @@ cdef int deque_check(const deque_t* self) noexcept nogil
 
 
 cdef class WorkStealingDeque:
-    """Python objects. Its methods hold the GIL: the garbage collector must find an object in the deque for as long as
-    the deque's reference to it lives."""
+    """Python objects. Whoever uses its ``deque`` holds the GIL, which the methods rely on instead of fences: the
+    garbage collector must find an object in the deque for as long as the deque's reference to it lives."""
     cdef deque_t deque
     cdef unsigned long owner
     cdef object _tracked  # None; see memory.hold_objects

@@ -78,8 +78,13 @@ cdef void deque_free(deque_t* self) noexcept nogil:
     self.top = self.bottom = self.array = 0
 
 
-cdef deque_array_t* grow(deque_t* self, deque_array_t* old, size_t top, size_t bottom) except NULL nogil:
-    cdef deque_array_t* array = make_array((old.mask + 1) * 2, old)
+cdef deque_array_t* grow(deque_t* self, deque_array_t* old, size_t top, size_t bottom, size_t more) except NULL nogil:
+    """An array with places for ``more`` items besides; they do not pass the capacity."""
+    cdef deque_array_t* array
+    cdef size_t count = old.mask + 1
+    while count < bottom - top + more:
+        count *= 2
+    array = make_array(count, old)
     while top != bottom:
         array.words[top & array.mask] = old.words[top & old.mask]
         top += 1
@@ -96,10 +101,24 @@ cdef int deque_push(deque_t* self, void* item) except -1 nogil:
     if bottom - top > array.mask:
         if bottom - top >= self.capacity:
             return 0
-        array = grow(self, array, top, bottom)
+        array = grow(self, array, top, bottom, 1)
     atomic_set_relaxed(&array.words[bottom & array.mask], <size_t>item)
     atomic_set_release(&self.bottom, bottom + 1)
     return 1
+
+
+cdef size_t deque_push_many(deque_t* self, void** items, size_t count) except <size_t>-1 nogil:
+    cdef size_t bottom = atomic_get_relaxed(&self.bottom)
+    cdef size_t top = atomic_get_acquire(&self.top)  # as in ``deque_push``
+    cdef deque_array_t* array = <deque_array_t*>atomic_get_relaxed(&self.array)
+    cdef size_t i
+    count = min(count, self.capacity - (bottom - top))
+    if bottom - top + count > array.mask + 1:
+        array = grow(self, array, top, bottom, count)
+    for i in range(count):
+        atomic_set_relaxed(&array.words[(bottom + i) & array.mask], <size_t>items[i])
+    atomic_set_release(&self.bottom, bottom + count)
+    return count
 
 
 cdef int deque_pop(deque_t* self, void** item) noexcept nogil:
@@ -158,14 +177,30 @@ cdef int deque_check(const deque_t* self) noexcept nogil:
     if self.bottom - self.top > array.mask + 1:
         return 2
     while array.older != NULL:
-        if array.older.mask * 2 + 1 != array.mask:
+        if array.older.mask >= array.mask:
             return 3
         array = array.older
     return 0
 
 
-# ---- The class. Its methods run under the GIL, which makes each of them one step for other Python threads: a steal is
-# never lost to another.
+# ---- The class. Its methods run under the GIL, which makes each of them one step for other Python threads, and all who
+# use its deque hold it: nobody races for an item, and both ends may be moved without a fence.
+
+cdef inline int pop_locked(deque_t* self, void** item) noexcept nogil:
+    if self.bottom == self.top:
+        return 0
+    self.bottom -= 1
+    item[0] = <void*>(<deque_array_t*>self.array).words[self.bottom & (<deque_array_t*>self.array).mask]
+    return 1
+
+
+cdef inline int steal_locked(deque_t* self, void** item) noexcept nogil:
+    if self.bottom == self.top:
+        return 0
+    item[0] = <void*>(<deque_array_t*>self.array).words[self.top & (<deque_array_t*>self.array).mask]
+    self.top += 1
+    return 1
+
 
 cdef int traverse_deque(PyObject* self, visit_t visit, void* arg) noexcept:
     cdef deque_t* deque = &(<WorkStealingDeque>self).deque
@@ -184,7 +219,7 @@ cdef int drop_all(WorkStealingDeque self) noexcept:
     """What is there now, each out of the deque before it is dropped: a destructor may call back into it."""
     cdef size_t left = deque_count(&self.deque)
     cdef void* item
-    while left and deque_steal(&self.deque, &item):
+    while left and steal_locked(&self.deque, &item):
         left -= 1
         Py_DECREF(<object><PyObject*>item)
     return 0
@@ -207,7 +242,7 @@ cdef class WorkStealingDeque:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         deque_init(&self.deque, min(capacity, DEQUE_CAPACITY_MAX + 1))
-        self.own()
+        self.owner = <unsigned long>PyThread_get_thread_ident()
 
     def __dealloc__(self):
         drop_all(self)
@@ -236,35 +271,33 @@ cdef class WorkStealingDeque:
 
     def push_many(self, items):
         cdef PyObject** given
-        cdef Py_ssize_t count
-        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t count, i
         if not isinstance(items, (list, tuple)):
             raise TypeError(f"items must be a list or a tuple, got {type(items).__name__}")
         check_owner(self)
         given = PySequence_Fast_ITEMS(items)
-        count = PySequence_Fast_GET_SIZE(items)
-        while done < count and deque_push(&self.deque, given[done]):
-            Py_INCREF(<object>given[done])
-            done += 1
-        return done
+        count = <Py_ssize_t>deque_push_many(&self.deque, <void**>given, <size_t>PySequence_Fast_GET_SIZE(items))
+        for i in range(count):
+            Py_INCREF(<object>given[i])
+        return count
 
     def pop(self):
         cdef void* item
         check_owner(self)
-        return hand_over(item) if deque_pop(&self.deque, &item) else None
+        return hand_over(item) if pop_locked(&self.deque, &item) else None
 
     def pop_or(self, default):
         cdef void* item
         check_owner(self)
-        return hand_over(item) if deque_pop(&self.deque, &item) else default
+        return hand_over(item) if pop_locked(&self.deque, &item) else default
 
     def steal(self):
         cdef void* item
-        return hand_over(item) if deque_steal(&self.deque, &item) else None
+        return hand_over(item) if steal_locked(&self.deque, &item) else None
 
     def steal_or(self, default):
         cdef void* item
-        return hand_over(item) if deque_steal(&self.deque, &item) else default
+        return hand_over(item) if steal_locked(&self.deque, &item) else default
 
     def steal_many(self, count=DEQUE_CAPACITY_MAX):
         cdef Py_ssize_t wanted = count
@@ -322,7 +355,9 @@ cdef int work_through(deque_t* deque, tally_t* tally, size_t first, size_t count
 
 cdef class WordDeque:
     def __cinit__(self, capacity=65536):
-        deque_init(&self.deque, capacity)
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        deque_init(&self.deque, min(capacity, DEQUE_CAPACITY_MAX + 1))
 
     def __dealloc__(self):
         deque_free(&self.deque)

@@ -31,7 +31,9 @@ class WorkStealingDeque:
 
     def _owned(self) -> deque[Any]:
         if not self.is_owner:
-            raise WrongThreadError("only the deque's owner pushes and pops; others steal, or call own() to take it over")
+            raise WrongThreadError(
+                "only the deque's owner pushes and pops; others steal, or call own() to take it over"
+            )
         return self._items
 
     def __len__(self) -> int:
