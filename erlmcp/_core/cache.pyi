@@ -107,9 +107,7 @@ class Cache(Sieve):
 
         StaleHandleError where the load has ended already. After any other error the load is still under way.
         """
-    def fail(
-        self, ticket: Ticket, error: Any = None, ttl_ns: int | None = None, tags: Sequence[str] = ()
-    ) -> list[Any]:
+    def fail(self, ticket: Ticket, error: Any = None, ttl_ns: int | None = None, tags: Sequence[str] = ()) -> list[Any]:
         """Ends a load without a value; the waiters to wake.
 
         With an ``error`` and a time to live (None: ``negative_ttl_ns``) that is not 0, a negative entry is stored,

@@ -23,7 +23,7 @@ from erlmcp._core.chain cimport (
 )
 from erlmcp._core.memory cimport mem_alloc, mem_free
 from erlmcp._core.sieve cimport (
-    SIEVE_LEAVING, sieve_bury, sieve_drop_all, sieve_item_t, sieve_look, sieve_push_clock, sieve_store, sieve_take_out,
+    SIEVE_LEAVING, sieve_bury, sieve_drop_all, sieve_item_t, sieve_look, sieve_put, sieve_store, sieve_take_out,
     sieve_take_out_key,
 )
 from erlmcp._core.wheel cimport (
@@ -342,7 +342,9 @@ cdef class Cache(Sieve):
         return Sieve.memory_bytes.__get__(self) + self.extra_bytes
 
     def __setitem__(self, key, value):
-        put(self, key, value, False, 0, self.ttl_ns, ())
+        if self.loads:
+            retire_key(self, key)
+        sieve_put(self, key, value, 0)
 
     def put(self, key, value, int64_t size_bytes=0, ttl_ns=None, tags=()):
         if size_bytes < 0:

@@ -92,6 +92,9 @@ cdef Py_ssize_t sieve_store(
     Sieve self, object key, const sieve_item_t* item, sieve_left_t* left, uint32_t* at
 ) except -2
 
+# The whole of a put with the default time to live and without an extra; gives and raises as ``sieve_store``.
+cdef Py_ssize_t sieve_put(Sieve self, object key, object value, uint64_t size_bytes) except -2
+
 # Takes an entry out of the structure, for ``sieve_bury``. Runs no foreign code.
 cdef int sieve_take_out(Sieve self, uint32_t at, sieve_left_t* left) except -1
 

@@ -359,7 +359,7 @@ cdef Py_ssize_t sieve_store(
     return room
 
 
-cdef Py_ssize_t put(Sieve self, object key, object value, uint64_t size_bytes) except -2:
+cdef Py_ssize_t sieve_put(Sieve self, object key, object value, uint64_t size_bytes) except -2:
     cdef sieve_left_t left = sieve_left_t(entries=0, value=NULL)
     cdef sieve_item_t item
     cdef uint32_t at
@@ -504,12 +504,12 @@ cdef class Sieve:
         return <object>entry.value if entry != NULL and not entry.is_negative else default
 
     def __setitem__(self, key, value):
-        put(self, key, value, 0)
+        sieve_put(self, key, value, 0)
 
     def put(self, key, value, int64_t size_bytes=0):
         if size_bytes < 0:
             raise ValueError(f"size_bytes is 0 or more, got {size_bytes}")
-        return put(self, key, value, <uint64_t>size_bytes)
+        return sieve_put(self, key, value, <uint64_t>size_bytes)
 
     def remove(self, key):
         cdef sieve_left_t left = sieve_left_t(entries=0, value=NULL)
