@@ -88,9 +88,7 @@ class SessionStore:
         An id that is there and live from the first call to the last is returned exactly once, whatever changes in
         between.
         """
-    def dump(
-        self, cursor: int = 0, count: int = 100
-    ) -> tuple[int, list[tuple[str, object, Hashable, int, int]]]:
+    def dump(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object, Hashable, int, int]]]:
         """As ``scan``, each with all that ``load`` needs: (id, record, owner, born_ns, touched_ns)."""
     def load(self, items: Sequence[tuple[str, object, Hashable, int, int]], shift_ns: int = 0) -> int:
         """Puts in what ``dump`` gave, with its age and its idle time: all of a list or tuple, or nothing.

@@ -265,9 +265,8 @@ cdef object put(SessionStore self, object id, object record, object owner):
     read_new_text(id, &text, self.names.seed)
     if owner is None:
         slot = names_find(&self.names, &text)
-        if slot != NULL and session_is_live(self, slot) and (
-            len(self.owners) == 0 or session_of(slot).holder == NULL
-        ):  # ``put_text`` without its other cases
+        # ``put_text`` without its other cases.
+        if slot != NULL and session_is_live(self, slot) and (not self.owners or session_of(slot).holder == NULL):
             old_record = <object>slot.hot
             Py_INCREF(record)
             slot.hot = <void*>record
@@ -331,6 +330,19 @@ cdef inline int64_t ended(SessionStore self, uint64_t span) noexcept nogil:
     return self.now - <int64_t>span if span != UINT64_MAX else INT64_MIN
 
 
+cdef list take_out(SessionStore self, bint is_all):
+    """All sessions, or those whose time is over, as (id, record) pairs. Foreign code may run, and push the clock."""
+    cdef session_t* session
+    cdef list left = []
+    while True:
+        session = session_first_idle(self, INT64_MAX if is_all else ended(self, self.idle))
+        if session == NULL:
+            session = session_first_born(self, ended(self, self.age))
+        if session == NULL:
+            return left
+        hand_over(self, session, detach(self, session), left)
+
+
 cdef object walk(SessionStore self, Py_ssize_t cursor, Py_ssize_t count, bint with_all):
     cdef list found = []
     cdef session_t* session
@@ -360,44 +372,39 @@ cdef int push_clock(SessionStore self, object now_ns) except -1:
     cdef int64_t now = now_ns
     if now < 0:
         raise ValueError(f"now_ns is 0 or more, got {now_ns}")
-    if now > self.now:
-        self.now = now
+    self.now = max(self.now, now)
     return 0
 
 
 cdef int drop_all(names_t* names, slab_t* slab, order_t* recency, order_t* births) noexcept:
     """Lets go of all sessions. Their store must know nothing of them any more."""
-    cdef names_slot_t* slot
     cdef size_t cursor = 0
+    cdef names_slot_t* slot = names_next(names, &cursor)
     cdef session_t* session
     mem_free(recency.entries)
     mem_free(births.entries)
     slab_free(slab)
-    while True:
-        slot = names_next(names, &cursor)
-        if slot == NULL:
-            break
+    while slot != NULL:
         session = session_of(slot)
         Py_DECREF(<object>slot.hot)
         if session.holder != NULL:
             Py_DECREF(<object>session.holder)
         Py_DECREF(<object>session.id)
         mem_free(session)
+        slot = names_next(names, &cursor)
     names_free(names)
     return 0
 
 
 cdef int visit_all(SessionStore self, visit_t visit, void* arg) noexcept:
-    cdef names_slot_t* slot
     cdef size_t cursor = 0
+    cdef names_slot_t* slot = names_next(&self.names, &cursor)
     cdef int stop = visit(<PyObject*>self.owners, arg) if self.owners is not None else 0
-    while not stop:
-        slot = names_next(&self.names, &cursor)
-        if slot == NULL:
-            break
+    while slot != NULL and not stop:
         stop = visit(<PyObject*>slot.hot, arg)
         if not stop and session_of(slot).holder != NULL:
             stop = visit(session_of(slot).holder, arg)
+        slot = names_next(&self.names, &cursor)
     return stop
 
 
@@ -457,11 +464,9 @@ cdef class SessionStore:
 
     @property
     def memory_bytes(self):
-        cdef size_t entries = self.recency.capacity + self.births.capacity
-        return (
-            names_bytes(&self.names) + self.names.count * sizeof(session_t) + entries * sizeof(order_entry_t)
-            + self.slab.capacity * sizeof(slab_slot_t)
-        )
+        cdef size_t orders = (self.recency.capacity + self.births.capacity) * sizeof(order_entry_t)
+        cdef size_t places = self.slab.capacity * sizeof(slab_slot_t)
+        return names_bytes(&self.names) + self.names.count * sizeof(session_t) + orders + places
 
     @property
     def now_ns(self):
@@ -524,10 +529,9 @@ cdef class SessionStore:
 
     def pop(self, id, default=None):
         cdef names_slot_t* slot = seek_live(self, id)
-        cdef session_t* session
-        if slot == NULL:
+        cdef session_t* session = session_of(slot) if slot != NULL else NULL
+        if session == NULL:
             return default
-        session = session_of(slot)
         return hand_over(self, session, detach(self, session), None)
 
     def owner_count(self, owner):
@@ -535,25 +539,15 @@ cdef class SessionStore:
         return holder.count if holder is not None else 0
 
     def expire(self, now_ns=None):
-        cdef session_t* session
-        cdef list left = []
         if now_ns is not None:
             push_clock(self, now_ns)
-        while True:
-            session = session_first_idle(self, ended(self, self.idle))
-            if session == NULL:
-                session = session_first_born(self, ended(self, self.age))
-            if session == NULL:
-                return left
-            hand_over(self, session, detach(self, session), left)
+        return take_out(self, False)
 
     def next_deadline_ns(self):
-        cdef session_t* session
+        cdef session_t* session = session_first_idle(self, INT64_MAX) if self.idle != UINT64_MAX else NULL
         deadlines = []
-        if self.idle != UINT64_MAX:
-            session = session_first_idle(self, INT64_MAX)
-            if session != NULL:
-                deadlines.append(self.recency.entries[0].time_ns + <object>self.idle)
+        if session != NULL:
+            deadlines.append(self.recency.entries[0].time_ns + <object>self.idle)
         session = session_first_born(self, INT64_MAX)
         if session != NULL:
             deadlines.append(session.born_ns + <object>self.age)
@@ -581,13 +575,7 @@ cdef class SessionStore:
         return done
 
     def drain(self):
-        cdef session_t* session
-        cdef list left = []
-        while True:
-            session = session_first_idle(self, INT64_MAX)
-            if session == NULL:
-                return left
-            hand_over(self, session, detach(self, session), left)
+        return take_out(self, True)
 
     def check(self):
         cdef int broken = session_check(self)
