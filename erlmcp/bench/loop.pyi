@@ -30,6 +30,15 @@ def ring_local_many(count: int, rounds: int) -> int:
 
 def ring_spsc(count: int, rounds: int) -> int: ...
 def ring_mpmc(count: int, rounds: int) -> int: ...
+def lanes_cycle(count: int, rounds: int) -> int:
+    """``count`` pointers pushed, 1 critical, 3 normal and 12 bulk of 16, then all of them popped; their sum."""
+
+def deque_cycle(count: int, rounds: int) -> int:
+    """``count`` pointers pushed and popped again by the owner, one by one; their sum."""
+
+def deque_steal(count: int, rounds: int) -> int:
+    """The same, each of them stolen, by the same thread."""
+
 def slab_cycle(count: int, rounds: int) -> int:
     """put, get, take of ``count`` pointers, one after the other."""
 
@@ -53,3 +62,6 @@ def bucket_take(count: int, rounds: int) -> int:
 
 def breaker_cycle(count: int, rounds: int) -> int:
     """``count`` calls allowed by a closed breaker and recorded as fine."""
+
+def envelope_scan(message: bytes, rounds: int) -> int:
+    """``jsonrpc_scan`` of the message, within the default limits; how often it was a request."""

@@ -11,12 +11,18 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from erlmcp._core.batch cimport Batch, batch_put, batch_take_bytes
+from erlmcp._core.deque cimport (
+    deque_free, deque_init, deque_pop, deque_push, deque_steal as steal_item, deque_t,
+)
 from erlmcp._core.meter cimport (
     histogram_free, histogram_init, histogram_record as record, histogram_t,
 )
 from erlmcp._core.gate cimport (
     BreakerWindow, TokenBucket, breaker_allow, breaker_record, bucket_take as take_tokens,
 )
+from erlmcp._core.json cimport json_limits_init, json_limits_t
+from erlmcp._core.jsonrpc cimport JSONRPC_REQUEST, envelope_t, jsonrpc_scan
+from erlmcp._core.lanes cimport lanes_free, lanes_init, lanes_pop, lanes_push, lanes_t
 from erlmcp._core.memory cimport mem_alloc, mem_free
 from erlmcp._core.names cimport text_t
 from erlmcp._core.pool cimport pool_add, pool_free, pool_init, pool_lend, pool_return, pool_t
@@ -198,6 +204,64 @@ def ring_mpmc(Py_ssize_t count, Py_ssize_t rounds):
     return total
 
 
+# ---------------------------------------------------------------------------------------------------- order
+def lanes_cycle(Py_ssize_t count, Py_ssize_t rounds):
+    cdef int levels[16]
+    cdef lanes_t lanes
+    cdef void* item = NULL
+    cdef size_t total = 0
+    cdef Py_ssize_t i
+    for i in range(16):
+        levels[i] = 0 if i == 0 else 1 if i < 4 else 2
+    try:
+        lanes_init(&lanes, <size_t>count, 64)
+        with nogil:
+            for _ in range(rounds):
+                for i in range(count):
+                    lanes_push(&lanes, <void*>i, levels[i & 15])
+                while lanes_pop(&lanes, &item):
+                    total += <size_t>item
+    finally:
+        lanes_free(&lanes)
+    return total
+
+
+def deque_cycle(Py_ssize_t count, Py_ssize_t rounds):
+    cdef deque_t deque
+    cdef void* item = NULL
+    cdef size_t total = 0
+    cdef Py_ssize_t i
+    try:
+        deque_init(&deque, STEP)
+        with nogil:
+            for _ in range(rounds):
+                for i in range(count):
+                    deque_push(&deque, <void*>i)
+                    deque_pop(&deque, &item)
+                    total += <size_t>item
+    finally:
+        deque_free(&deque)
+    return total
+
+
+def deque_steal(Py_ssize_t count, Py_ssize_t rounds):
+    cdef deque_t deque
+    cdef void* item = NULL
+    cdef size_t total = 0
+    cdef Py_ssize_t i
+    try:
+        deque_init(&deque, STEP)
+        with nogil:
+            for _ in range(rounds):
+                for i in range(count):
+                    deque_push(&deque, <void*>i)
+                    steal_item(&deque, &item)
+                    total += <size_t>item
+    finally:
+        deque_free(&deque)
+    return total
+
+
 # ---------------------------------------------------------------------------------------------------- ground
 def slab_cycle(Py_ssize_t count, Py_ssize_t rounds):
     cdef slab_t slab
@@ -327,3 +391,17 @@ def breaker_cycle(Py_ssize_t count, Py_ssize_t rounds):
                 allowed += ticket != 0
                 breaker_record(breaker, True, 10, ticket, now)
     return allowed
+
+
+# ---------------------------------------------------------------------------------------------------- tongues
+def envelope_scan(bytes message not None, Py_ssize_t rounds):
+    cdef const char* data = PyBytes_AS_STRING(message)
+    cdef size_t size = <size_t>PyBytes_GET_SIZE(message)
+    cdef envelope_t envelope
+    cdef json_limits_t limits
+    cdef Py_ssize_t requests = 0
+    json_limits_init(&limits)
+    with nogil:
+        for _ in range(rounds):
+            requests += jsonrpc_scan(data, size, &limits, NULL, 0, &envelope) == JSONRPC_REQUEST
+    return requests

@@ -73,6 +73,7 @@ def test_every_mark_of_the_plan_has_its_row() -> None:
         "pool": {"call", "batch", "core"},
         "session-1k": {"call", "batch", "core"},
         "session-100k": {"call", "batch", "core"},
+        "lanes-overtake": {"call"},
         "network-ping": {"batch"},
         "network-echo": {"batch"},
         "network-tcp-ping": {"batch"},
@@ -136,6 +137,17 @@ def test_a_cell_holds_the_ratios_to_the_twin_and_to_the_best_library() -> None:
 def test_a_mark_is_a_rate_or_a_multiple_of_a_library(mark: Mark | None, is_met: bool | None) -> None:
     ways = {("call", "core"): lambda: fixed(100), ("call", "rival"): lambda: fixed(80)}
     assert cell_of(row_of(ways, marks={"call": mark} if mark else {}))["met"] is is_met
+
+
+@pytest.mark.parametrize(("p99_ns", "is_met"), [(1e9, True), (1, False)])
+def test_a_mark_may_be_of_the_slowest_single_calls(p99_ns: float, is_met: bool) -> None:
+    def single() -> Timed:
+        return timed(100, spin, 100, single=lambda: spin(1))
+
+    mark = Mark(p99_ns=p99_ns)
+    cell = cell_of(row_of({("call", "core"): single}, marks={"call": mark}))
+    assert (cell["met"], cell["mark"]) == (is_met, str(mark))
+    assert str(Mark(p99_ns=1e6)) == "p99 <= 1 ms"
 
 
 def test_what_is_not_built_or_broken_is_told_and_measures_nothing() -> None:

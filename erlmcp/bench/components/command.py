@@ -42,14 +42,16 @@ def _made(ways: Sequence[Way], cell: Cell) -> dict[str, Timed]:
     return found
 
 
-def judged(mark: Mark | None, best_ns: float, peers: dict[str, Any]) -> bool | None:
+def judged(mark: Mark | None, cell: Cell) -> bool | None:
     """Whether the mark is met; None where there is none, or the library that it names is not there."""
     if mark is None:
         return None
+    if mark.p99_ns is not None:
+        return bool(cell["p99_ns"] <= mark.p99_ns)
     if mark.rate is not None:
-        return 1e9 / best_ns >= mark.rate
-    theirs = peers.get(mark.peer, {}).get("best_ns")
-    return None if theirs is None else best_ns <= theirs * mark.factor
+        return bool(1e9 / cell["best_ns"] >= mark.rate)
+    theirs = cell["peers"].get(mark.peer, {}).get("best_ns")
+    return None if theirs is None else bool(cell["best_ns"] <= theirs * mark.factor)
 
 
 def measure(row: Row, column: str, ways: Sequence[Way], options: argparse.Namespace) -> Cell:
@@ -95,7 +97,7 @@ def measure(row: Row, column: str, ways: Sequence[Way], options: argparse.Namesp
     if measured:
         cell["best_peer"] = min(measured, key=lambda who: measured[who]["ns"])
         cell["peer_ratio"] = measured[cell["best_peer"]]["ratio"]
-    cell["met"] = judged(mark, ours.best_ns, cell["peers"])
+    cell["met"] = judged(mark, cell)
     return cell
 
 
@@ -205,9 +207,9 @@ def summary(cells: Sequence[Cell]) -> str:
 
 
 EXPLAINED = (
-    "ns: median of the rounds; best ns and M/s: the best round, which a mark is judged by; twin and peer takes: how"
-    " many times our time, median of the rounds' ratios (over 1: we are faster); noise: quartile distance of the rounds"
-    " over their median; p50, p95, p99: single calls in ns, of which the clock and an empty call are {clock:.0f}; one"
+    "ns: median of the rounds; best ns and M/s: the best round, which a mark is judged by (unless it is one of p99); twin"
+    " and peer takes: how many times our time, median of the rounds' ratios (over 1: we are faster); noise: quartile"
+    " distance of the rounds over their median; p50, p95, p99: single calls in ns, of which the clock and an empty call are {clock:.0f}; one"
     " turn of the empty Python loop is {loop:.1f} ns and is part of call."
 )
 

@@ -9,12 +9,13 @@ import itertools
 import queue
 from typing import Any
 
-from erlmcp.bench.components.row import BATCH, Row, Ways
+from erlmcp.bench.components.row import BATCH, Mark, Row, Ways
 from erlmcp.bench.timing import Timed, timed
 
 # One critical, three normal and twelve bulk items of every sixteen.
 LEVELS = [(0, 1, 1, 1, *([2] * 12))[i % 16] for i in range(BATCH)]
-ITEM = object()
+ITEM, URGENT = object(), object()
+QUEUED = 100_000
 
 
 def _fill_and_empty(push: Any, pop: Any, levels: list[int]) -> None:
@@ -52,7 +53,7 @@ def _three_deques() -> Timed:
     return _cycle(push, pop)
 
 
-def _heap() -> Timed:
+def _heap_ends() -> tuple[Any, Any]:
     heap: list[tuple[int, int, object]] = []
     numbers = itertools.count()
 
@@ -62,7 +63,7 @@ def _heap() -> Timed:
     def pop() -> object:
         return heapq.heappop(heap)[2]
 
-    return _cycle(push, pop)
+    return push, pop
 
 
 def _priority_queue(made: Any) -> Timed:
@@ -77,10 +78,34 @@ def _priority_queue(made: Any) -> Timed:
 def lanes(ways: Ways) -> None:
     ways.both("call", "lanes", "Lanes", _lanes)
     ways.own("call", "three deques", _three_deques)
-    ways.own("call", "heapq", _heap)
+    ways.own("call", "heapq", lambda: _cycle(*_heap_ends()))
     ways.own("call", "asyncio.PriorityQueue", lambda: _priority_queue(asyncio.PriorityQueue()))
     ways.own("call", "queue.PriorityQueue", lambda: _priority_queue(queue.PriorityQueue()))
     ways.core("lanes_cycle", lambda loop: timed(BATCH * 16, loop, BATCH, 16))
+
+
+def _overtake(push: Any, pop: Any, count: int) -> None:
+    """Whatever comes out before the urgent item for its age goes to the end of the line again."""
+    for _ in range(count):
+        push(URGENT, 0)
+        while (item := pop()) is not URGENT:
+            push(item, 2)
+
+
+def _overtaking(push: Any, pop: Any) -> Timed:
+    for _ in range(QUEUED):
+        push(ITEM, 2)
+    return timed(BATCH, _overtake, push, pop, BATCH, single=lambda: _overtake(push, pop, 1))
+
+
+def _overtaking_lanes(kind: Any) -> Timed:
+    made = kind(QUEUED)
+    return _overtaking(made.push, made.pop)
+
+
+def overtake(ways: Ways) -> None:
+    ways.both("call", "lanes", "Lanes", _overtaking_lanes)
+    ways.own("call", "heapq", lambda: _overtaking(*_heap_ends()))
 
 
 def _pairs(push: Any, pop: Any, count: int) -> None:
@@ -121,6 +146,13 @@ def steal(ways: Ways) -> None:
 
 ROWS = [
     Row("lanes", "lanes", f"{BATCH:,} items pushed, 1 critical, 3 normal, 12 bulk of 16, then popped in order", lanes),
+    Row(
+        "lanes-overtake",
+        "lanes",
+        f"a critical item pushed and popped while {QUEUED:,} bulk items are queued, which move on by their age",
+        overtake,
+        {"call": Mark(p99_ns=1e6)},
+    ),
     Row("deque", "deque", "an item pushed and popped by the owner, last in, first out", deque),
     Row("deque-steal", "deque", "an item pushed by the owner and stolen, first in, first out, one thread", steal),
 ]

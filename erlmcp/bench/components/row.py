@@ -22,13 +22,17 @@ Maker = Callable[[], Timed]
 
 @dataclass(frozen=True)
 class Mark:
-    """What the plan asks of a cell: ``rate`` operations a second, or at most ``factor`` times the time of ``peer``."""
+    """What the plan asks of a cell: ``rate`` operations a second, at most ``factor`` times the time of ``peer``, or a
+    p99 of single calls of at most ``p99_ns``."""
 
     rate: float | None = None
     peer: str = ""
     factor: float = 1.0
+    p99_ns: float | None = None
 
     def __str__(self) -> str:
+        if self.p99_ns is not None:
+            return f"p99 <= {self.p99_ns / 1e6:g} ms"
         if self.rate is not None:
             return f">= {self.rate / 1e6:g} M/s"
         return f"<= {self.factor:g}x {self.peer}"
