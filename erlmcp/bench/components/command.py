@@ -207,10 +207,10 @@ def summary(cells: Sequence[Cell]) -> str:
 
 
 EXPLAINED = (
-    "ns: median of the rounds; best ns and M/s: the best round, which a mark is judged by (unless it is one of p99); twin"
-    " and peer takes: how many times our time, median of the rounds' ratios (over 1: we are faster); noise: quartile"
-    " distance of the rounds over their median; p50, p95, p99: single calls in ns, of which the clock and an empty call are {clock:.0f}; one"
-    " turn of the empty Python loop is {loop:.1f} ns and is part of call."
+    "ns: median of the rounds; best ns and M/s: the best round, which a mark is judged by (unless it is one of p99);"
+    " twin and peer takes: how many times our time, median of the rounds' ratios (over 1: we are faster); noise:"
+    " quartile distance of the rounds over their median; p50, p95, p99: single calls in ns, of which the clock and an"
+    " empty call are {clock:.0f}; one turn of the empty Python loop is {loop:.1f} ns and is part of call."
 )
 
 
