@@ -481,17 +481,17 @@ cdef class Inbound(Scanner):
         return buffer_size(&self.held)
 
     def feed(self, bytes data not None):
-        cdef list calls
+        cdef list calls = self.late_calls
         if self.late is not None and not self.closed:
             data = self.late[self.at:] + data
-        calls = [] if self.late_calls is None else self.late_calls
         self.late = None
         self.late_calls = None
-        if self.closed:
-            return calls
         self.at = 0
         try:
-            self.read(data, calls)
+            if calls is None:
+                calls = []
+            if not self.closed:
+                self.read(data, calls)
         except BaseException:
             self.late = data
             self.late_calls = calls

@@ -292,17 +292,17 @@ cdef class HttpInbound(Scanner):
         return buffer_size(&self.held) + self.filled + buffer_size(&self.body)
 
     def feed(self, bytes data not None):
-        cdef list requests
+        cdef list requests = self.late
         if self.data is not None and not self.closed:
             data = self.data[self.at:] + data
-        requests = [] if self.late is None else self.late
         self.late = None
-        if self.closed:
-            return requests
         self.data = data
         self.at = 0
         try:
-            self.read(requests)
+            if requests is None:
+                requests = []
+            if not self.closed:
+                self.read(requests)
         except BaseException:
             self.late = requests
             raise

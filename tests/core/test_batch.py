@@ -370,7 +370,7 @@ def test_whichever_allocation_fails_the_batch_is_as_it_was() -> None:
             batch.check()
         memory.fail_never()
         assert batch.take() == held
-        del batch
+        del batch, act
         assert memory.live_blocks() == before
     assert failed == 2
 

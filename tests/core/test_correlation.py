@@ -373,9 +373,10 @@ def test_whichever_allocation_fails_nothing_is_lost() -> None:
             assert len(waiting) == held
         memory.fail_never()
         assert len(waiting.expire(6)) + len(waiting.drain()) == held
-        del waiting
+        is_whole = done == len(acts)
+        del waiting, acts, act
         assert memory.live_blocks() == before
-        if done == len(acts):
+        if is_whole:
             break
     assert failed >= 10
 
