@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from erlmcp.core import Cache, Registry, SessionStore
+from erlmcp.core import Cache, InflightLimit, Pool, Registry, SessionStore
 
 class Keys:
     """The UTF-8 bytes of names, one after another, as they lie in a read buffer."""
@@ -50,6 +50,14 @@ def batch_cycle(frame: bytes, count: int, rounds: int) -> int:
 
 def pool_cycle(members: int, count: int, rounds: int) -> int:
     """``count`` members lent and returned, one after the other."""
+
+def pool_share(pool: Pool, loans: bytearray, count: int) -> None:
+    """``count`` members lent and returned; other threads may do so at the same time. ``loans`` has 8 bytes for each
+    member there may be, which a borrower counts up without any lock but the pool's. ValueError where it is shorter."""
+
+def inflight_share(limit: InflightLimit, count: int) -> tuple[int, int]:
+    """``count`` attempts to enter, each followed by a leave; other threads may do so at the same time. How many got in,
+    and the most that were seen in at a time."""
 
 def histogram_record(count: int, rounds: int) -> int:
     """``count`` values between 1,000 and 51,000 recorded; their sum."""

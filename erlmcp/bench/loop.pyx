@@ -5,6 +5,7 @@ so that no compiler leaves any of them out. The loops stay without the GIL becau
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -18,14 +19,15 @@ from erlmcp._core.meter cimport (
     histogram_free, histogram_init, histogram_record as record, histogram_t,
 )
 from erlmcp._core.gate cimport (
-    BreakerWindow, TokenBucket, breaker_allow, breaker_record, bucket_take as take_tokens,
+    BreakerWindow, InflightLimit, TokenBucket, breaker_allow, breaker_record, bucket_take as take_tokens,
+    inflight_enter, inflight_leave,
 )
 from erlmcp._core.json cimport json_limits_init, json_limits_t
 from erlmcp._core.jsonrpc cimport JSONRPC_REQUEST, envelope_t, jsonrpc_scan
 from erlmcp._core.lanes cimport lanes_free, lanes_init, lanes_pop, lanes_push, lanes_t
 from erlmcp._core.memory cimport mem_alloc, mem_free
 from erlmcp._core.names cimport text_t
-from erlmcp._core.pool cimport pool_add, pool_free, pool_init, pool_lend, pool_return, pool_t
+from erlmcp._core.pool cimport Pool, pool_add, pool_free, pool_init, pool_lend, pool_return, pool_t
 from erlmcp._core.registry cimport (
     Registry, registry_find as find_name, registry_find_many as find_names,
 )
@@ -39,6 +41,13 @@ from erlmcp._core.sessions cimport (
 from erlmcp._core.sieve cimport Sieve, sieve_ask
 from erlmcp._core.slab cimport slab_free, slab_get, slab_init, slab_put, slab_t, slab_take
 from erlmcp._core.wheel cimport wheel_add, wheel_cancel, wheel_init, wheel_node_init, wheel_node_t, wheel_t
+
+
+cdef extern from "atomic.h" nogil:
+    size_t atomic_get_relaxed(const size_t* word) noexcept
+
+cdef extern from "<sched.h>" nogil:
+    int sched_yield() noexcept
 
 
 cdef enum:
@@ -338,6 +347,36 @@ def pool_cycle(Py_ssize_t members, Py_ssize_t count, Py_ssize_t rounds):
     finally:
         pool_free(&pool)
     return total
+
+
+def pool_share(Pool pool not None, bytearray loans not None, Py_ssize_t count):
+    cdef uint64_t* counts = <uint64_t*>PyByteArray_AS_STRING(loans)
+    cdef Py_ssize_t done = 0
+    cdef void* member = NULL
+    cdef uint64_t handle
+    if <size_t>PyByteArray_GET_SIZE(loans) < pool.pool.count_max * sizeof(uint64_t):
+        raise ValueError("loans has fewer than 8 bytes for each member")
+    with nogil:
+        while done < count:
+            handle = pool_lend(&pool.pool, &member)
+            if handle == 0:
+                sched_yield()
+                continue
+            counts[<uint32_t>handle] += 1
+            pool_return(&pool.pool, handle)
+            done += 1
+
+
+def inflight_share(InflightLimit limit not None, Py_ssize_t count):
+    cdef Py_ssize_t entered = 0
+    cdef size_t most = 0
+    with nogil:
+        for _i in range(count):
+            if inflight_enter(&limit.inflight):
+                most = max(most, atomic_get_relaxed(&limit.inflight.count))
+                inflight_leave(&limit.inflight)
+                entered += 1
+    return entered, most
 
 
 def histogram_record(Py_ssize_t count, Py_ssize_t rounds):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from functools import partial
 from types import ModuleType
 from typing import Any
 
+from erlmcp.bench import room
+from erlmcp.bench.components.queue import crossing
 from erlmcp.bench.components.row import BATCH, Row, Ways, marks
 from erlmcp.bench.timing import Timed, timed
 
@@ -116,6 +119,16 @@ def managing(ways: Ways) -> None:
     ways.both("call", "pool", "Pool", _pool_with)
 
 
+def _shared(share: Any) -> Timed:
+    made, count = _filled(room.part("core", "pool", "Pool"), MEMBERS), BATCH * 64
+    sides = [partial(share, made, bytearray(8 * MEMBERS), count) for _ in range(2)]
+    return crossing(2 * count, *sides)
+
+
+def two_threads(ways: Ways) -> None:
+    ways.core("pool_share", _shared)
+
+
 ROWS = [
     Row(
         "pool",
@@ -124,6 +137,13 @@ ROWS = [
         f" queues have not (batch: {BATCH:,} lent and taken back; core: with its lock)",
         lending,
         marks(call=22, batch=130, core=75),
+    ),
+    Row(
+        "pool-2-threads",
+        "pool",
+        f"one of {MEMBERS} members lent and returned by two threads at a time, without the GIL",
+        two_threads,
+        threads=2,
     ),
     Row("pool-with", "pool", f"the same as a block: with pool.lend(), {MEMBERS} members", managing, marks(call=5)),
 ]
