@@ -347,6 +347,7 @@ def test_whichever_allocation_fails_nothing_is_lost() -> None:
     if not memory.IS_CHECKED:
         pytest.skip("needs ERLMCP_BUILD=checked")
     core = importlib.import_module("erlmcp._core.correlation")
+    gc.collect()  # what other tests left behind
     before = memory.live_blocks()
     colliding = [number * 2**20 for number in range(1, 40)]
     failed = 0
@@ -387,6 +388,7 @@ def test_memory_is_given_back_when_nothing_waits_any_more() -> None:
         pytest.skip("needs ERLMCP_BUILD=checked")
     waiting = importlib.import_module("erlmcp._core.correlation").Correlation()
     ids = [*range(5000), *map(str, range(5000))]
+    gc.collect()  # what other tests left behind
     before = memory.live_bytes()
     for take in (lambda: waiting.take_many(ids), waiting.drain, lambda: [waiting.take(id) for id in ids]):
         waiting.put_many(ids, ids)
