@@ -416,7 +416,7 @@ cdef class Cache(Sieve):
         sieve_drop_all(self)
 
     def claim(self, key, waiter=None):
-        cdef bytes text = bytes_of(key)
+        cdef bytes text
         cdef sieve_entry_t* entry = sieve_look(self, key, 0)
         cdef Ticket ticket
         cdef object value
@@ -427,6 +427,7 @@ cdef class Cache(Sieve):
             verdict = VERDICT_NEGATIVE if entry.is_negative else VERDICT_HIT
             value = <object>entry.value
             return verdict, value
+        text = bytes_of(key)
         ticket = self.loads.get(text)
         verdict = VERDICT_WAIT
         if ticket is None:

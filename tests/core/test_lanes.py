@@ -111,6 +111,19 @@ def test_a_critical_item_overtakes_a_hundred_thousand_bulk_items(impl, single):
     assert "cancel" in first
 
 
+def test_bulk_moves_on_in_its_order_while_every_critical_item_overtakes_it(impl):
+    lanes = impl("lanes").Lanes(100_000)
+    assert lanes.push_many(list(range(100_000)), BULK) == 100_000
+    moved = []
+    for number in range(6400):
+        lanes.push(("cancel", number), CRITICAL)
+        popped = lanes.pop()
+        if popped != ("cancel", number):
+            moved.append(popped)
+            assert lanes.pop() == ("cancel", number), "one item of another lane at most goes before"
+    assert moved == list(range(99)), "one of 65 pops is for the age of the bulk items"
+
+
 @given(
     age_pops=st.integers(1, 9),
     load=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), max_size=60),
