@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from erlmcp._core.corridor_http import HttpRequest as HttpRequest
     from erlmcp._core.corridor_out import Outbound as Outbound
     from erlmcp._core.corridor_out import Template as Template
+    from erlmcp._core.deque import WorkStealingDeque as WorkStealingDeque
     from erlmcp._core.frame import LengthFramer as LengthFramer
     from erlmcp._core.frame import LineFramer as LineFramer
     from erlmcp._core.frame import SseFramer as SseFramer
