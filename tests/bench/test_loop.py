@@ -14,9 +14,15 @@ from erlmcp.bench import loop
 
 
 def together(act: Callable[[], Any], count: int) -> list[Any]:
-    """What each of so many threads got."""
+    """What each of so many threads got, that began at the same time."""
     got: list[Any] = []
-    threads = [threading.Thread(target=lambda: got.append(act())) for _ in range(count)]
+    begin = threading.Barrier(count)
+
+    def run() -> None:
+        begin.wait(60)
+        got.append(act())
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -38,7 +44,7 @@ def test_the_scan_of_an_envelope_counts_requests() -> None:
 
 @pytest.mark.parametrize(("threads", "members"), [(2, 1), (2, 2), (4, 3)])
 def test_threads_without_the_gil_never_have_the_same_member(threads: int, members: int) -> None:
-    pool, loans, count = Pool(members), bytearray(8 * members), 20_000
+    pool, loans, count = Pool(members), bytearray(8 * members), 200_000
     for number in range(members):
         pool.add(number)
     together(lambda: loop.pool_share(pool, loans, count), threads)
@@ -51,7 +57,7 @@ def test_threads_without_the_gil_never_have_the_same_member(threads: int, member
 
 @pytest.mark.parametrize(("threads", "bound"), [(2, 1), (4, 3)])
 def test_threads_without_the_gil_never_pass_an_inflight_limit(threads: int, bound: int) -> None:
-    limit, count = InflightLimit(bound), 20_000
+    limit, count = InflightLimit(bound), 200_000
     got = together(lambda: loop.inflight_share(limit, count), threads)
     assert 1 <= max(most for _, most in got) <= bound
     assert sum(entered for entered, _ in got) + limit.refused_count == threads * count
