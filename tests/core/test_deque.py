@@ -262,21 +262,54 @@ def test_python_threads_lose_and_double_nothing(impl):
     deque.check()
 
 
-@pytest.mark.usefixtures("_frequent_switches")
-@pytest.mark.parametrize("thieves", [1, 3])
-@pytest.mark.parametrize(("capacity", "pop_every"), [(2, 1), (8, 2), (4096, 3), (1 << 16, 0)])
-def test_threads_without_the_gil_lose_and_double_nothing(impl, thieves, capacity, pop_every):
-    deque = impl("deque").WordDeque(capacity)
-    count = 20_000 if impl("deque") is core else 2000
+def stolen_in_a_round(room, capacity, pop_every, halves, count):
+    """One owner and a thief for each of ``halves``, all at the same time; how many of the numbers were stolen."""
+    deque, begin = room.WordDeque(capacity), threading.Barrier(1 + len(halves))
     tallies: list[tuple[int, int, int]] = []
-    threads = [threading.Thread(target=lambda half=i == 1: tallies.append(deque.steal(half))) for i in range(thieves)]
-    threads.append(threading.Thread(target=lambda: tallies.append(deque.work(1, count, pop_every))))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert together(tallies) == tally(range(1, count + 1))
+
+    def steal(half):
+        begin.wait(60)
+        tallies.append(deque.steal(half))
+
+    thieves = [threading.Thread(target=steal, args=(half,)) for half in halves]
+    for thief in thieves:
+        thief.start()
+    begin.wait(60)
+    owned = deque.work(1, count, pop_every)
+    for thief in thieves:
+        thief.join(60)
+    assert together([owned, *tallies]) == tally(range(1, count + 1))
     deque.check()
+    return count - owned[0]
+
+
+ROUNDS = pytest.mark.parametrize(("capacity", "pop_every"), [(2, 1), (8, 2), (64, 3), (1 << 16, 2), (1 << 16, 0)])
+HALVES = pytest.mark.parametrize("halves", [(False,), (True,), (False, True, False)])
+
+
+@ROUNDS
+@HALVES
+def test_threads_without_the_gil_lose_and_double_nothing(capacity, pop_every, halves):
+    done = stolen = 0
+    while done < 5 or not stolen:  # threads that did not meet show nothing
+        stolen += stolen_in_a_round(core, capacity, pop_every, halves, 50_000)
+        done += 1
+
+
+@pytest.mark.usefixtures("_frequent_switches")
+@ROUNDS
+def test_the_twin_loses_and_doubles_nothing(capacity, pop_every):
+    stolen_in_a_round(model, capacity, pop_every, (False, True), 2000)
+
+
+@pytest.mark.deep
+@ROUNDS
+@HALVES
+def test_millions_of_numbers_are_neither_lost_nor_doubled(capacity, pop_every, halves):
+    done = stolen = 0
+    while done < 30 or stolen < 5:
+        stolen += stolen_in_a_round(core, capacity, pop_every, halves, 200_000)
+        done += 1
 
 
 @given(count=st.integers(0, 300), pop_every=st.integers(0, 5), capacity=st.integers(1, 100), half=st.booleans())
@@ -352,20 +385,6 @@ TestDequeMachine.settings = settings(max_examples=60, stateful_step_count=40, de
 @pytest.mark.deep
 def test_ten_thousand_steps_keep_core_and_model_together():
     run_state_machine_as_test(DequeMachine, settings=settings(max_examples=60, stateful_step_count=200, deadline=None))
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("half", [False, True])
-def test_a_million_numbers_are_neither_lost_nor_doubled(half):
-    for capacity, pop_every in ((2, 1), (64, 1), (1 << 20, 2)):
-        deque = core.WordDeque(capacity)
-        tallies: list[tuple[int, int, int]] = []
-        thief = threading.Thread(target=lambda one=deque, all=tallies: all.append(one.steal(half)))
-        thief.start()
-        tallies.append(deque.work(1, 1_000_000, pop_every))
-        thief.join(60)
-        assert together(tallies) == tally(range(1, 1_000_001))
-        deque.check()
 
 
 needs_checked = pytest.mark.skipif(not memory.IS_CHECKED, reason="needs ERLMCP_BUILD=checked")
