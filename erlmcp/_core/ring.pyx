@@ -89,15 +89,17 @@ cdef inline void copy_out(ring_t* self, size_t mark, void** items, size_t count)
 
 cdef size_t ring_push_many(ring_t* self, void** items, size_t count) noexcept nogil:
     count = min(count, self.mask + 1 - (self.tail - self.head))
-    copy_in(self, self.tail, items, count)
-    self.tail += count
+    if count:  # the items of an empty list lie nowhere
+        copy_in(self, self.tail, items, count)
+        self.tail += count
     return count
 
 
 cdef size_t ring_pop_many(ring_t* self, void** items, size_t count) noexcept nogil:
     count = min(count, self.tail - self.head)
-    copy_out(self, self.head, items, count)
-    self.head += count
+    if count:
+        copy_out(self, self.head, items, count)
+        self.head += count
     return count
 
 
