@@ -313,7 +313,7 @@ def test_millions_of_numbers_are_neither_lost_nor_doubled(capacity, pop_every, h
 
 
 @given(count=st.integers(0, 300), pop_every=st.integers(0, 5), capacity=st.integers(1, 100), half=st.booleans())
-def test_a_worker_and_then_a_thief_get_what_the_model_says(count, pop_every, capacity, half):
+def test_a_worker_gets_all_and_a_thief_after_it_nothing(count, pop_every, capacity, half):
     outcomes = []
     for room in (core, model):
         deque = room.WordDeque(capacity)
