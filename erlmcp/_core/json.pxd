@@ -105,6 +105,9 @@ cdef extern from "json_read.h" nogil:
     void json_fill(const char* p, const char* end, int kind, void* data, size_t count) noexcept
     uint32_t json_key_hash(const char* p, size_t n) noexcept
 
+cdef extern from "json_runes.h" nogil:
+    void json_fill_shuffles() noexcept
+
 cdef extern from "json_write.h" nogil:
     enum:
         JSON_ESCAPE_BYTES_MAX

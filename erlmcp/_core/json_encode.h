@@ -45,8 +45,6 @@ struct json_writer_t {
     PyObject *culprit;  /* borrowed */
 };
 
-static char *json_put_value(json_writer_t *writer, char *out, PyObject *value);
-
 static inline char *json_writer_failed(json_writer_t *writer, int error, PyObject *culprit) {
     writer->error = error;
     writer->culprit = culprit;
@@ -114,48 +112,64 @@ static char *json_w_body(json_writer_t *writer, char *out, const char *p, size_t
     return out;
 }
 
-__attribute__((noinline)) static char *json_w_long_text(json_writer_t *writer, char *out, PyObject *text) {
-    size_t n = (size_t)PyUnicode_GET_LENGTH(text);
-    if (PyUnicode_IS_COMPACT_ASCII(text)) {
-        out = json_w_byte(writer, out, '"');
-        out = out == NULL ? NULL : json_w_body(writer, out, (const char *)PyUnicode_DATA(text), n);
-        return out == NULL ? NULL : json_w_byte(writer, out, '"');
+/* The UTF-8 of a str, borrowed, where it is there without a copy: that of ASCII, and what the str keeps because it was
+ * asked for before. Nothing is asked for here: it would stay as long as the str. */
+static inline const char *json_peek_utf8(PyObject *text, size_t *size) {
+    if (JSON_LIKELY(PyUnicode_IS_COMPACT_ASCII(text))) {
+        *size = (size_t)PyUnicode_GET_LENGTH(text);
+        return (const char *)((PyASCIIObject *)text + 1);
     }
-    ptrdiff_t size = json_count_body((int)PyUnicode_KIND(text), PyUnicode_DATA(text), n);
-    if (size < 0) {
-        return json_writer_failed(writer, JSON_W_SURROGATE, text);
+#ifndef Py_GIL_DISABLED
+    if (PyUnicode_IS_COMPACT(text)) {
+        *size = (size_t)((PyCompactUnicodeObject *)text)->utf8_length;
+        return ((PyCompactUnicodeObject *)text)->utf8;
     }
-    size_t used = (size_t)(out - writer->start), wanted = (size_t)size + 2 + 32;
-    int is_tight = wanted > writer->room_max || used > writer->room_max - wanted;
-    wanted -= is_tight ? 32 : 0;
-    if ((size_t)(writer->end - out) < wanted) {
-        out = writer->more(writer, out, wanted);
-        if (out == NULL) {
-            return NULL;
-        }
-    }
-    *out = '"';
-    out = json_put_runes(out + 1, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n, is_tight);
-    *out = '"';
-    return out + 1;
+#endif
+    return NULL;
 }
 
-static inline char *json_w_text(json_writer_t *writer, char *out, PyObject *text) {
-    size_t n = (size_t)PyUnicode_GET_LENGTH(text);
-    if (JSON_UNLIKELY((size_t)(writer->end - out) < n * JSON_ESCAPE_BYTES_MAX + 40)) {
-        return json_w_long_text(writer, out, text);
-    }
-    *out++ = '"';
-    if (JSON_LIKELY(PyUnicode_IS_COMPACT_ASCII(text))) {
-        out = json_put_body(out, (const char *)PyUnicode_DATA(text), n);
-    } else {
-        out = json_put_runes(out, (int)PyUnicode_KIND(text), PyUnicode_DATA(text), n, 0);
-        if (out == NULL) {
+/* n characters of `kind` bytes each that are not all ASCII. */
+static char *json_w_runes(json_writer_t *writer, char *out, PyObject *text) {
+    const size_t kind = (size_t)PyUnicode_KIND(text);
+    const char *p = (const char *)PyUnicode_DATA(text);
+    for (size_t left = (size_t)PyUnicode_GET_LENGTH(text), chunk; left > 0; left -= chunk, p += chunk * kind) {
+        chunk = left < JSON_CHUNK_BYTES ? left : JSON_CHUNK_BYTES;
+        size_t worst = chunk * JSON_ESCAPE_BYTES_MAX + 32, used = (size_t)(out - writer->start);
+        int is_tight = 0;
+        if ((size_t)(writer->end - out) < worst) {
+            size_t wanted = left + left / 4 * kind + worst;
+            is_tight = wanted > writer->room_max || used > writer->room_max - wanted;
+            if (is_tight) {
+                ptrdiff_t size = json_count_body((int)kind, p, left);
+                if (size < 0) {
+                    return json_writer_failed(writer, JSON_W_SURROGATE, text);
+                }
+                chunk = left;
+                wanted = (size_t)size + 1;
+            }
+            if ((size_t)(writer->end - out) < wanted) {
+                out = writer->more(writer, out, wanted);
+                if (out == NULL) {
+                    return NULL;
+                }
+            }
+        }
+        out = json_put_runes(out, (int)kind, p, chunk, is_tight);
+        if (JSON_UNLIKELY(out == NULL)) {
             return json_writer_failed(writer, JSON_W_SURROGATE, text);
         }
     }
-    *out = '"';
-    return out + 1;
+    return out;
+}
+
+__attribute__((noinline)) static char *json_w_long_text(json_writer_t *writer, char *out, PyObject *text) {
+    size_t size;
+    const char *utf8 = json_peek_utf8(text, &size);
+    out = json_w_byte(writer, out, '"');
+    if (out != NULL) {
+        out = utf8 != NULL ? json_w_body(writer, out, utf8, size) : json_w_runes(writer, out, text);
+    }
+    return out == NULL ? NULL : json_w_byte(writer, out, '"');
 }
 
 static inline int json_small_int(PyObject *value, long long *small) {
@@ -190,60 +204,31 @@ static char *json_w_int(json_writer_t *writer, char *out, PyObject *value) {
     return json_w_bytes(writer, out, digits, (size_t)(json_put_int64(digits, small) - digits));
 }
 
-static char *json_w_float(json_writer_t *writer, char *out, PyObject *value) {
-    char text[JSON_DOUBLE_BYTES_MAX];
-    double number = PyFloat_AS_DOUBLE(value);
-    if (number - number != 0) {
-        return json_writer_failed(writer, JSON_W_FLOAT, value);
-    }
-    if (JSON_LIKELY(writer->end - out >= JSON_DOUBLE_BYTES_MAX)) {
-        return json_put_double(out, number);
-    }
-    return json_w_bytes(writer, out, text, (size_t)(json_put_double(text, number) - text));
-}
+static char *json_w_other(json_writer_t *writer, char *out, PyObject *value);
 
-static char *json_w_array(json_writer_t *writer, char *out, PyObject *value) {
-    PyObject **items = PySequence_Fast_ITEMS(value);
-    Py_ssize_t n = PySequence_Fast_GET_SIZE(value);
-    if (n == 0) {
-        return json_w_bytes(writer, out, "[]", 2);
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        out = json_w_byte(writer, out, i ? ',' : '[');
-        out = out == NULL ? NULL : json_put_value(writer, out, items[i]);
-        if (JSON_UNLIKELY(out == NULL)) {
-            return NULL;
-        }
-    }
-    return json_w_byte(writer, out, ']');
-}
+/* Strings, containers and the choice by type: once for any processor, and once for those that read and compare up to
+ * 16 bytes under a mask, so that no length of a short string decides a branch. */
+#define JSON_WAY(name) name##_plain
+#include "json_encode_ways.h"
+#undef JSON_WAY
+#if JSON_X86
+#pragma GCC push_options
+#pragma GCC target("avx512bw,avx512vl,bmi,bmi2")
+#define JSON_WAY(name) name##_avx512
+#define JSON_MASKED 1
+#include "json_encode_ways.h"
+#undef JSON_MASKED
+#undef JSON_WAY
+#pragma GCC pop_options
+#endif
 
-static char *json_w_dict(json_writer_t *writer, char *out, PyObject *value) {
-    Py_ssize_t at = 0;
-    PyObject *key, *item;
-    char before = '{';
-    while (PyDict_Next(value, &at, &key, &item)) {
-        out = json_w_byte(writer, out, before);
-        before = ',';
-        if (JSON_UNLIKELY(!PyUnicode_Check(key))) {
-            return out == NULL ? NULL : json_writer_failed(writer, JSON_W_KEY, key);
-        }
-        out = out == NULL ? NULL : json_w_text(writer, out, key);
-        out = out == NULL ? NULL : json_w_byte(writer, out, ':');
-        out = out == NULL ? NULL : json_put_value(writer, out, item);
-        if (JSON_UNLIKELY(out == NULL)) {
-            return NULL;
-        }
-    }
-    return before == '{' ? json_w_bytes(writer, out, "{}", 2) : json_w_byte(writer, out, '}');
-}
-
+/* Subtypes of numbers, text that was encoded before, and what is not JSON. */
 __attribute__((noinline)) static char *json_w_other(json_writer_t *writer, char *out, PyObject *value) {
     if (PyLong_Check(value)) {
         return json_w_int(writer, out, value);
     }
     if (PyFloat_Check(value)) {
-        return json_w_float(writer, out, value);
+        return json_w_float_plain(writer, out, value);
     }
     if (Py_TYPE(value) == writer->raw) {
         PyObject *bytes = writer->raw_bytes(value);
@@ -253,29 +238,12 @@ __attribute__((noinline)) static char *json_w_other(json_writer_t *writer, char 
 }
 
 static char *json_put_value(json_writer_t *writer, char *out, PyObject *value) {
-    if (PyUnicode_Check(value)) {
-        return json_w_text(writer, out, value);
+#if JSON_X86
+    if (json_has_avx512()) {
+        return json_put_value_avx512(writer, out, value);
     }
-    int is_dict = PyDict_Check(value);
-    if (is_dict || PyList_Check(value) || PyTuple_Check(value)) {
-        if (JSON_UNLIKELY(writer->depth >= writer->depth_max)) {
-            return json_writer_failed(writer, JSON_W_DEPTH, value);
-        }
-        writer->depth++;
-        out = is_dict ? json_w_dict(writer, out, value) : json_w_array(writer, out, value);
-        writer->depth--;
-        return out;
-    }
-    if (value == Py_None) {
-        return json_w_bytes(writer, out, "null", 4);
-    }
-    if (value == Py_True) {
-        return json_w_bytes(writer, out, "true", 4);
-    }
-    if (value == Py_False) {
-        return json_w_bytes(writer, out, "false", 5);
-    }
-    return json_w_other(writer, out, value);
+#endif
+    return json_put_value_plain(writer, out, value);
 }
 
 #endif

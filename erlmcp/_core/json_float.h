@@ -12,7 +12,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "json_scan.h"
+
 enum { JSON_POWER_MIN = -342, JSON_POWER_MAX = 324, JSON_INT_BYTES_MAX = 20, JSON_DOUBLE_BYTES_MAX = 32 };
+
+#define JSON_ZEROS 0x3030303030303030u
 
 typedef struct {
     uint64_t high;
@@ -83,30 +87,109 @@ static int json_nearest_double(uint64_t digits, int power, int negative, double 
     return 1;
 }
 
-/* Decimal digits: up to JSON_INT_BYTES_MAX bytes. */
-static inline char *json_put_int64(char *out, int64_t value) {
-    static const char pairs[] =
-        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-    char digits[JSON_INT_BYTES_MAX], *p = digits + sizeof(digits);
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    while (rest >= 100) {
-        p -= 2;
-        memcpy(p, pairs + rest % 100 * 2, 2);
-        rest /= 100;
+/* Eight decimal digits as bytes of 0 to 9, the first one lowest: halves, quarters, eighths, each divided in its lane. */
+static inline uint64_t json_digits8(uint32_t value) {
+    uint64_t y = value / 10000, q;
+    y |= (uint64_t)(value - (uint32_t)y * 10000) << 32;
+    q = (y * 10486 >> 20) & 0x0000007F0000007Fu;
+    y = q | (y - q * 100) << 16;
+    q = (y * 103 >> 10) & 0x000F000F000F000Fu;
+    return q | (y - q * 10) << 8;
+}
+
+/* Eight bytes, the lowest first. */
+static inline void json_store8(char *out, uint64_t word) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    memcpy(out, &word, 8);
+#else
+    for (int i = 0; i < 8; i++) {
+        out[i] = (char)(word >> 8 * i);
     }
-    if (rest >= 10) {
-        p -= 2;
-        memcpy(p, pairs + rest * 2, 2);
+#endif
+}
+
+/* Sixteen digits, the first ones of `first`: ASCII in two words, and the place of the last one that is not 0, counted
+ * from 1 (0 where there is none). */
+static inline int json_digits16(uint64_t value, uint64_t *first, uint64_t *next) {
+    uint64_t high = value / 100000000, low = value - high * 100000000;
+#if JSON_X86
+    __m128i x = _mm_unpacklo_epi64(_mm_cvtsi64_si128((long long)high), _mm_cvtsi64_si128((long long)low));
+    __m128i q = _mm_srli_epi64(_mm_mul_epu32(x, _mm_set1_epi64x(0xD1B71759)), 45);
+    x = _mm_add_epi64(q, _mm_slli_epi64(_mm_sub_epi64(x, _mm_mul_epu32(q, _mm_set1_epi64x(10000))), 32));
+    q = _mm_srli_epi16(_mm_mulhi_epu16(x, _mm_set1_epi16(5243)), 3);
+    x = _mm_add_epi32(q, _mm_slli_epi32(_mm_sub_epi32(x, _mm_mullo_epi16(q, _mm_set1_epi16(100))), 16));
+    q = _mm_mulhi_epu16(x, _mm_set1_epi16(6554));
+    x = _mm_sub_epi16(_mm_slli_epi16(x, 8), _mm_mullo_epi16(q, _mm_set1_epi16(2559)));
+    uint32_t zeros = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128()));
+    x = _mm_or_si128(x, _mm_set1_epi8('0'));
+    *first = (uint64_t)_mm_cvtsi128_si64(x);
+    *next = (uint64_t)_mm_cvtsi128_si64(_mm_unpackhi_epi64(x, x));
+    return 31 - __builtin_clz((zeros ^ 0xFFFF) << 1 | 1);
+#else
+    uint64_t a = json_digits8((uint32_t)high), b = json_digits8((uint32_t)low);
+    *first = a | JSON_ZEROS;
+    *next = b | JSON_ZEROS;
+    return b != 0 ? 16 - __builtin_clzll(b) / 8 : a != 0 ? 8 - __builtin_clzll(a) / 8 : 0;
+#endif
+}
+
+static inline char *json_put_digits8(char *out, uint32_t value) {
+    json_store8(out, json_digits8(value) | JSON_ZEROS);
+    return out + 8;
+}
+
+static const char json_pairs[] =
+    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+static inline char *json_put_pair(char *out, uint32_t value) {
+    memcpy(out, json_pairs + 2 * value, 2);
+    return out + 2;
+}
+
+/* One digit or two; stores two bytes all the same. */
+static inline char *json_put_first_pair(char *out, uint32_t value) {
+    int is_one = value < 10;
+    out[0] = json_pairs[2 * value + (uint32_t)is_one];
+    out[1] = json_pairs[2 * value + 1];
+    return out + 2 - is_one;
+}
+
+/* Below 10**8, without leading zeros. The numbers of a list are often of one size, which makes these branches cheap. */
+static inline char *json_put_first_digits(char *out, uint32_t value) {
+    if (value < 100) {
+        return json_put_first_pair(out, value);
+    }
+    uint32_t high = value / 100, low = value % 100;
+    if (high < 100) {
+        return json_put_pair(json_put_first_pair(out, high), low);
+    }
+    uint32_t higher = high / 100;
+    high %= 100;
+    if (higher < 100) {
+        return json_put_pair(json_put_pair(json_put_first_pair(out, higher), high), low);
+    }
+    out = json_put_pair(json_put_first_pair(out, higher / 100), higher % 100);
+    return json_put_pair(json_put_pair(out, high), low);
+}
+
+__attribute__((noinline)) static char *json_put_big_digits(char *out, uint64_t value) {
+    uint64_t high = value / 100000000;
+    if (high < 100000000) {
+        out = json_put_first_digits(out, (uint32_t)high);
     } else {
-        *--p = (char)('0' + rest);
+        out = json_put_first_digits(out, (uint32_t)(high / 100000000));
+        out = json_put_digits8(out, (uint32_t)(high % 100000000));
     }
-    if (value < 0) {
-        *out++ = '-';
-    }
-    size_t size = (size_t)(digits + sizeof(digits) - p);
-    memcpy(out, p, size);
-    return out + size;
+    return json_put_digits8(out, (uint32_t)(value % 100000000));
+}
+
+/* Decimal digits: up to JSON_INT_BYTES_MAX bytes are stored. */
+static inline char *json_put_int64(char *out, int64_t value) {
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    *out = '-';
+    out += value < 0;
+    return rest < 100000000 ? json_put_first_digits(out, (uint32_t)rest) : json_put_big_digits(out, rest);
 }
 
 static inline uint64_t json_round_to_odd(json_power_t g, uint64_t c) {
@@ -116,18 +199,15 @@ static inline uint64_t json_round_to_odd(json_power_t g, uint64_t c) {
     return high | (low > 1);
 }
 
-/* The shortest decimal of a positive finite double: its digits, and the power of ten to multiply them by. */
-static uint64_t json_shortest(uint64_t bits, int *power) {
+/* The shortest decimal of a positive finite double: its digits, and the power of ten to multiply them by. Of any
+ * double, and exactly. */
+__attribute__((noinline)) static uint64_t json_shortest_exactly(uint64_t bits, int *power) {
     const uint64_t hidden = (uint64_t)1 << 52;
     uint64_t fraction = bits & (hidden - 1), c = fraction;
     int biased = (int)(bits >> 52), q = 1 - 1075;
     if (biased != 0) {
         c |= hidden;
         q = biased - 1075;
-        if (q <= 0 && q > -53 && (c & (((uint64_t)1 << -q) - 1)) == 0) {
-            *power = 0;
-            return c >> -q;
-        }
     }
     int is_odd = (int)(c & 1), is_closer = fraction == 0 && biased > 1;
     int k = (q * 1262611 - (is_closer ? 524031 : 0)) >> 22;
@@ -157,62 +237,36 @@ static uint64_t json_shortest(uint64_t bits, int *power) {
     return s + (uint64_t)(middle > half || (middle == half && (s & 1)));
 }
 
-static inline char *json_put_fill(char *out, int count) {
-    memset(out, '0', (size_t)count);
-    return out + count;
+/* The same by one product, without a branch that random digits would have guessed wrongly. With the exponent k as
+ * above, the value is s and a part of one in units of 10**k, 16 or 17 digits; half the distance to the neighbouring
+ * doubles is 0.5 to 5 such units. What reads back as the same double is nearer than that: the multiple of ten that is,
+ * if there is one, else the nearest whole number. Where the bits kept do not tell (all errors together are below
+ * three units of the last one), and where the neighbours are not equally far, the exact way does it. */
+static inline uint64_t json_shortest(uint64_t bits, int *power) {
+    const uint64_t hidden = (uint64_t)1 << 52, fraction = bits & (hidden - 1);
+    const int biased = (int)(bits >> 52), q = biased - 1075;
+    if (biased == 0 || fraction == 0) {
+        return json_shortest_exactly(bits, power);
+    }
+    int k = (q * 1262611) >> 22, h = q + ((-k * 1741647) >> 19) + 1;
+    json_power_t g = json_powers[-k - JSON_POWER_MIN];
+    uint64_t c = (fraction | hidden) << (h + 2), unused, low, carry = json_multiply(g.low, c, &unused);
+    uint64_t high = json_multiply(g.high, c, &low);
+    low += carry;
+    high += low < carry;
+    uint64_t s = high >> 2, part = high << 62 | low >> 2, ten = s / 10;
+    uint64_t above = (s - ten * 10) << 60 | part >> 4, below = ((uint64_t)10 << 60) - above; /* multiples of ten */
+    uint64_t half = g.high >> (5 - h), middle = (uint64_t)1 << 63;
+    if (JSON_UNLIKELY((above - half + 4 < 8) | (below - half + 4 < 8) | (part - middle + 32 < 64))) {
+        return json_shortest_exactly(bits, power);
+    }
+    *power = k;
+    uint64_t one = s + (part >> 63);
+    one = above < half ? ten * 10 : one;
+    return below < half ? ten * 10 + 10 : one;
 }
 
-/* A finite double as repr() writes it: up to JSON_DOUBLE_BYTES_MAX bytes. */
-static char *json_put_double(char *out, double value) {
-    uint64_t bits;
-    char text[JSON_INT_BYTES_MAX];
-    int power;
-    memcpy(&bits, &value, 8);
-    if (bits >> 63) {
-        *out++ = '-';
-        bits &= ~((uint64_t)1 << 63);
-    }
-    if (bits == 0) {
-        memcpy(out, "0.0", 3);
-        return out + 3;
-    }
-    uint64_t digits = json_shortest(bits, &power);
-    if (digits % 100000000 == 0) { /* many zeros: a short decimal */
-        digits /= 100000000;
-        power += 8;
-    }
-    const char *p = text, *end = json_put_int64(text, (int64_t)digits);
-    while (end[-1] == '0') {
-        end--;
-        power++;
-    }
-    int count = (int)(end - p), point = count + power; /* the decimal point is after so many digits */
-    if (point > -4 && point <= 0) {
-        *out++ = '0';
-        *out++ = '.';
-        out = json_put_fill(out, -point);
-        memcpy(out, p, (size_t)count);
-        return out + count;
-    }
-    if (point > 0 && point <= 16) {
-        int whole = count < point ? count : point;
-        memcpy(out, p, (size_t)whole);
-        out = json_put_fill(out + whole, point - whole);
-        *out++ = '.';
-        if (whole == count) {
-            *out++ = '0';
-            return out;
-        }
-        memcpy(out, p + whole, (size_t)(count - whole));
-        return out + count - whole;
-    }
-    *out++ = *p;
-    if (count > 1) {
-        *out++ = '.';
-        memcpy(out, p + 1, (size_t)count - 1);
-        out += count - 1;
-    }
-    int exponent = point - 1;
+static inline char *json_put_exponent(char *out, int exponent) {
     *out++ = 'e';
     *out++ = exponent < 0 ? '-' : '+';
     exponent = exponent < 0 ? -exponent : exponent;
@@ -222,6 +276,61 @@ static char *json_put_double(char *out, double value) {
     *out++ = (char)('0' + exponent / 10 % 10);
     *out++ = (char)('0' + exponent % 10);
     return out;
+}
+
+/* A finite double as repr() writes it. Up to JSON_DOUBLE_BYTES_MAX bytes are stored: the 17 digits that there can be
+ * are made and put as whole words, so that no length decides a branch and no byte is read back. */
+static inline char *json_put_double(char *out, double value) {
+    static const uint64_t tens[] = {
+        1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u,
+        100000000000u, 1000000000000u, 10000000000000u, 100000000000000u, 1000000000000000u, 10000000000000000u,
+        100000000000000000u,
+    };
+    uint64_t bits;
+    int power;
+    memcpy(&bits, &value, 8);
+    *out = '-';
+    out += bits >> 63;
+    bits &= ~((uint64_t)1 << 63);
+    if (bits == 0) {
+        memcpy(out, "0.0", 3);
+        return out + 3;
+    }
+    uint64_t digits = json_shortest(bits, &power);
+    int size = (77 * (64 - __builtin_clzll(digits))) >> 8; /* log10(2) is 77/256, about: right or one too low */
+    size += digits >= tens[size];
+    int point = size + power; /* the decimal point is after so many digits */
+    digits *= tens[17 - size];
+    uint64_t rest = digits / 10, last = digits - rest * 10, first, next;
+    int count = json_digits16(rest, &first, &next);
+    count = last != 0 ? 17 : count; /* without zeros at the end */
+    last |= '0';
+    if (point > 0 && point <= 16) {
+        uint64_t before = ((uint64_t)1 << point % 8 * 8) - 1, dot = (uint64_t)'.' << point % 8 * 8;
+        json_store8(out + 16, point == 16 ? '.' | last << 8 : next >> 56 | last << 8);
+        if (point < 8) {
+            json_store8(out, (first & before) | dot | (first & ~before) << 8);
+            json_store8(out + 8, first >> 56 | next << 8);
+        } else {
+            json_store8(out, first);
+            json_store8(out + 8, point == 16 ? next : (next & before) | dot | (next & ~before) << 8);
+        }
+        return out + (count > point ? count : point + 1) + 1;
+    }
+    if (point > -4 && point <= 0) {
+        memcpy(out, "0.000", 5);
+        char *start = out + 2 - point;
+        json_store8(start, first);
+        json_store8(start + 8, next);
+        start[16] = (char)last;
+        return start + count;
+    }
+    json_store8(out + 1, first);
+    json_store8(out + 9, next);
+    out[0] = (char)first;
+    out[1] = '.';
+    out[17] = (char)last;
+    return json_put_exponent(out + (count > 1 ? count + 1 : 1), point - 1);
 }
 
 #endif

@@ -124,6 +124,14 @@ static inline int json_is_special(unsigned char c) {
 }
 
 #if JSON_X86
+static inline int json_has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
+
+static inline int json_has_avx512(void) {
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+}
+
 /* Quote, backslash, and (by a signed comparison) control characters and bytes that are not ASCII. */
 static inline uint32_t json_special16(const char *p) {
     __m128i v = _mm_loadu_si128((const __m128i *)p);

@@ -4,6 +4,7 @@
 #define ERLMCP_JSON_WRITE_H
 
 #include "json_float.h"
+#include "json_runes.h"
 #include "json_scan.h"
 
 enum { JSON_ESCAPE_BYTES_MAX = 6 };
@@ -134,10 +135,43 @@ json_put_blocks_avx2(char *out, const char **from, const char *end) {
 }
 #endif
 
+#if JSON_X86
+/* Any body, 32 bytes at once and the last ones by a masked load, which reads no byte that its mask leaves out. */
+__attribute__((target("avx512bw,avx512vl,bmi,bmi2"), noinline)) static char *
+json_put_body_avx512(char *out, const char *p, size_t n) {
+    const char *end = p + n;
+    for (;;) {
+        size_t left = (size_t)(end - p);
+        __mmask32 live = left < 32 ? ((uint32_t)1 << left) - 1 : 0xFFFFFFFF;
+        __m256i v = _mm256_maskz_loadu_epi8(live, p);
+        _mm256_storeu_si256((__m256i *)out, v);
+        uint32_t mask = _mm256_mask_cmplt_epu8_mask(live, v, _mm256_set1_epi8(0x20)) |
+                        _mm256_cmpeq_epi8_mask(v, _mm256_set1_epi8('"')) |
+                        _mm256_cmpeq_epi8_mask(v, _mm256_set1_epi8('\\'));
+        if (JSON_LIKELY(mask == 0)) {
+            if (left <= 32) {
+                return out + left;
+            }
+            p += 32;
+            out += 32;
+            continue;
+        }
+        int run = __builtin_ctz(mask);
+        out = json_put_escape8(out + run, (unsigned char)p[run]);
+        p += run + 1;
+    }
+}
+#endif
+
 /* The body of a string from UTF-8. `out` has room for 6 * n + 32 bytes: blocks are stored whole before they are
  * looked at. */
 static inline char *json_put_body(char *out, const char *p, size_t n) {
     const char *end = p + n;
+#if JSON_X86
+    if (json_has_avx512()) {
+        return json_put_body_avx512(out, p, n);
+    }
+#endif
     if (n < 16) {
         return json_put_short_body(out, p, n);
     }
@@ -215,71 +249,35 @@ static inline char *json_put_high_rune(char *out, uint32_t rune) {
     return json_put_rune(out, rune);
 }
 
-/* Writes the beginning of the characters at p that is plain ASCII, up to JSON_RUN of them; JSON_RUN bytes may be
- * stored. */
 #if JSON_X86
-enum { JSON_RUN1 = 16, JSON_RUN2 = 8 };
-
-static inline size_t json_put_run1(char *out, const uint8_t *p) {
-    _mm_storeu_si128((__m128i *)out, _mm_loadu_si128((const __m128i *)p));
-    return (size_t)__builtin_ctz(json_special16((const char *)p) | 0x10000u);
-}
-
-/* Saturation makes 0 or 255 of what is not a byte: special, either way. */
-static inline size_t json_put_run2(char *out, const uint16_t *p) {
-    __m128i v = _mm_loadu_si128((const __m128i *)p);
-    char bytes[16];
-    _mm_storeu_si128((__m128i *)bytes, _mm_packus_epi16(v, v));
-    memcpy(out, bytes, 8);
-    return (size_t)__builtin_ctz(json_special16(bytes) | 0x100u);
-}
+#define JSON_PUT_BLOCKS(WIDTH)                                                                                         \
+    if (!is_tight && end - p >= 16 && json_has_avx2()) {                                                               \
+        out = json_put_rune_blocks##WIDTH(out, &p, end);                                                               \
+    }
 #else
-enum { JSON_RUN1 = 1, JSON_RUN2 = 1 };
-
-static inline size_t json_put_run1(char *out, const uint8_t *p) {
-    *out = (char)*p;
-    return !json_is_special(*p);
-}
-
-static inline size_t json_put_run2(char *out, const uint16_t *p) {
-    *out = (char)*p;
-    return *p < 0x80 && !json_is_special((unsigned char)*p);
-}
+#define JSON_PUT_BLOCKS(WIDTH)
 #endif
-enum { JSON_RUN4 = 1 };
-
-static inline size_t json_put_run4(char *out, const uint32_t *p) {
-    *out = (char)*p;
-    return *p < 0x80 && !json_is_special((unsigned char)*p);
-}
 
 /* Writes it: the end, or NULL where there is a lone surrogate. Where `is_tight`, no byte is stored above that end
  * but the one of the closing quote; else there is room for 6 * n + 32 bytes. */
-#define JSON_PUT_RUNES(NAME, TYPE, PUT_RUN, RUN)                                                                       \
-    static char *NAME(char *out, const TYPE *p, size_t n, int is_tight) {                                              \
+#define JSON_PUT_RUNES(WIDTH, TYPE)                                                                                    \
+    static char *json_put_runes##WIDTH(char *out, const TYPE *p, size_t n, int is_tight) {                             \
         const TYPE *end = p + n;                                                                                       \
         while (p < end) {                                                                                              \
-            uint32_t rune = *p;                                                                                        \
-            if (rune < 0x80) {                                                                                         \
-                if (!is_tight && end - p >= RUN) {                                                                     \
-                    size_t run = PUT_RUN(out, p);                                                                      \
-                    out += run;                                                                                        \
-                    p += run;                                                                                          \
-                    if (run != 0) {                                                                                    \
-                        continue;                                                                                      \
-                    }                                                                                                  \
-                }                                                                                                      \
+            JSON_PUT_BLOCKS(WIDTH)                                                                                     \
+            /* What the blocks left, or met. */                                                                        \
+            for (const TYPE *stop = end - p > 16 ? p + 16 : end; p < stop; p++) {                                      \
+                uint32_t rune = *p;                                                                                    \
                 if (JSON_UNLIKELY(rune < 0x20 || rune == '"' || rune == '\\')) {                                       \
                     out = json_put_escape(out, (unsigned char)rune);                                                   \
-                } else {                                                                                               \
+                } else if (rune < 0x80) {                                                                              \
                     *out++ = (char)rune;                                                                               \
+                } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                     \
+                    return NULL;                                                                                       \
+                } else {                                                                                               \
+                    out = json_put_high_rune(out, rune);                                                               \
                 }                                                                                                      \
-            } else if (JSON_UNLIKELY(rune - 0xD800 < 0x800)) {                                                         \
-                return NULL;                                                                                           \
-            } else {                                                                                                   \
-                out = json_put_high_rune(out, rune);                                                                   \
             }                                                                                                          \
-            p++;                                                                                                       \
         }                                                                                                              \
         return out;                                                                                                    \
     }
@@ -287,9 +285,9 @@ static inline size_t json_put_run4(char *out, const uint32_t *p) {
 JSON_COUNT_RUNES(json_count_runes1, uint8_t)
 JSON_COUNT_RUNES(json_count_runes2, uint16_t)
 JSON_COUNT_RUNES(json_count_runes4, uint32_t)
-JSON_PUT_RUNES(json_put_runes1, uint8_t, json_put_run1, JSON_RUN1)
-JSON_PUT_RUNES(json_put_runes2, uint16_t, json_put_run2, JSON_RUN2)
-JSON_PUT_RUNES(json_put_runes4, uint32_t, json_put_run4, JSON_RUN4)
+JSON_PUT_RUNES(1, uint8_t)
+JSON_PUT_RUNES(2, uint16_t)
+JSON_PUT_RUNES(4, uint32_t)
 
 /* n characters of `kind` bytes each: 1 (latin-1), 2 or 4. */
 static inline ptrdiff_t json_count_body(int kind, const void *p, size_t n) {
