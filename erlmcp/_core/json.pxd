@@ -108,6 +108,9 @@ cdef extern from "json_read.h" nogil:
 cdef extern from "json_runes.h" nogil:
     void json_fill_shuffles() noexcept
 
+cdef extern from "json_text.h" nogil:
+    void json_fill_squeezes() noexcept
+
 cdef extern from "json_write.h" nogil:
     enum:
         JSON_ESCAPE_BYTES_MAX

@@ -557,3 +557,4 @@ cdef int fill_powers() except -1:
 
 fill_powers()
 json_fill_shuffles()
+json_fill_squeezes()

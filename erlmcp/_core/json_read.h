@@ -4,6 +4,7 @@
 
 #include "json_float.h"
 #include "json_scan.h"
+#include "json_text.h"
 
 /* --- numbers --- */
 
@@ -95,44 +96,6 @@ static inline uint32_t json_class_of(uint32_t lead) {
     return lead < 0x80 ? 0x7F : lead < 0xC4 ? 0xFF : lead < 0xF0 ? 0xFFFF : 0x10FFFF;
 }
 
-#if JSON_X86
-/* Past as many blocks of 64 bytes of a string body as hold nothing but ASCII and escapes of two characters, without
- * a branch for each escape: which characters are escaped follows from the runs of backslashes (Langdale and Lemire,
- * "Parsing gigabytes of JSON per second", 2019, section 3.1.1). p is not within an escape, nor is what is given
- * back. Adds up the characters. */
-__attribute__((target("avx2,popcnt"), noinline)) static const char *
-json_measure_blocks(const char *p, const char *end, size_t *count) {
-    const uint64_t even = 0x5555555555555555u;
-    uint64_t carry = 0; /* 1 where the first character of the block is escaped */
-    while (end - p >= 64) {
-        uint64_t bad = 0, quote = 0, slash = 0, simple = 0;
-        for (int half = 0; half < 64; half += 32) {
-            __m256i v = _mm256_loadu_si256((const __m256i *)(p + half));
-#define JSON_MASK(x) ((uint64_t)(uint32_t)_mm256_movemask_epi8(x) << half)
-#define JSON_EQUAL(c) _mm256_cmpeq_epi8(v, _mm256_set1_epi8(c))
-            bad |= JSON_MASK(_mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), v));
-            quote |= JSON_MASK(JSON_EQUAL('"'));
-            slash |= JSON_MASK(JSON_EQUAL('\\'));
-            simple |= JSON_MASK(_mm256_or_si256(_mm256_or_si256(JSON_EQUAL('n'), JSON_EQUAL('t')),
-                                                _mm256_or_si256(JSON_EQUAL('r'), JSON_EQUAL('/'))));
-#undef JSON_EQUAL
-#undef JSON_MASK
-        }
-        uint64_t open = slash & ~carry, sum;
-        uint64_t follows = open << 1 | carry;
-        uint64_t next = __builtin_add_overflow(open & ~even & ~follows, open, &sum);
-        uint64_t escaped = (even ^ sum << 1) & follows;
-        if (bad | (quote & ~escaped) | (escaped & ~(simple | quote | slash))) {
-            break;
-        }
-        *count += 64 - (size_t)__builtin_popcountll(slash & ~escaped);
-        carry = next;
-        p += 64;
-    }
-    return p - carry; /* the backslash counted for nothing yet */
-}
-#endif
-
 /* The next place at which json_measure must look. */
 static inline const char *json_measure_plain(const char *p, const char *end, size_t *count) {
     const char *start = p;
@@ -159,16 +122,16 @@ json_measure(const char *start, const char *p, const char *end, json_text_t *tex
         if (c == '"') {
             break;
         }
-        if (c == '\\') {
 #if JSON_X86
-            if (end - p >= 64 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) {
-                next = json_measure_blocks(p, end, &count);
-                if (next > p) {
-                    p = json_measure_plain(next, end, &count);
-                    continue;
-                }
+        if (end - p >= 64 && (c == '\\' || c >= 0x80) && json_has_avx2()) {
+            next = json_measure_blocks(p, end, &count, &lead_max);
+            if (next > p) {
+                p = json_measure_plain(next, end, &count);
+                continue;
             }
+        }
 #endif
+        if (c == '\\') {
             if (JSON_LIKELY(end - p > 2 && (p[1] == 'n' || p[1] == '"' || p[1] == '\\'))) {
                 next = p + 2;
             } else {
@@ -226,64 +189,45 @@ static inline const char *json_read_special(const char *p, const char *end, uint
 }
 
 /* Writes `count` characters of a measured string body; one function for each storage width. */
-static void json_fill1(const char *p, const char *end, uint8_t *out, size_t count) {
-    uint8_t *out_end = out + count;
-    uint32_t rune;
-    while (p < end) {
 #if JSON_X86
-        if (end - p >= 16 && out_end - out >= 16) {
-            __m128i v = _mm_loadu_si128((const __m128i *)p);
-            _mm_storeu_si128((__m128i *)out, v);
-            uint32_t run = (uint32_t)__builtin_ctz(json_special16(p) | 0x10000u);
-            p += run;
-            out += run;
-            if (run == 16) {
-                continue;
-            }
-        }
-#endif
-        const char *stop = out_end - out < 16 ? json_plain_run(p, end) : p;
-        if (stop > p) {
-            memcpy(out, p, (size_t)(stop - p));
-            out += stop - p;
-            p = stop;
-        } else if (json_is_special((unsigned char)*p)) {
-            p = json_read_special(p, end, &rune);
-            *out++ = (uint8_t)rune;
-        } else {
-            *out++ = (uint8_t)*p++;
-        }
+#define JSON_TRY_BLOCKS(WIDTH)                                                                                         \
+    if (end - p >= 18 && out_end - out >= 16 && json_has_avx2()) {                                                     \
+        out = json_fill_blocks##WIDTH(out, out_end, &p, end);                                                          \
     }
-}
+#else
+#define JSON_TRY_BLOCKS(WIDTH)
+#endif
 
-#define JSON_FILL_WIDE(NAME, TYPE)                                                                                     \
-    static void NAME(const char *p, const char *end, TYPE *out) {                                                      \
-        const unsigned char *u = (const unsigned char *)p, *stop = (const unsigned char *)end;                         \
+#define JSON_FILL(WIDTH, TYPE)                                                                                         \
+    static void json_fill##WIDTH(const char *p, const char *end, TYPE *out, const TYPE *out_end) {                     \
         uint32_t rune;                                                                                                 \
-        while (u < stop) {                                                                                             \
-            if (u[0] < 0x80 && u[0] != '\\') {                                                                         \
-                *out++ = *u++;                                                                                         \
-            } else if (u[0] >= 0xE0 && u[0] < 0xF0) {                                                                  \
-                *out++ = (TYPE)(((u[0] & 0x0Fu) << 12) | ((u[1] & 0x3Fu) << 6) | (u[2] & 0x3Fu));                      \
-                u += 3;                                                                                                \
-            } else {                                                                                                   \
-                u = (const unsigned char *)json_read_special((const char *)u, end, &rune);                             \
-                *out++ = (TYPE)rune;                                                                                   \
+        while (p < end) {                                                                                              \
+            JSON_TRY_BLOCKS(WIDTH)                                                                                     \
+            /* What the blocks left, or met. */                                                                        \
+            for (int i = 0; i < 16 && p < end; i++) {                                                                  \
+                if (json_is_special((unsigned char)*p)) {                                                              \
+                    p = json_read_special(p, end, &rune);                                                              \
+                    *out++ = (TYPE)rune;                                                                               \
+                } else {                                                                                               \
+                    *out++ = (TYPE)*p++;                                                                               \
+                }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
+        (void)out_end;                                                                                                 \
     }
 
-JSON_FILL_WIDE(json_fill2, uint16_t)
-JSON_FILL_WIDE(json_fill4, uint32_t)
+JSON_FILL(1, uint8_t)
+JSON_FILL(2, uint16_t)
+JSON_FILL(4, uint32_t)
 
 /* `data` has room for the measured `count` of characters of `kind` bytes each. */
 static inline void json_fill(const char *p, const char *end, int kind, void *data, size_t count) {
     if (kind == 1) {
-        json_fill1(p, end, (uint8_t *)data, count);
+        json_fill1(p, end, (uint8_t *)data, (uint8_t *)data + count);
     } else if (kind == 2) {
-        json_fill2(p, end, (uint16_t *)data);
+        json_fill2(p, end, (uint16_t *)data, (uint16_t *)data + count);
     } else {
-        json_fill4(p, end, (uint32_t *)data);
+        json_fill4(p, end, (uint32_t *)data, (uint32_t *)data + count);
     }
 }
 

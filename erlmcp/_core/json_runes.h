@@ -19,6 +19,8 @@ typedef struct {
 
 static json_shuffle_t json_shuffles[256];
 static uint8_t json_shuffle_sizes[256];
+/* By the bits of eight bytes: the ninth is put before each of those whose bit is set. */
+static json_shuffle_t json_gaps[256];
 
 /* Called when the room is imported. */
 static void json_fill_shuffles(void) {
@@ -33,6 +35,15 @@ static void json_fill_shuffles(void) {
             }
         }
         json_shuffle_sizes[index] = (uint8_t)size;
+        from = json_gaps[index].from;
+        size = 0;
+        memset(from, 0x80, 16);
+        for (int i = 0; i < 8; i++) {
+            if (index >> i & 1) {
+                from[size++] = 8;
+            }
+            from[size++] = (uint8_t)i;
+        }
     }
 }
 

@@ -110,36 +110,71 @@ static inline char *json_put_short_body(char *out, const char *p, size_t n) {
 }
 
 #if JSON_X86
-/* All of a long body but its last bytes, 32 at once. */
+/* A block of 32 bytes of which those in `mask` are escaped; `out` has been given the block as it is. The bytes after an
+ * escape are stored once more: 32 of them can be read. Gives where the next block goes. */
 __attribute__((target("avx2"), noinline)) static char *
+json_put_escapes(char *out, const char *p, uint32_t mask) {
+    for (; mask != 0; mask &= mask - 1) {
+        int run = __builtin_ctz(mask);
+        char *next = json_put_escape8(out + run, (unsigned char)p[run]);
+        _mm256_storeu_si256((__m256i *)next, _mm256_loadu_si256((const __m256i *)(p + run + 1)));
+        out = next - run - 1; /* where the first byte would be without the escapes */
+    }
+    return out + 32;
+}
+
+/* All of a long body but its last 32 to 63 bytes. Where only escapes of two characters are met, a shuffle by the bits
+ * of eight bytes makes the places for their backslashes: nothing is to be guessed where texts have many of them. */
+__attribute__((target("avx2,popcnt"), noinline)) static char *
 json_put_blocks_avx2(char *out, const char **from, const char *end) {
+    const __m256i letters = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 'b', 't', 'n', 0, 'f', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                             0, 'b', 't', 'n', 0, 'f', 'r', 0, 0);
+    const __m256i zero = _mm256_setzero_si256();
     const char *p = *from;
-    while (end - p >= 32) {
+    while (end - p >= 64) {
         __m256i v = _mm256_loadu_si256((const __m256i *)p);
         _mm256_storeu_si256((__m256i *)out, v);
+        __m256i control = _mm256_cmpeq_epi8(_mm256_subs_epu8(v, _mm256_set1_epi8(0x1F)), zero);
         __m256i hit = _mm256_or_si256(
             _mm256_or_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('"')), _mm256_cmpeq_epi8(v, _mm256_set1_epi8('\\'))),
-            _mm256_cmpeq_epi8(_mm256_subs_epu8(v, _mm256_set1_epi8(0x1F)), _mm256_setzero_si256()));
+            control);
         uint32_t mask = (uint32_t)_mm256_movemask_epi8(hit);
-        if (JSON_LIKELY(mask == 0)) {
+        if (mask == 0) {
             p += 32;
             out += 32;
             continue;
         }
-        int run = __builtin_ctz(mask);
-        out = json_put_escape8(out + run, (unsigned char)p[run]);
-        p += run + 1;
+        /* The letter of a control character, or 0; the shuffle looks at four bits, so that 16 to 31 are left out. */
+        __m256i letter = _mm256_shuffle_epi8(letters, _mm256_or_si256(v, _mm256_slli_epi16(_mm256_and_si256(
+                                                                             v, _mm256_set1_epi8(16)), 3)));
+        v = _mm256_blendv_epi8(v, letter, control);
+        if (JSON_UNLIKELY(!_mm256_testz_si256(control, _mm256_cmpeq_epi8(v, zero)))) {
+            out = json_put_escapes(out, p, mask);
+            p += 32;
+            continue;
+        }
+        uint64_t words[4];
+        _mm256_storeu_si256((__m256i *)words, v);
+        for (int i = 0; i < 4; i++, mask >>= 8) {
+            __m128i eight = _mm_cvtsi64_si128((long long)words[i]);
+            __m128i from8 = _mm_loadu_si128((const __m128i *)json_gaps[mask & 255].from);
+            eight = _mm_unpacklo_epi64(eight, _mm_set1_epi8('\\'));
+            _mm_storeu_si128((__m128i *)out, _mm_shuffle_epi8(eight, from8));
+            out += 8 + __builtin_popcount(mask & 255);
+        }
+        p += 32;
     }
     *from = p;
     return out;
 }
-#endif
 
-#if JSON_X86
-/* Any body, 32 bytes at once and the last ones by a masked load, which reads no byte that its mask leaves out. */
+/* Any body, the last bytes by a masked load, which reads no byte that its mask leaves out. */
 __attribute__((target("avx512bw,avx512vl,bmi,bmi2"), noinline)) static char *
 json_put_body_avx512(char *out, const char *p, size_t n) {
     const char *end = p + n;
+    if (n >= 64) {
+        out = json_put_blocks_avx2(out, &p, end);
+    }
     for (;;) {
         size_t left = (size_t)(end - p);
         __mmask32 live = left < 32 ? ((uint32_t)1 << left) - 1 : 0xFFFFFFFF;
@@ -176,7 +211,7 @@ static inline char *json_put_body(char *out, const char *p, size_t n) {
         return json_put_short_body(out, p, n);
     }
 #if JSON_X86
-    if (n >= 128 && __builtin_cpu_supports("avx2")) {
+    if (n >= 128 && json_has_avx2()) {
         out = json_put_blocks_avx2(out, &p, end);
     }
     while (end - p >= 16) {
