@@ -102,7 +102,7 @@ cdef extern from "json_read.h" nogil:
         JSON_NUMBER_FAST_BYTES
     const char* json_read_number(const char* p, const char* end, int* kind, int64_t* whole, double* real) noexcept
     int json_measure(const char* start, const char* p, const char* end, json_text_t* text, json_fail_t* fail) noexcept
-    void json_fill(const char* p, const char* end, int kind, void* data, size_t count) noexcept
+    void json_fill(const char* p, const char* end, int kind, bint is_ascii, void* data, size_t count) noexcept
     uint32_t json_key_hash(const char* p, size_t n) noexcept
 
 cdef extern from "json_runes.h" nogil:

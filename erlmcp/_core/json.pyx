@@ -100,7 +100,8 @@ cdef object read_string_rest(reader_t* reader, const char* p):
     if <size_t>(text.past - 1 - start) > reader.limits.string_bytes_max:
         return failed(reader, JSON_L_STRING, start - 1)
     value = PyUnicode_New(text.count, text.max_rune)
-    json_fill(start, text.past - 1, PyUnicode_KIND(value), PyUnicode_DATA(value), text.count)
+    json_fill(start, text.past - 1, PyUnicode_KIND(value), text.max_rune < 128, PyUnicode_DATA(value),
+              text.count)
     reader.p = text.past
     return value
 
@@ -326,7 +327,8 @@ cdef object json_decode_text(const char* p, size_t n, bint escaped):
     if json_measure(p, stop, end + 1, &text, &fail) < 0:
         raise JsonError(json_fail_text(fail.code).decode(), fail.at - p)
     value = PyUnicode_New(text.count, text.max_rune)
-    json_fill(p, end, PyUnicode_KIND(value), PyUnicode_DATA(value), text.count)
+    json_fill(p, end, PyUnicode_KIND(value), text.max_rune < 128, PyUnicode_DATA(value),
+              text.count)
     return value
 
 

@@ -96,6 +96,16 @@ static inline uint32_t json_class_of(uint32_t lead) {
     return lead < 0x80 ? 0x7F : lead < 0xC4 ? 0xFF : lead < 0xF0 ? 0xFFFF : 0x10FFFF;
 }
 
+#if JSON_X86
+static inline int json_has_quote64(const char *p) {
+    __m128i hit = _mm_setzero_si128();
+    for (int i = 0; i < 64; i += 16) {
+        hit = _mm_or_si128(hit, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + i)), _mm_set1_epi8('"')));
+    }
+    return _mm_movemask_epi8(hit) != 0;
+}
+#endif
+
 /* The next place at which json_measure must look. */
 static inline const char *json_measure_plain(const char *p, const char *end, size_t *count) {
     const char *start = p;
@@ -112,6 +122,9 @@ static int
 json_measure(const char *start, const char *p, const char *end, json_text_t *text, json_fail_t *fail) {
     size_t count = (size_t)(p - start);
     uint32_t rune, max_rune = 0x7F, lead_max = 0;
+#if JSON_X86
+    const char *blocks = start; /* from here on whole blocks are worth a look: not where one was refused */
+#endif
     for (;;) {
         if (p == end) {
             json_fail_at(fail, JSON_E_END, p);
@@ -123,8 +136,10 @@ json_measure(const char *start, const char *p, const char *end, json_text_t *tex
             break;
         }
 #if JSON_X86
-        if (end - p >= 64 && (c == '\\' || c >= 0x80) && json_has_avx2()) {
+        if (p >= blocks && end - p >= 64 && (c == '\\' || c >= 0x80) && json_has_avx2() &&
+            (p - start >= 64 || !json_has_quote64(p))) {
             next = json_measure_blocks(p, end, &count, &lead_max);
+            blocks = next + 64;
             if (next > p) {
                 p = json_measure_plain(next, end, &count);
                 continue;
@@ -175,15 +190,12 @@ static inline const char *json_read_rune(const char *p, uint32_t *rune) {
     return p + 4;
 }
 
-/* One escape or one character above ASCII at p, of a body that was validated. */
-static inline const char *json_read_special(const char *p, const char *end, uint32_t *rune) {
+/* One escape at p, of a body that was validated. */
+static inline const char *json_read_escape(const char *p, const char *end, uint32_t *rune) {
     static const char simple[128] = {
         ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t',
     };
     json_fail_t fail;
-    if ((unsigned char)*p >= 0x80) {
-        return json_read_rune(p, rune);
-    }
     *rune = (unsigned char)simple[p[1] & 127];
     return *rune ? p + 2 : json_escape(p, end, rune, &fail);
 }
@@ -205,12 +217,16 @@ static inline const char *json_read_special(const char *p, const char *end, uint
             JSON_TRY_BLOCKS(WIDTH)                                                                                     \
             /* What the blocks left, or met. */                                                                        \
             for (int i = 0; i < 16 && p < end; i++) {                                                                  \
-                if (json_is_special((unsigned char)*p)) {                                                              \
-                    p = json_read_special(p, end, &rune);                                                              \
-                    *out++ = (TYPE)rune;                                                                               \
+                unsigned char c = (unsigned char)*p;                                                                   \
+                if (c >= 0x80) {                                                                                       \
+                    p = json_read_rune(p, &rune);                                                                      \
+                } else if (c != '\\') {                                                                                \
+                    rune = c;                                                                                          \
+                    p++;                                                                                               \
                 } else {                                                                                               \
-                    *out++ = (TYPE)*p++;                                                                               \
+                    p = json_read_escape(p, end, &rune);                                                               \
                 }                                                                                                      \
+                *out++ = (TYPE)rune;                                                                                   \
             }                                                                                                          \
         }                                                                                                              \
         (void)out_end;                                                                                                 \
@@ -221,9 +237,16 @@ JSON_FILL(2, uint16_t)
 JSON_FILL(4, uint32_t)
 
 /* `data` has room for the measured `count` of characters of `kind` bytes each. */
-static inline void json_fill(const char *p, const char *end, int kind, void *data, size_t count) {
+static inline void json_fill(const char *p, const char *end, int kind, int is_ascii, void *data, size_t count) {
+    uint8_t *bytes = (uint8_t *)data;
+#if JSON_X86
+    if (is_ascii && count >= 64 && json_has_avx512() && __builtin_cpu_supports("avx512vbmi2")) {
+        bytes = json_fill_ascii_avx512(bytes, bytes + count, &p, end);
+        count -= (size_t)(bytes - (uint8_t *)data);
+    }
+#endif
     if (kind == 1) {
-        json_fill1(p, end, (uint8_t *)data, (uint8_t *)data + count);
+        json_fill1(p, end, bytes, bytes + count);
     } else if (kind == 2) {
         json_fill2(p, end, (uint16_t *)data, (uint16_t *)data + count);
     } else {
