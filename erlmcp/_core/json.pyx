@@ -206,6 +206,12 @@ cdef inline int open_container(reader_t* reader) except -1:
     return 0
 
 
+cdef inline void put_item(reader_t* reader, object item) noexcept:
+    Py_INCREF(item)
+    reader.items[reader.count] = <PyObject*>item
+    reader.count += 1
+
+
 cdef object read_array(reader_t* reader):
     cdef size_t base = reader.count
     cdef size_t i
@@ -215,12 +221,12 @@ cdef object read_array(reader_t* reader):
         reader.depth -= 1
         return []
     while True:
-        item = read_value(reader)
         if reader.count == reader.capacity:
             grow_items(reader)
-        Py_INCREF(item)
-        reader.items[reader.count] = <PyObject*>item
-        reader.count += 1
+        if reader.p < reader.end and c"0" <= reader.p[0] <= c"9":
+            put_item(reader, read_number(reader))
+        else:
+            put_item(reader, read_value(reader))
         reader.p = json_skip_blank(reader.p, reader.end)
         if reader.p < reader.end and reader.p[0] == c",":
             reader.p = json_skip_blank(reader.p + 1, reader.end)

@@ -39,10 +39,22 @@ static inline uint64_t json_multiply(uint64_t a, uint64_t b, uint64_t *low) {
 #endif
 }
 
-/* The double nearest to digits * 10**power, or 0 where that is not certain. */
-static int json_nearest_double(uint64_t digits, int power, int negative, double *out) {
+/* Two exact operands and one rounding (W. D. Clinger, "How to read floating point numbers accurately", 1990): what the
+ * product leaves open of short decimals, such as those half way between two doubles. */
+static int json_nearest_of_few(uint64_t digits, int power, int negative, double *out) {
     static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    if (FLT_EVAL_METHOD != 0 || digits > (uint64_t)1 << 53 || power < -22 || power > 22) {
+        return 0;
+    }
+    double value = power < 0 ? (double)digits / exact[-power] : (double)digits * exact[power];
+    *out = negative ? -value : value;
+    return 1;
+}
+
+/* The double nearest to digits * 10**power, or 0 where that is not certain. */
+static int json_nearest_double(const uint64_t given, int power, int negative, double *out) {
+    uint64_t digits = given;
     if (power < JSON_POWER_MIN || power > 308) {
         return 0;
     }
@@ -50,11 +62,8 @@ static int json_nearest_double(uint64_t digits, int power, int negative, double 
         *out = negative ? -0.0 : 0.0;
         return 1;
     }
-    if (FLT_EVAL_METHOD == 0 && digits <= (uint64_t)1 << 53 && power >= -22 && power <= 22) {
-        /* Two exact operands, one rounding (W. D. Clinger, "How to read floating point numbers accurately", 1990). */
-        double value = power < 0 ? (double)digits / exact[-power] : (double)digits * exact[power];
-        *out = negative ? -value : value;
-        return 1;
+    if (digits < 1000000000000000 && json_nearest_of_few(digits, power, negative, out)) {
+        return 1; /* all digits of a random double would be too many, or nearly: a limit there could not be guessed */
     }
     int zeros = __builtin_clzll(digits);
     digits <<= zeros;
@@ -66,13 +75,13 @@ static int json_nearest_double(uint64_t digits, int power, int negative, double 
         high += sum < low;
         low = sum;
         if ((high & 0x1FF) == 0x1FF && low + 1 == 0 && more_low + digits < digits) {
-            return 0;
+            return json_nearest_of_few(given, power, negative, out);
         }
     }
     uint64_t top = high >> 63, significand = high >> (top + 9);
     exponent -= 1 ^ (int64_t)top;
     if (low == 0 && (high & 0x1FF) == 0 && (significand & 3) == 1) {
-        return 0; /* half way between two */
+        return json_nearest_of_few(given, power, negative, out); /* half way between two */
     }
     significand = (significand + (significand & 1)) >> 1;
     if (significand >> 53) {

@@ -10,22 +10,63 @@
 
 enum { JSON_NUMBER_OTHER = 0, JSON_NUMBER_INT = 1, JSON_NUMBER_DOUBLE = 2, JSON_NUMBER_FAST_BYTES = 32 };
 
-/* Eight digits at once, or 0: the usual three multiplications that add up neighbours. */
-static inline int json_read_digits8(const char *p, uint64_t *digits) {
-#if JSON_LITTLE_ENDIAN
-    uint64_t x;
-    memcpy(&x, p, 8);
-    const uint64_t high = 0xF0F0F0F0F0F0F0F0u, three = 0x3030303030303030u;
-    if ((x & high) != three || ((x + 0x0606060606060606u) & high) != three) {
-        return 0;
-    }
+/* Eight digits of which the first one is lowest: three multiplications that add up neighbours. */
+static inline uint64_t json_add_digits8(uint64_t x) {
     x = (x & 0x0F0F0F0F0F0F0F0Fu) * 2561 >> 8;
     x = (x & 0x00FF00FF00FF00FFu) * 6553601 >> 16;
-    *digits = *digits * 100000000 + ((x & 0x0000FFFF0000FFFFu) * 42949672960001u >> 32);
-    return 1;
-#else
-    return 0;
+    return (x & 0x0000FFFF0000FFFFu) * 42949672960001u >> 32;
+}
+
+/* Past the digits at p, which are put after those in *digits, eight at once as long as there are so many. */
+static inline const char *json_read_digits(const char *p, const char *end, uint64_t *digits) {
+#if JSON_LITTLE_ENDIAN
+    uint64_t x;
+    for (; end - p >= 8; p += 8) {
+        memcpy(&x, p, 8);
+        x ^= 0x3030303030303030u;
+        if ((((x + 0x7676767676767676u) | x) & 0x8080808080808080u) != 0) {
+            break;
+        }
+        *digits = *digits * 100000000 + json_add_digits8(x);
+    }
 #endif
+    for (; p < end && (unsigned char)(*p - '0') <= 9; p++) {
+        *digits = *digits * 10 + (uint64_t)(*p - '0');
+    }
+    return p;
+}
+
+/* The same for the digits that begin a number: fewer than eight are moved up, so that zeros stand before them. */
+static inline const char *json_read_first_digits(const char *p, const char *end, uint64_t *digits) {
+    if (end - p > 1 && (unsigned char)(*p - '0') <= 9 && (unsigned char)(p[1] - '0') > 9) {
+        *digits = (uint64_t)(*p - '0');
+        return p + 1;
+    }
+#if JSON_LITTLE_ENDIAN
+    static const uint32_t tens[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
+    if (end - p >= 8) {
+        uint64_t x;
+        memcpy(&x, p, 8);
+        x ^= 0x3030303030303030u;
+        uint64_t other = ((x + 0x7676767676767676u) | x) & 0x8080808080808080u;
+        if (other != 0) {
+            int count = __builtin_ctzll(other) >> 3;
+            *digits = *digits * tens[count] + json_add_digits8(x << (56 - 8 * count) << 8);
+            return p + count;
+        }
+    }
+#endif
+    return json_read_digits(p, end, digits);
+}
+
+/* Past the zeros that begin a decimal fraction, and its point: at its first digit that counts. What begins otherwise is
+ * left as it is. */
+static inline const char *json_skip_zeros(const char *p, const char *end) {
+    if (*p == '0') {
+        for (p += 2; p < end && *p == '0'; p++) {
+        }
+    }
+    return p;
 }
 
 /* One pass over a number that is usual: a whole one within int64_t, or at most 19 digits with an exponent of at most
@@ -39,9 +80,7 @@ static const char *json_read_number(const char *p, const char *end, int *kind, i
     if (end - start > JSON_NUMBER_FAST_BYTES) {
         end = start + JSON_NUMBER_FAST_BYTES;
     }
-    for (p = start; p < end && (unsigned char)(*p - '0') <= 9; p++) {
-        digits = digits * 10 + (uint64_t)(*p - '0');
-    }
+    p = json_read_first_digits(start, end, &digits);
     if (p == start || p - start > 19 || (*start == '0' && p - start > 1)) {
         return p;
     }
@@ -52,14 +91,9 @@ static const char *json_read_number(const char *p, const char *end, int *kind, i
     }
     if (*p == '.') {
         point = p++;
-        while (end - p >= 8 && json_read_digits8(p, &digits)) {
-            p += 8;
-        }
-        for (; p < end && (unsigned char)(*p - '0') <= 9; p++) {
-            digits = digits * 10 + (uint64_t)(*p - '0');
-        }
+        p = json_read_digits(p, end, &digits);
         scale = (int)(point + 1 - p);
-        if (scale == 0 || p - start > 20) {
+        if (scale == 0 || (p - start > 20 && p - json_skip_zeros(start, p) > 19)) {
             return p;
         }
     }
