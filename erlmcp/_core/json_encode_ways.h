@@ -35,6 +35,30 @@ static inline char *JSON_WAY(json_w_text)(json_writer_t *writer, char *out, PyOb
     return out + 1;
 }
 
+/* A bracket or comma, the key with its quotes, and the colon. */
+static inline char *JSON_WAY(json_w_key)(json_writer_t *writer, char *out, PyObject *key, char before) {
+#ifdef JSON_MASKED
+    if (JSON_LIKELY(PyUnicode_IS_COMPACT_ASCII(key) && PyUnicode_GET_LENGTH(key) <= 16 && writer->end - out >= 32)) {
+        size_t n = (size_t)PyUnicode_GET_LENGTH(key);
+        __mmask16 live = (__mmask16)(((uint32_t)1 << n) - 1);
+        __m128i v = _mm_maskz_loadu_epi8(live, (const char *)((PyASCIIObject *)key + 1));
+        uint32_t special = _mm_mask_cmplt_epu8_mask(live, v, _mm_set1_epi8(0x20)) |
+                           _mm_cmpeq_epi8_mask(v, _mm_set1_epi8('"')) | _mm_cmpeq_epi8_mask(v, _mm_set1_epi8('\\'));
+        if (JSON_LIKELY(special == 0)) {
+            out[0] = before;
+            out[1] = '"';
+            _mm_storeu_si128((__m128i *)(out + 2), v);
+            out[n + 2] = '"';
+            out[n + 3] = ':';
+            return out + n + 4;
+        }
+    }
+#endif
+    out = json_w_byte(writer, out, before);
+    out = out == NULL ? NULL : JSON_WAY(json_w_text)(writer, out, key);
+    return out == NULL ? NULL : json_w_byte(writer, out, ':');
+}
+
 static char *JSON_WAY(json_w_float)(json_writer_t *writer, char *out, PyObject *value) {
     char text[JSON_DOUBLE_BYTES_MAX];
     double number = PyFloat_AS_DOUBLE(value);
@@ -78,13 +102,11 @@ static inline char *JSON_WAY(json_w_dict)(json_writer_t *writer, char *out, PyOb
     PyObject *key, *item;
     char before = '{';
     while (PyDict_Next(value, &at, &key, &item)) {
-        out = json_w_byte(writer, out, before);
-        before = ',';
         if (JSON_UNLIKELY(!PyUnicode_Check(key))) {
-            return out == NULL ? NULL : json_writer_failed(writer, JSON_W_KEY, key);
+            return json_writer_failed(writer, JSON_W_KEY, key);
         }
-        out = out == NULL ? NULL : JSON_WAY(json_w_text)(writer, out, key);
-        out = out == NULL ? NULL : json_w_byte(writer, out, ':');
+        out = JSON_WAY(json_w_key)(writer, out, key, before);
+        before = ',';
         out = out == NULL ? NULL : JSON_WAY(json_put_value)(writer, out, item);
         if (JSON_UNLIKELY(out == NULL)) {
             return NULL;
