@@ -214,6 +214,25 @@ static inline const char *json_peek_plain(const char *p) {
 #endif
 }
 
+/* A look at a member as compact texts have it: the closing quote of the short plain key whose opening quote is at p,
+ * where a colon follows and no blank, else NULL. The colon and the byte after it can be read. */
+static inline const char *json_peek_key(const char *p, const char *end) {
+    const char *q;
+    if (JSON_LIKELY(end - p > JSON_AHEAD)) {
+        q = json_peek_plain(p + 1);
+#if JSON_LITTLE_ENDIAN
+    } else if (end - p > 10) {
+        uint64_t x;
+        memcpy(&x, p + 1, 8);
+        x = json_special8(x);
+        q = p + (x != 0 ? 1 + (__builtin_ctzll(x) >> 3) : 0);
+#endif
+    } else {
+        return NULL;
+    }
+    return *p == '"' && q > p && q[0] == '"' && q[1] == ':' && (unsigned char)q[2] > ' ' ? q : NULL;
+}
+
 /* Past the run of non-ASCII characters at p (RFC 3629, table 3-7 of Unicode): at the first ASCII byte, at `end`, or
  * at the lead byte of the first sequence that is not UTF-8 (a byte >= 0x80, by which a caller knows). Adds up the
  * characters and notes the highest lead byte. */
@@ -547,9 +566,9 @@ value:
     }
 
 key:
-    if (JSON_LIKELY(end - p > JSON_AHEAD && *p == '"' && is_short_fine)) {
-        q = json_peek_plain(p + 1);
-        if (JSON_LIKELY(q[0] == '"' && q[1] == ':' && (unsigned char)q[2] > ' ')) {
+    if (JSON_LIKELY(is_short_fine)) {
+        q = json_peek_key(p, end);
+        if (JSON_LIKELY(q != NULL)) {
             p = q + 2;
             goto value;
         }

@@ -136,39 +136,56 @@ static inline const char *jsonrpc_text(jsonrpc_scan_t *scan, const char *p, uint
     return past;
 }
 
-/* The members of the object at p (its brace): `member` is told of each and goes past its value. `depth` containers
- * are open around the object. */
-__attribute__((always_inline)) static inline const char *
-jsonrpc_members(jsonrpc_scan_t *scan, const char *p, uint32_t depth, jsonrpc_member_t member) {
-    const char *end = scan->end;
+typedef struct {
+    const char *text;
+    size_t size;
     char plain[256];
+} jsonrpc_key_t;
+
+/* The key at p, with whatever stands before its value: at the value. */
+__attribute__((noinline)) static const char *jsonrpc_any_key(jsonrpc_scan_t *scan, const char *p, jsonrpc_key_t *key) {
+    const char *end = scan->end;
     int escaped;
-    if (JSON_UNLIKELY(depth >= scan->limits->depth_max)) {
-        return json_fail_at(&scan->fail, JSON_L_DEPTH, p);
+    if (JSON_UNLIKELY(p == end || *p != '"')) {
+        return json_fail_at(&scan->fail, p == end ? JSON_E_END : JSON_E_KEY, p);
     }
-    p = json_skip_blank(p + 1, end);
-    if (p < end && *p == '}') {
-        return p + 1;
+    key->text = p + 1;
+    p = json_skip_string(p + 1, end, scan->limits, &escaped, &scan->fail);
+    if (JSON_UNLIKELY(p == NULL)) {
+        return NULL;
     }
+    key->size = (size_t)(p - 1 - key->text);
+    if (JSON_UNLIKELY(escaped)) { /* no key of ours is longer than 39 characters, written as 234 bytes of escapes */
+        key->size = key->size < sizeof(key->plain) ? json_unescape(key->text, key->size, key->plain) : 0;
+        key->text = key->plain;
+    }
+    p = json_skip_blank(p, end);
+    if (JSON_UNLIKELY(p == end || *p != ':')) {
+        return json_fail_at(&scan->fail, p == end ? JSON_E_END : JSON_E_COLON, p);
+    }
+    return json_skip_blank(p + 1, end);
+}
+
+/* The rest of an object whose next key is at p: `member` is told of each member and goes past its value. Short keys
+ * that are followed by their colon, and commas that are followed by a key, take the short way. */
+__attribute__((always_inline)) static inline const char *
+jsonrpc_members_from(jsonrpc_scan_t *scan, const char *p, jsonrpc_member_t member) {
+    const char *end = scan->end;
+    const int is_short_fine = scan->limits->string_bytes_max >= JSON_AHEAD;
+    jsonrpc_key_t key;
     for (;;) {
-        if (JSON_UNLIKELY(p == end || *p != '"')) {
-            return json_fail_at(&scan->fail, p == end ? JSON_E_END : JSON_E_KEY, p);
+        const char *q = is_short_fine ? json_peek_key(p, end) : NULL;
+        if (JSON_LIKELY(q != NULL)) {
+            key.text = p + 1;
+            key.size = (size_t)(q - p - 1);
+            p = q + 2;
+        } else {
+            p = jsonrpc_any_key(scan, p, &key);
+            if (JSON_UNLIKELY(p == NULL)) {
+                return NULL;
+            }
         }
-        const char *key = p + 1;
-        p = json_skip_string(key, end, scan->limits, &escaped, &scan->fail);
-        if (JSON_UNLIKELY(p == NULL)) {
-            return NULL;
-        }
-        size_t n = (size_t)(p - 1 - key);
-        if (JSON_UNLIKELY(escaped)) { /* no key of ours is longer than 39 characters, written as 234 bytes of escapes */
-            n = n < sizeof(plain) ? json_unescape(key, n, plain) : 0;
-            key = plain;
-        }
-        p = json_skip_blank(p, end);
-        if (JSON_UNLIKELY(p == end || *p != ':')) {
-            return json_fail_at(&scan->fail, p == end ? JSON_E_END : JSON_E_COLON, p);
-        }
-        p = member(scan, key, n, json_skip_blank(p + 1, end));
+        p = member(scan, key.text, key.size, p);
         if (JSON_UNLIKELY(p == NULL)) {
             return NULL;
         }
@@ -181,6 +198,19 @@ jsonrpc_members(jsonrpc_scan_t *scan, const char *p, uint32_t depth, jsonrpc_mem
             return json_fail_at(&scan->fail, p == end ? JSON_E_END : JSON_E_COMMA, p);
         }
     }
+}
+
+/* The members of the object at p (its brace). `depth` containers are open around the object. */
+__attribute__((always_inline)) static inline const char *
+jsonrpc_members(jsonrpc_scan_t *scan, const char *p, uint32_t depth, jsonrpc_member_t member) {
+    if (JSON_UNLIKELY(depth >= scan->limits->depth_max)) {
+        return json_fail_at(&scan->fail, JSON_L_DEPTH, p);
+    }
+    p = json_skip_blank(p + 1, scan->end);
+    if (p < scan->end && *p == '}') {
+        return p + 1;
+    }
+    return jsonrpc_members_from(scan, p, member);
 }
 
 #define JSONRPC_IS(key, n, literal) ((n) == sizeof(literal) - 1 && memcmp(key, literal, sizeof(literal) - 1) == 0)
@@ -455,9 +485,27 @@ static int jsonrpc_batch(jsonrpc_scan_t *scan, const char *p) {
     }
 }
 
+/* The members of the message at p. Most messages begin with the same 22 bytes, which one comparison takes. */
+static const char *jsonrpc_top(jsonrpc_scan_t *scan, const char *p) {
+    static const char head[22] = "{\"jsonrpc\":\"2.0\",\"id\":";
+    if (JSON_LIKELY(scan->end - p > JSON_AHEAD + (ptrdiff_t)sizeof(head) && memcmp(p, head, sizeof(head)) == 0 &&
+                    scan->limits->string_bytes_max >= JSON_AHEAD)) {
+        const char *past = jsonrpc_id(scan, json_skip_blank(p + sizeof(head), scan->end));
+        if (JSON_UNLIKELY(past == NULL)) {
+            return NULL;
+        }
+        if (JSON_LIKELY(past < scan->end - 1 && past[0] == ',' && past[1] == '"')) {
+            scan->seen = SEEN_JSONRPC | SEEN_ID;
+            scan->is_version_2 = 1;
+            return jsonrpc_members_from(scan, past + 1, jsonrpc_top_member);
+        }
+    }
+    return jsonrpc_members(scan, p, 0, jsonrpc_top_member);
+}
+
 static int jsonrpc_object(jsonrpc_scan_t *scan, const char *p) {
     envelope_t *out = scan->out;
-    p = jsonrpc_members(scan, p, 0, jsonrpc_top_member);
+    p = jsonrpc_top(scan, p);
     if (p != NULL) {
         p = json_skip_blank(p, scan->end);
         if (p != scan->end) {
