@@ -96,7 +96,7 @@ static int json_nearest_double(const uint64_t given, int power, int negative, do
     return 1;
 }
 
-/* Eight decimal digits as bytes of 0 to 9, the first one lowest: halves, quarters, eighths, each divided in its lane. */
+/* Eight decimal digits as bytes of 0 to 9, the first one lowest: four, two and one digits, divided lane by lane. */
 static inline uint64_t json_digits8(uint32_t value) {
     uint64_t y = value / 10000, q;
     y |= (uint64_t)(value - (uint32_t)y * 10000) << 32;

@@ -64,8 +64,8 @@ __attribute__((target("avx2"))) static inline __m256i json_load_runes4(const uin
  * bytes or is a surrogate. */
 __attribute__((target("avx2,popcnt"))) static inline char *json_put_lanes(char *out, __m256i v) {
 #define JSON_ALL(c) _mm256_set1_epi32(c)
-    const __m256i letters = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 'b', 't', 'n', 0, 'f', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                             0, 'b', 't', 'n', 0, 'f', 'r', 0, 0);
+    const __m256i letters = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 'b', 't', 'n', 0, 'f', 'r', 0, 0));
     __m256i two = _mm256_cmpgt_epi32(v, JSON_ALL(0x7F)), three = _mm256_cmpgt_epi32(v, JSON_ALL(0x7FF));
     __m256i four = _mm256_cmpgt_epi32(v, JSON_ALL(0xFFFF)), control = _mm256_cmpgt_epi32(JSON_ALL(0x20), v);
     __m256i quoted = _mm256_or_si256(_mm256_cmpeq_epi32(v, JSON_ALL('"')), _mm256_cmpeq_epi32(v, JSON_ALL('\\')));

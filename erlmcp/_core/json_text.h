@@ -25,15 +25,15 @@ static inline uint64_t json_escaped_bits(uint64_t slash, uint64_t *carry) {
  * instruction per byte", 2020). */
 __attribute__((target("avx2"))) static inline __m256i json_utf8_errors(__m256i v, __m256i before) {
     enum {
-        SHORT = 1,     /* 11...... 0....... and 11...... 11...... */
-        LONG = 2,      /* 0....... 10...... */
-        OVER_3 = 4,    /* 11100000 100..... */
-        LARGE = 8,     /* 11110100 1001.... and above */
+        SHORT = 1,      /* 11...... 0....... and 11...... 11...... */
+        LONG = 2,       /* 0....... 10...... */
+        OVER_3 = 4,     /* 11100000 100..... */
+        LARGE = 8,      /* 11110100 1001.... and above */
         SURROGATE = 16, /* 11101101 101..... */
-        OVER_2 = 32,   /* 1100000. 10...... */
-        LARGE_8 = 64,  /* 11110101 1000.... and above */
-        OVER_4 = 64,   /* 11110000 1000.... */
-        TWO = 128,     /* 10...... 10...... */
+        OVER_2 = 32,    /* 1100000. 10...... */
+        LARGE_8 = 64,   /* 11110101 1000.... and above */
+        OVER_4 = 64,    /* 11110000 1000.... */
+        TWO = 128,      /* 10...... 10...... */
         ANY = SHORT | LONG | TWO
     };
 #define JSON_TABLE(...) _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
@@ -48,7 +48,8 @@ __attribute__((target("avx2"))) static inline __m256i json_utf8_errors(__m256i v
         (char)(ANY | LARGE | LARGE_8), (char)(ANY | LARGE | LARGE_8));
     const __m256i high_2 = JSON_TABLE(SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT,
                                       (char)(LONG | TWO | OVER_2 | OVER_3 | LARGE_8 | OVER_4),
-                                      (char)(LONG | TWO | OVER_2 | OVER_3 | LARGE), (char)(LONG | TWO | OVER_2 | SURROGATE | LARGE),
+                                      (char)(LONG | TWO | OVER_2 | OVER_3 | LARGE),
+                                      (char)(LONG | TWO | OVER_2 | SURROGATE | LARGE),
                                       (char)(LONG | TWO | OVER_2 | SURROGATE | LARGE), SHORT, SHORT, SHORT, SHORT);
 #undef JSON_TABLE
     const __m256i nibble = _mm256_set1_epi8(15);
@@ -81,7 +82,8 @@ json_measure_blocks(const char *p, const char *end, size_t *count, uint32_t *lea
             v[half] = _mm256_loadu_si256((const __m256i *)(p + 32 * half));
 #define JSON_MASK(x) ((uint64_t)(uint32_t)_mm256_movemask_epi8(x) << 32 * half)
 #define JSON_EQUAL(c) _mm256_cmpeq_epi8(v[half], _mm256_set1_epi8(c))
-            control |= JSON_MASK(_mm256_cmpeq_epi8(_mm256_subs_epu8(v[half], _mm256_set1_epi8(0x1F)), _mm256_setzero_si256()));
+            __m256i above = _mm256_subs_epu8(v[half], _mm256_set1_epi8(0x1F));
+            control |= JSON_MASK(_mm256_cmpeq_epi8(above, _mm256_setzero_si256()));
             quote |= JSON_MASK(JSON_EQUAL('"'));
             slash |= JSON_MASK(JSON_EQUAL('\\'));
             simple |= JSON_MASK(_mm256_or_si256(_mm256_or_si256(JSON_EQUAL('n'), JSON_EQUAL('t')),
@@ -113,7 +115,7 @@ json_measure_blocks(const char *p, const char *end, size_t *count, uint32_t *lea
     for (int i = 0; i < 32; i++) {
         *lead_max = bytes[i] > *lead_max ? bytes[i] : *lead_max;
     }
-    if (p > start) { /* to the beginning of what the last block left open: 0 to 3 bytes, one character of those counted */
+    if (p > start) { /* to the beginning of what the last block left open */
         if (carry) {
             return p - 1; /* a backslash counts for nothing */
         }
@@ -211,12 +213,13 @@ __attribute__((target("avx2"))) static inline __m128i json_unescape16(__m128i by
             uint32_t escaped = (0x5555 ^ sum << 1) & follows & 0xFFFF, dropped = slash & ~escaped;                     \
             __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('b')), _mm_cmpeq_epi8(v, _mm_set1_epi8('f')));  \
             odd = _mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8('u')));                                            \
-            uint32_t four = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(v, _mm_set1_epi8((char)0xF0)), v)); \
-            if (JSON_UNLIKELY(((uint32_t)_mm_movemask_epi8(odd) & escaped) | four)) {                                  \
+            __m128i four = _mm_cmpeq_epi8(_mm_max_epu8(v, _mm_set1_epi8((char)0xF0)), v);                              \
+            if (JSON_UNLIKELY(((uint32_t)_mm_movemask_epi8(odd) & escaped) | (uint32_t)_mm_movemask_epi8(four))) {     \
                 break;                                                                                                 \
             }                                                                                                          \
             dropped |= (uint32_t)_mm_movemask_epi8(_mm_cmplt_epi8(v, _mm_set1_epi8((char)0xC0)));                      \
-            __m128i next = _mm_loadu_si128((const __m128i *)(p + 1)), third = _mm_loadu_si128((const __m128i *)(p + 2)); \
+            __m128i next = _mm_loadu_si128((const __m128i *)(p + 1));                                                  \
+            __m128i third = _mm_loadu_si128((const __m128i *)(p + 2));                                                 \
             __m256i lanes = json_lanes_of(json_unescape16(v, escaped), next, third);                                   \
             const json_squeeze_t *first = &json_squeezes[dropped & 255], *second = &json_squeezes[dropped >> 8];       \
             json_store_lanes##WIDTH(out, _mm_shuffle_epi8(_mm256_castsi256_si128(lanes),                               \
@@ -243,7 +246,8 @@ JSON_FILL_BLOCKS(4, uint32_t)
 /* The same for ASCII, 64 bytes at once, on processors that close the gaps themselves. */
 __attribute__((target("avx512bw,avx512vbmi2,popcnt"), noinline)) static uint8_t *
 json_fill_ascii_avx512(uint8_t *out, const uint8_t *out_end, const char **from, const char *end) {
-    const __m512i meant = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, '\r', 0, '\t', 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0));
+    const __m512i meant = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 0, '\r', 0, '\t', 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0));
     const char *p = *from;
     uint64_t carry = 0;
     while (end - p >= 64 && out_end - out >= 64) {

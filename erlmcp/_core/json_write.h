@@ -127,8 +127,8 @@ json_put_escapes(char *out, const char *p, uint32_t mask) {
  * of eight bytes makes the places for their backslashes: nothing is to be guessed where texts have many of them. */
 __attribute__((target("avx2,popcnt"), noinline)) static char *
 json_put_blocks_avx2(char *out, const char **from, const char *end) {
-    const __m256i letters = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 'b', 't', 'n', 0, 'f', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                             0, 'b', 't', 'n', 0, 'f', 'r', 0, 0);
+    const __m256i letters = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 'b', 't', 'n', 0, 'f', 'r', 0, 0));
     const __m256i zero = _mm256_setzero_si256();
     const char *p = *from;
     while (end - p >= 64) {
