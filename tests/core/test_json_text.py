@@ -23,13 +23,9 @@ MODEL = importlib.import_module("erlmcp._model.json")
 LENGTHS = range(131)  # two blocks of 64 and what is left of a third
 FILLERS = {"ascii": "a", "two bytes": "é", "three bytes": "数", "four bytes": "😀", "quotes": '"'}
 SPECIALS = ['"', "\\", "/", "\n", "\b", "\x00", "\x0b", "\x1f", "\x7f", "\x80", "ÿ", "\u07ff", "\u0800", "\uffff", "😀"]
-BROKEN = [
-    bytes.fromhex(text)
-    for text in (
-        "80 bfbf c080 c1bf c3 c3c3a9 e08080 e09fbf e282 e282ac80 eda080 f0808080 f08fbfbf f09f98 f09f988080 f4908080 "
-        "f5808080 ff 1f 00"
-    ).split()
-]
+BROKEN = [b"\x80", b"\xbf\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3\xc3\xa9", b"\xe0\x80\x80", b"\xe0\x9f\xbf"]
+BROKEN += [b"\xe2\x82", b"\xe2\x82\xac\x80", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xf0\x8f\xbf\xbf", b"\xf0\x9f\x98"]
+BROKEN += [b"\xf0\x9f\x98\x80\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff", b"\x1f", b"\x00"]
 BROKEN += [b'"', b"\\", b"\\x", b"\\u12", b"\\ud800", b"\\udc00\\ud800"]
 
 
@@ -37,7 +33,7 @@ def dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def verdict(room: ModuleType, text: bytes) -> str:
+def verdict(room: ModuleType, text: bytes | memoryview) -> str:
     try:
         return repr(room.decode(text))
     except (JsonError, LimitError) as error:

@@ -47,6 +47,10 @@ TOOLS: Any = {
 TOOLS_TEXT = json.dumps(TOOLS, separators=(",", ":")).encode()
 
 
+_random = random.Random(SEED)
+FLOATS = [_random.random() for _ in range(1000)]
+ITEMS = [{"id": number, "name": f"item {number}"} for number in range(1000)]
+
 PLAIN_WORDS = ["alpha", "beta", "gamma", "delta", "line\n", "plain", "text", "and so on"]
 MIXED_WORDS = ["alpha", "déjà", "gamma", "数据", "line\n", '"quoted"', "plain", "text"]
 
@@ -117,6 +121,14 @@ def encoding(ways: Ways, value: Any, count: int) -> None:
     ways.own("call", "json", lambda: _of(json.dumps, value, count))
 
 
+def list_decoding(ways: Ways, value: Any) -> None:
+    decoding(ways, json.dumps(value, separators=(",", ":")).encode(), 4)
+
+
+def list_encoding(ways: Ways, value: Any) -> None:
+    encoding(ways, value, 4)
+
+
 def text_decoding(ways: Ways, words: list[str]) -> None:
     decoding(ways, json.dumps(long_text(words), ensure_ascii=False).encode(), 1)
 
@@ -163,6 +175,14 @@ ROWS = [
         f"tools/list of 50 tools decoded, {len(TOOLS_TEXT):,} bytes",
         lambda ways: decoding(ways, TOOLS_TEXT, 4),
         {"call": LARGE},
+    ),
+    *(
+        Row(f"json-{name}-{verb}", "json", f"{what} {verb}d", partial(collect, value=value), {"call": mark})
+        for name, value, what in (
+            ("floats", FLOATS, "a list of 1,000 random doubles"),
+            ("objects", ITEMS, "a list of 1,000 objects of an id and a name"),
+        )
+        for verb, collect, mark in (("encode", list_encoding, AS_QUICK), ("decode", list_decoding, LARGE))
     ),
     *(
         Row(
