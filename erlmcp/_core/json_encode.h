@@ -213,7 +213,7 @@ static char *json_w_other(json_writer_t *writer, char *out, PyObject *value);
 #undef JSON_WAY
 #if JSON_X86
 #pragma GCC push_options
-#pragma GCC target("avx512bw,avx512vl,bmi,bmi2")
+#pragma GCC target("avx512bw,avx512vl,bmi,bmi2,lzcnt,popcnt")
 #define JSON_WAY(name) name##_avx512
 #define JSON_MASKED 1
 #include "json_encode_ways.h"

@@ -65,9 +65,10 @@ static char *JSON_WAY(json_w_float)(json_writer_t *writer, char *out, PyObject *
     if (JSON_UNLIKELY(number - number != 0)) {
         return json_writer_failed(writer, JSON_W_FLOAT, value);
     }
-    int is_short = writer->end - out < JSON_DOUBLE_BYTES_MAX;
-    char *start = is_short ? text : out, *end = json_put_double(start, number);
-    return JSON_UNLIKELY(is_short) ? json_w_bytes(writer, out, text, (size_t)(end - text)) : end;
+    if (JSON_LIKELY(writer->end - out >= JSON_DOUBLE_BYTES_MAX)) {
+        return json_put_double(out, number);
+    }
+    return json_w_bytes(writer, out, text, (size_t)(json_put_double(text, number) - text));
 }
 
 static inline char *JSON_WAY(json_w_array)(json_writer_t *writer, char *out, PyObject *value) {
@@ -86,7 +87,7 @@ static inline char *JSON_WAY(json_w_array)(json_writer_t *writer, char *out, PyO
             return NULL;
         }
         if (Py_TYPE(item) == &PyLong_Type && json_small_int(item, &small) && writer->end - out >= JSON_INT_BYTES_MAX) {
-            out = json_put_int64(out, small);
+            out = json_put_int64(out, small); /* a list of ints makes no call for each */
             continue;
         }
         out = JSON_WAY(json_put_value)(writer, out, item);
@@ -119,6 +120,13 @@ static char *JSON_WAY(json_put_value)(json_writer_t *writer, char *out, PyObject
     if (PyUnicode_Check(value)) {
         return JSON_WAY(json_w_text)(writer, out, value);
     }
+    if (Py_TYPE(value) == &PyLong_Type) {
+        long long small;
+        if (JSON_LIKELY(json_small_int(value, &small) && writer->end - out >= JSON_INT_BYTES_MAX)) {
+            return json_put_int64(out, small);
+        }
+        return json_w_int(writer, out, value);
+    }
     int is_dict = PyDict_Check(value);
     if (is_dict || PyList_Check(value) || PyTuple_Check(value)) {
         if (JSON_UNLIKELY(writer->depth >= writer->depth_max)) {
@@ -131,9 +139,6 @@ static char *JSON_WAY(json_put_value)(json_writer_t *writer, char *out, PyObject
     }
     if (Py_TYPE(value) == &PyFloat_Type) {
         return JSON_WAY(json_w_float)(writer, out, value);
-    }
-    if (Py_TYPE(value) == &PyLong_Type) {
-        return json_w_int(writer, out, value);
     }
     if (value == Py_None) {
         return json_w_bytes(writer, out, "null", 4);

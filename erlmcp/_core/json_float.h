@@ -208,9 +208,16 @@ static inline uint64_t json_round_to_odd(json_power_t g, uint64_t c) {
     return high | (low > 1);
 }
 
-/* The shortest decimal of a positive finite double: its digits, and the power of ten to multiply them by. Of any
- * double, and exactly. */
-__attribute__((noinline)) static uint64_t json_shortest_exactly(uint64_t bits, int *power) {
+/* A decimal of 17 digits, the first of them not 0, with its point after so many of them. */
+typedef struct {
+    uint64_t first; /* sixteen */
+    uint64_t last;
+    int point;
+} json_decimal_t;
+
+/* The shortest decimal of a positive finite double, of any and exactly: its digits, and the power of ten to multiply
+ * them by. */
+static uint64_t json_shortest_exactly(uint64_t bits, int *power) {
     const uint64_t hidden = (uint64_t)1 << 52;
     uint64_t fraction = bits & (hidden - 1), c = fraction;
     int biased = (int)(bits >> 52), q = 1 - 1075;
@@ -246,16 +253,31 @@ __attribute__((noinline)) static uint64_t json_shortest_exactly(uint64_t bits, i
     return s + (uint64_t)(middle > half || (middle == half && (s & 1)));
 }
 
+__attribute__((noinline)) static void json_any_decimal(uint64_t bits, json_decimal_t *decimal) {
+    int power, size = 1;
+    uint64_t digits = json_shortest_exactly(bits, &power);
+    for (uint64_t rest = digits; rest >= 10; rest /= 10) {
+        size++;
+    }
+    decimal->point = size + power;
+    for (; size < 17; size++) {
+        digits *= 10;
+    }
+    decimal->first = digits / 10;
+    decimal->last = digits % 10;
+}
+
 /* The same by one product, without a branch that random digits would have guessed wrongly. With the exponent k as
  * above, the value is s and a part of one in units of 10**k, 16 or 17 digits; half the distance to the neighbouring
  * doubles is 0.5 to 5 such units. What reads back as the same double is nearer than that: the multiple of ten that is,
  * if there is one, else the nearest whole number. Where the bits kept do not tell (all errors together are below
  * three units of the last one), and where the neighbours are not equally far, the exact way does it. */
-static inline uint64_t json_shortest(uint64_t bits, int *power) {
+static inline void json_shortest(uint64_t bits, json_decimal_t *decimal) {
     const uint64_t hidden = (uint64_t)1 << 52, fraction = bits & (hidden - 1);
     const int biased = (int)(bits >> 52), q = biased - 1075;
-    if (biased == 0 || fraction == 0) {
-        return json_shortest_exactly(bits, power);
+    if (JSON_UNLIKELY(biased == 0 || fraction == 0)) {
+        json_any_decimal(bits, decimal);
+        return;
     }
     int k = (q * 1262611) >> 22, h = q + ((-k * 1741647) >> 19) + 1;
     json_power_t g = json_powers[-k - JSON_POWER_MIN];
@@ -263,16 +285,20 @@ static inline uint64_t json_shortest(uint64_t bits, int *power) {
     uint64_t high = json_multiply(g.high, c, &low);
     low += carry;
     high += low < carry;
-    uint64_t s = high >> 2, part = high << 62 | low >> 2, ten = s / 10;
-    uint64_t above = (s - ten * 10) << 60 | part >> 4, below = ((uint64_t)10 << 60) - above; /* multiples of ten */
+    uint64_t s = high >> 2, part = high << 62 | low >> 2, ten = s / 10, digit = s - ten * 10;
+    uint64_t above = digit << 60 | part >> 4, below = ((uint64_t)10 << 60) - above; /* multiples of ten */
     uint64_t half = g.high >> (5 - h), middle = (uint64_t)1 << 63;
     if (JSON_UNLIKELY((above - half + 4 < 8) | (below - half + 4 < 8) | (part - middle + 32 < 64))) {
-        return json_shortest_exactly(bits, power);
+        json_any_decimal(bits, decimal);
+        return;
     }
-    *power = k;
-    uint64_t one = s + (part >> 63);
-    one = above < half ? ten * 10 : one;
-    return below < half ? ten * 10 + 10 : one;
+    int is_over = below < half, is_long;
+    ten += (uint64_t)is_over;
+    digit = is_over | (above < half) ? 0 : digit + (part >> 63);
+    is_long = ten >= 1000000000000000; /* 17 digits, else 16 */
+    decimal->first = is_long ? ten : ten * 10 + digit;
+    decimal->last = is_long ? digit : 0;
+    decimal->point = k + 16 + is_long;
 }
 
 static inline char *json_put_exponent(char *out, int exponent) {
@@ -289,14 +315,9 @@ static inline char *json_put_exponent(char *out, int exponent) {
 
 /* A finite double as repr() writes it. Up to JSON_DOUBLE_BYTES_MAX bytes are stored: the 17 digits that there can be
  * are made and put as whole words, so that no length decides a branch and no byte is read back. */
-static inline char *json_put_double(char *out, double value) {
-    static const uint64_t tens[] = {
-        1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u,
-        100000000000u, 1000000000000u, 10000000000000u, 100000000000000u, 1000000000000000u, 10000000000000000u,
-        100000000000000000u,
-    };
-    uint64_t bits;
-    int power;
+static char *json_put_double(char *out, double value) {
+    json_decimal_t decimal;
+    uint64_t bits, first, next, last;
     memcpy(&bits, &value, 8);
     *out = '-';
     out += bits >> 63;
@@ -305,15 +326,10 @@ static inline char *json_put_double(char *out, double value) {
         memcpy(out, "0.0", 3);
         return out + 3;
     }
-    uint64_t digits = json_shortest(bits, &power);
-    int size = (77 * (64 - __builtin_clzll(digits))) >> 8; /* log10(2) is 77/256, about: right or one too low */
-    size += digits >= tens[size];
-    int point = size + power; /* the decimal point is after so many digits */
-    digits *= tens[17 - size];
-    uint64_t rest = digits / 10, last = digits - rest * 10, first, next;
-    int count = json_digits16(rest, &first, &next);
-    count = last != 0 ? 17 : count; /* without zeros at the end */
-    last |= '0';
+    json_shortest(bits, &decimal);
+    int point = decimal.point, count = json_digits16(decimal.first, &first, &next);
+    count = decimal.last != 0 ? 17 : count; /* without zeros at the end */
+    last = decimal.last | '0';
     if (point > 0 && point <= 16) {
         uint64_t before = ((uint64_t)1 << point % 8 * 8) - 1, dot = (uint64_t)'.' << point % 8 * 8;
         json_store8(out + 16, point == 16 ? '.' | last << 8 : next >> 56 | last << 8);

@@ -129,7 +129,8 @@ static inline int json_has_avx2(void) {
 }
 
 static inline int json_has_avx512(void) {
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("lzcnt");
 }
 
 /* Quote, backslash, and (by a signed comparison) control characters and bytes that are not ASCII. */

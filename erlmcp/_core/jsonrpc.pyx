@@ -1,5 +1,6 @@
 """The jsonrpc room: envelopes of JSON-RPC 2.0, read without building objects (jsonrpc_scan.h) and written."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport strlen
@@ -27,6 +28,7 @@ ID_NULL = JSONRPC_ID_NULL
 ID_BAD = JSONRPC_ID_BAD
 
 
+@cython.freelist(16)
 cdef class Envelope:
     cdef bytes data
     cdef envelope_t scanned
