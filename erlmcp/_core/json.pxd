@@ -65,6 +65,12 @@ cdef extern from "json_scan.h" nogil:
     # length.
     size_t json_unescape(const char* p, size_t n, char* out) noexcept
 
+    # The widest vectors that this room may use, of those that the processor has.
+    enum:
+        JSON_SSE2
+        JSON_VBMI2
+    int json_vectors
+
     # For the room itself, and for whoever writes a parser of its own on top.
     enum:
         JSON_E_END

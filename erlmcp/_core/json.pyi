@@ -35,6 +35,11 @@ def encode(value: object, *, depth_max: int = 128) -> bytes:
     containers nest deeper than ``depth_max`` (1 to 512).
     """
 
+def limit_vectors(level: int) -> None:
+    """For tests: the widest vectors to use of those that the processor has. 0 is what every x86-64 has (SSE2), 1 AVX2,
+    2 AVX-512, 3 its byte compression (VBMI2), which is the default. Only the compiled room has any. ValueError where
+    there is no such level."""
+
 @final
 class Raw:
     """JSON text that was encoded before: ``encode`` puts its bytes in as they are. Raises JsonError where they are

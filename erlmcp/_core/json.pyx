@@ -517,6 +517,13 @@ cdef int json_put_int(buffer_t* into, long long value) except -1 nogil:
     return buffer_put(into, digits, json_put_int64(digits, value) - digits)
 
 
+def limit_vectors(int level):
+    global json_vectors
+    if not JSON_SSE2 <= level <= JSON_VBMI2:
+        raise ValueError(f"level must be {JSON_SSE2} to {JSON_VBMI2}, got {level}")
+    json_vectors = level
+
+
 @cython.final
 cdef class Raw:
     def __init__(self, bytes data not None):

@@ -274,7 +274,8 @@ JSON_FILL(4, uint32_t)
 static inline void json_fill(const char *p, const char *end, int kind, int is_ascii, void *data, size_t count) {
     uint8_t *bytes = (uint8_t *)data;
 #if JSON_X86
-    if (is_ascii && count >= 64 && json_has_avx512() && __builtin_cpu_supports("avx512vbmi2")) {
+    if (is_ascii && count >= 64 && json_vectors >= JSON_VBMI2 && json_has_avx512() &&
+        __builtin_cpu_supports("avx512vbmi2")) {
         bytes = json_fill_ascii_avx512(bytes, bytes + count, &p, end);
         count -= (size_t)(bytes - (uint8_t *)data);
     }

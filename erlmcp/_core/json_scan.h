@@ -109,6 +109,13 @@ static inline const char *json_skip_blank(const char *p, const char *end) {
     return p;
 }
 
+/* --- vectors --- */
+
+/* The widest that may be used where the processor has them: all, but in tests of the narrower ones. */
+enum { JSON_SSE2 = 0, JSON_AVX2 = 1, JSON_AVX512 = 2, JSON_VBMI2 = 3 };
+
+static int json_vectors = JSON_VBMI2;
+
 /* --- strings --- */
 
 /* Eight bytes at once: 0x80 is set in the lowest byte that is a quote, a backslash, a control character or not ASCII
@@ -125,12 +132,12 @@ static inline int json_is_special(unsigned char c) {
 
 #if JSON_X86
 static inline int json_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    return json_vectors >= JSON_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
 }
 
 static inline int json_has_avx512(void) {
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("lzcnt");
+    return json_vectors >= JSON_AVX512 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt");
 }
 
 /* Quote, backslash, and (by a signed comparison) control characters and bytes that are not ASCII. */
@@ -168,7 +175,7 @@ __attribute__((target("avx2"), noinline)) static const char *json_plain_run_avx2
 static inline const char *json_plain_run(const char *p, const char *end) {
 #if JSON_X86
     for (int round = 0; end - p >= 16; round++) {
-        if (round == 4 && __builtin_cpu_supports("avx2")) {
+        if (round == 4 && json_has_avx2()) {
             p = json_plain_run_avx2(p, end);
             if (end - p < 16) {
                 break;

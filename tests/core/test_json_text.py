@@ -29,6 +29,19 @@ BROKEN += [b"\xf0\x9f\x98\x80\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"
 BROKEN += [b'"', b"\\", b"\\x", b"\\u12", b"\\ud800", b"\\udc00\\ud800"]
 
 
+@pytest.fixture(params=[0, 1, 2, 3], ids=["SSE2", "AVX2", "AVX-512", "VBMI2"])
+def vectors(request: pytest.FixtureRequest) -> Iterator[None]:
+    CORE.limit_vectors(request.param)
+    yield
+    CORE.limit_vectors(3)
+
+
+def test_a_level_of_vectors_that_there_is_not_is_refused() -> None:
+    for level in (-1, 4):
+        with pytest.raises(ValueError, match="level"):
+            CORE.limit_vectors(level)
+
+
 def dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -46,6 +59,7 @@ def placed(filler: str, special: str) -> Iterator[str]:
             yield filler * at + special + filler * (size - at - 1)
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
 @pytest.mark.parametrize("special", SPECIALS, ids=ascii)
 def test_a_special_character_at_each_place_of_each_length_goes_both_ways(filler: str, special: str) -> None:
@@ -58,6 +72,7 @@ def test_a_special_character_at_each_place_of_each_length_goes_both_ways(filler:
         assert CORE.decode(dump(text)) == text
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
 def test_a_lone_surrogate_at_any_place_is_refused(filler: str) -> None:
     for size in (1, 7, 8, 16, 17, 31, 64, 130, 5000):
@@ -70,6 +85,7 @@ def test_a_lone_surrogate_at_any_place_is_refused(filler: str) -> None:
 FRAMES = [("a", "b"), ("é", "é"), ("数", "语"), ("😀", "😀"), ("\\n", '\\"'), ("a\\\\", "é\\n数"), ("\\u00e9", "\\/")]
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("broken", BROKEN, ids=ascii)
 def test_what_is_broken_is_found_at_each_place_where_the_twin_finds_it(broken: bytes) -> None:
     for before, after in FRAMES:
@@ -78,6 +94,7 @@ def test_what_is_broken_is_found_at_each_place_where_the_twin_finds_it(broken: b
             assert verdict(CORE, text) == verdict(MODEL, text), text
 
 
+@pytest.mark.usefixtures("vectors")
 def test_runs_of_backslashes_of_any_length_lie_across_the_blocks_as_they_may() -> None:
     for before in range(70):
         for run in (1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 66):
@@ -94,6 +111,7 @@ def random_text(rng: random.Random, size: int) -> str:
     )
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("round_", range(8))
 def test_random_texts_go_both_ways_however_they_are_escaped(round_: int) -> None:
     rng = random.Random(round_)
@@ -106,6 +124,7 @@ def test_random_texts_go_both_ways_however_they_are_escaped(round_: int) -> None
         assert CORE.decode(f'"{mixed}"') == text
 
 
+@pytest.mark.usefixtures("vectors")
 def test_a_random_text_with_a_wrong_byte_fails_where_the_twin_says() -> None:
     rng = random.Random(4)
     for _ in range(3_000):
@@ -114,6 +133,7 @@ def test_a_random_text_with_a_wrong_byte_fails_where_the_twin_says() -> None:
         assert verdict(CORE, bytes(data)) == verdict(MODEL, bytes(data)), bytes(data)
 
 
+@pytest.mark.usefixtures("vectors")
 def test_a_str_that_keeps_its_utf8_is_written_as_one_that_does_not() -> None:
     rng = random.Random(5)
     for size in (1, 5, 16, 17, 40, 131, 5000):
@@ -126,6 +146,7 @@ def test_a_str_that_keeps_its_utf8_is_written_as_one_that_does_not() -> None:
         assert CORE.encode([kept, {kept: kept}]) == dump([kept, {kept: kept}])
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("text", ["é" * 90, "数" * 60, "a数\n" * 30, '"' * 90, "😀é" * 20, "a" * 180])
 def test_a_limit_on_the_target_is_exact_for_characters_of_any_width(impl: Impl, text: str) -> None:
     room = impl("corridor_out")
@@ -160,6 +181,7 @@ class Guarded:
         return memoryview(self.map)[start : self.size]
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect")
 def test_no_read_goes_past_the_end_of_a_text_or_of_what_is_left_of_it() -> None:
     guarded = Guarded(1024)
@@ -212,6 +234,7 @@ def test_no_read_goes_past_the_end_of_an_envelope() -> None:
 # --- numbers ---
 
 
+@pytest.mark.usefixtures("vectors")
 def test_integers_of_every_size_are_written_and_read() -> None:
     rng = random.Random(6)
     values = [sign * (10**k + d) for k in range(25) for d in (-1, 0, 1) for sign in (1, -1)]
@@ -251,6 +274,7 @@ def check_decimals(rng: random.Random, count: int) -> None:
     assert list(map(repr, CORE.decode(f"[{','.join(texts)}]"))) == [repr(float(text)) for text in texts]
 
 
+@pytest.mark.usefixtures("vectors")
 def test_powers_of_two_and_of_ten_and_their_neighbours_are_written_as_repr() -> None:
     values = (
         [2.0**k for k in range(-1074, 1024)]
@@ -262,6 +286,7 @@ def test_powers_of_two_and_of_ten_and_their_neighbours_are_written_as_repr() -> 
     assert list(map(repr, CORE.decode(CORE.encode(values)))) == list(map(repr, values))
 
 
+@pytest.mark.usefixtures("vectors")
 def test_random_doubles_and_decimals_go_both_ways_to_the_bit() -> None:
     rng = random.Random(7)
     check_doubles(rng, 5_000)
