@@ -1,12 +1,18 @@
 """Bindings, groups and watches; see bonds.pxd."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Clear
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
 
 from erlmcp.errors import LimitError
 
 cdef extern from "Python.h":
     object PyUnicode_FromObject(object text)
+    int PyList_SetSlice(object items, Py_ssize_t low, Py_ssize_t high, PyObject* others) except -1
+
+cdef enum:
+    EVENT_ITEMS = 4
 
 
 cdef str bonds_text(object text):
@@ -19,11 +25,22 @@ cdef str bonds_text(object text):
     return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), NULL)
 
 
-cdef int take_room(Bonds self) except -1:
-    """Counts one bond more."""
+cdef int check_room(Bonds self) except -1:
+    """LimitError where there is no room for one bond more."""
     if self.count >= self.count_max:
         raise LimitError("bond_count_max", self.count_max, "no room for another binding, membership or watch")
-    self.count += 1
+    return 0
+
+
+cdef int add_to(dict sets, object owner, object item, dict spare) except -1:
+    """Puts an item into a set, which is ``spare`` where there was none. MemoryError, and nothing has changed."""
+    cdef dict items = sets.setdefault(owner, spare)
+    try:
+        items[item] = None
+    except MemoryError:
+        if not items:
+            del sets[owner]
+        raise
     return 0
 
 
@@ -38,12 +55,20 @@ cdef int drop_from(dict sets, object owner, object item) except -1:
 
 cdef int bonds_bind(Bonds self, str key, str name, dict spare) except -1:
     cdef object old = self.name_of.get(key)
+    if old is not None and <str>old == name:
+        return 0
     if old is None:
-        take_room(self)
+        check_room(self)
+    add_to(self.keys_of, name, key, spare)
+    try:
+        self.name_of[key] = name
+    except MemoryError:
+        drop_from(self.keys_of, name, key)
+        raise
+    if old is None:
+        self.count += 1
     else:
         drop_from(self.keys_of, old, key)
-    self.name_of[key] = name
-    (<dict>self.keys_of.setdefault(name, spare))[key] = None
     return 0
 
 
@@ -51,9 +76,14 @@ cdef bint bonds_join(Bonds self, str group, str name, dict spare, dict another) 
     cdef dict members = self.members_of.get(group)
     if members is not None and name in members:
         return False
-    take_room(self)
-    (<dict>self.members_of.setdefault(group, spare))[name] = None
-    (<dict>self.groups_of.setdefault(name, another))[group] = None
+    check_room(self)
+    add_to(self.members_of, group, name, spare)
+    try:
+        add_to(self.groups_of, name, group, another)
+    except MemoryError:
+        drop_from(self.members_of, group, name)
+        raise
+    self.count += 1
     return True
 
 
@@ -76,6 +106,15 @@ cdef int bonds_forget(Bonds self, str name) except -1:
     return 0
 
 
+cdef int bonds_clear(Bonds self) except -1:
+    PyDict_Clear(self.name_of)
+    PyDict_Clear(self.keys_of)
+    PyDict_Clear(self.members_of)
+    PyDict_Clear(self.groups_of)
+    self.count = len(self.watches)
+    return 0
+
+
 cdef int gather(list found, dict sets, str text) except -1:
     cdef dict numbers = sets.get(text)
     cdef object number
@@ -85,31 +124,63 @@ cdef int gather(list found, dict sets, str text) except -1:
     return 0
 
 
-cdef int bonds_tell(Bonds self, str kind, str name, object entry) except -1:
-    cdef list numbers
-    cdef object number, length, watch
-    if not self.watches:
-        return 0
-    numbers = []
-    gather(numbers, self.exact, name)
+cdef int tell_each(Bonds self, str kind, str name, object entry) except -1:
+    cdef object number, length
+    cdef tuple watch
+    gather(self.numbers, self.exact, name)
     for length in self.lengths:
         if <Py_ssize_t>length <= len(name):
-            gather(numbers, self.prefixes, name[:length])
-    numbers.sort()
-    for number in numbers:
-        watch = self.watches.get(number)
-        if watch is None:  # an event that was made here ran code that took the watch away
-            continue
-        if len(self.events) >= self.event_count_max:
+            gather(self.numbers, self.prefixes, name[:length])
+    self.numbers.sort()
+    for number in self.numbers:
+        if len(self.events) // EVENT_ITEMS >= self.event_count_max:
             self.lost_event_count += 1
-        else:
-            self.events.append((watch[2], kind, name, entry))
+            continue
+        watch = self.watches[number]
+        self.events.append(watch[2])
+        self.events.append(kind)
+        self.events.append(name)
+        self.events.append(entry)
     return 0
 
 
-cdef int empty(Bonds self) except -1:
-    self.name_of, self.keys_of, self.members_of, self.groups_of = {}, {}, {}, {}
-    self.count = len(self.watches)
+cdef int bonds_tell(Bonds self, str kind, str name, object entry) except -1:
+    cdef Py_ssize_t whole
+    if not self.watches:
+        return 0
+    try:
+        tell_each(self, kind, name, entry)
+    except MemoryError:
+        self.lost_event_count += 1
+        whole = len(self.events) // EVENT_ITEMS * EVENT_ITEMS
+        PyList_SetSlice(self.events, whole, len(self.events), NULL)
+    PyList_SetSlice(self.numbers, 0, len(self.numbers), NULL)
+    return 0
+
+
+cdef int add_watch(Bonds self, object number, tuple watch, dict spare) except -1:
+    cdef dict sets = self.prefixes if watch[1] else self.exact
+    cdef object length = len(<str>watch[0])
+    add_to(sets, watch[0], number, spare)
+    try:
+        self.watches[number] = watch
+        if watch[1]:
+            self.lengths[length] = self.lengths.get(length, 0) + 1
+    except MemoryError:
+        drop_from(sets, watch[0], number)
+        self.watches.pop(number, None)
+        raise
+    return 0
+
+
+cdef int drop_watch(Bonds self, object number, tuple watch) except -1:
+    cdef object length = len(<str>watch[0])
+    drop_from(self.prefixes if watch[1] else self.exact, watch[0], number)
+    if watch[1]:
+        if self.lengths[length] == 1:
+            del self.lengths[length]
+        else:
+            self.lengths[length] -= 1
     return 0
 
 
@@ -119,9 +190,9 @@ cdef class Bonds:
             raise ValueError(f"count_max and event_count_max are 1 or more, got {count_max} and {event_count_max}")
         self.count_max = count_max
         self.event_count_max = event_count_max
+        self.name_of, self.keys_of, self.members_of, self.groups_of = {}, {}, {}, {}
         self.watches, self.exact, self.prefixes, self.lengths = {}, {}, {}, {}
-        self.events = []
-        empty(self)
+        self.events, self.numbers = [], []
 
     def __len__(self):
         return self.count
@@ -167,53 +238,51 @@ cdef class Bonds:
         return list(self.groups_of.get(bonds_text(name), ()))
 
     def watch(self, name, callback, is_prefix=False):
-        cdef str text = bonds_text(name)
+        cdef tuple watch = (bonds_text(name), bool(is_prefix), callback)
         cdef dict spare = {}
-        cdef tuple watch = (text, bool(is_prefix), callback)
-        cdef dict sets = self.prefixes if is_prefix else self.exact
-        take_room(self)
+        cdef Py_ssize_t number
+        check_room(self)
         self.watch_number += 1
-        self.watches[self.watch_number] = watch
-        if is_prefix and text not in sets:
-            self.lengths[len(text)] = self.lengths.get(len(text), 0) + 1
-        (<dict>sets.setdefault(text, spare))[self.watch_number] = None
-        return self.watch_number
+        number = self.watch_number
+        add_watch(self, number, watch, spare)
+        self.count += 1
+        return number
 
     def unwatch(self, number):
         cdef tuple watch
-        cdef str text
         if not isinstance(number, int):
             raise TypeError(f"a watch has a number, not a {type(number).__name__}")
         number = int(number)
         watch = self.watches.pop(number, None)
         if watch is None:
             return False
-        text = watch[0]
+        drop_watch(self, number, watch)
         self.count -= 1
-        if not watch[1]:
-            drop_from(self.exact, text, number)
-            return True
-        drop_from(self.prefixes, text, number)
-        if text not in self.prefixes:
-            self.lengths[len(text)] -= 1
-            if not self.lengths[len(text)]:
-                del self.lengths[len(text)]
         return True
 
     def tell(self, kind, name, entry=None):
         bonds_tell(self, bonds_text(kind), bonds_text(name), entry)
 
     def take_events(self):
+        cdef list events = []
         cdef list fresh = []
-        cdef list events = self.events
+        cdef list taken = self.events
+        cdef Py_ssize_t at = 0
         self.events = fresh
+        try:
+            while at < len(taken):
+                events.append((taken[at], taken[at + 1], taken[at + 2], taken[at + 3]))
+                at += EVENT_ITEMS
+        except MemoryError:
+            self.lost_event_count += len(taken) // EVENT_ITEMS
+            raise
         return events
 
     def forget(self, name):
         bonds_forget(self, bonds_text(name))
 
     def clear(self):
-        empty(self)
+        bonds_clear(self)
 
     def check(self):
         cdef Py_ssize_t count = len(self.watches) + len(self.name_of)
@@ -238,9 +307,12 @@ cdef class Bonds:
             "a text has watches that are no more",
         )
         for one, count_of in self.lengths.items():
-            _expect(count_of != sum([len(text) == one for text in self.prefixes]), "prefixes are counted wrong")
+            other = [text for text, is_prefix, _ in self.watches.values() if is_prefix and len(text) == one]
+            _expect(count_of != len(other), "the lengths of prefixes are counted wrong")
+        _expect(sum(self.lengths.values()) != sum(map(len, self.prefixes.values())), "a length of prefixes is missing")
         _expect(count != self.count or count > self.count_max, "the bonds are counted wrong")
-        _expect(len(self.events) > self.event_count_max, "more events than event_count_max")
+        _expect(len(self.events) > self.event_count_max * EVENT_ITEMS, "more events than event_count_max")
+        _expect(len(self.events) % EVENT_ITEMS != 0, "half an event")
 
 
 cdef int _expect(bint is_broken, str message) except -1:

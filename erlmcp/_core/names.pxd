@@ -44,10 +44,15 @@ cdef extern from "text.h":
     int text_of_str(text_t* text, object str, uint64_t seed) except -1
 
 
+cdef extern from "atomic.h" nogil:
+    size_t atomic_get_acquire(const size_t* word) noexcept
+    size_t atomic_add_ordered(size_t* word, size_t change) noexcept
+
+
 cdef enum:
     NAMES_FREE = 0  # the hash of a slot that is not in use
     NAMES_NEAR_MAX = 32  # bytes of a name that lies in its slot
-    NAMES_ROUND = 32  # lookups that names_find_many has on the way at a time
+    NAMES_ROUND = 32  # lookups that a batch has on the way at a time
 
 
 ctypedef struct names_far_t:
@@ -97,16 +102,8 @@ cdef names_slot_t* names_insert(
 # Takes a name out. ``slot`` is one that names_find or names_next gave. Moves slots.
 cdef void names_remove(names_t* self, names_slot_t* slot) noexcept nogil
 
-# Forgets all names; keeps the slots.
-cdef void names_clear(names_t* self) noexcept nogil
-
-# The slots of ``count`` names, NULL for each that is not there. ``data`` and ``size`` of the texts are given, ``hash``
-# is computed. Asks for the memory of all before it reads the first.
-cdef void names_find_many(
-    const names_t* self, text_t* texts, size_t count, names_slot_t** found
-) noexcept nogil
-
-# The same, for the ``hot`` of each.
+# The ``hot`` of the slots of ``count`` names, NULL for each that is not there. Asks for the memory of many before it
+# reads the first.
 cdef void names_find_hot_many(
     const names_t* self, const char* const* data, const size_t* sizes, size_t count, void** found
 ) noexcept nogil
@@ -122,12 +119,8 @@ cdef size_t names_probe_max(const names_t* self) noexcept nogil
 cdef int names_check(const names_t* self) noexcept nogil
 
 # With the GIL: waits until no reader is inside. From here to where the GIL is let go next, the table may be changed;
-# waiting lets go of the GIL, so nothing that was found before it holds after it.
+# waiting lets go of the GIL, so nothing that was found before it holds after it. Who is inside must not call it.
 cdef void names_settle(names_door_t* door) noexcept
-
-# With the GIL: 1, and the GIL may be let go until names_close_read; 0 where a change is waiting: read with the GIL.
-cdef bint names_open_read(names_door_t* door) noexcept
-cdef void names_close_read(names_door_t* door) noexcept nogil
 
 # For tables whose ``hot`` is an object: those of a list or tuple of names, ``default`` for each that is not there.
 cdef list names_get_many(const names_t* self, object names, object default)
@@ -142,9 +135,27 @@ cdef object names_find_array(const names_t* self, names_door_t* door, object has
 cdef uint64_t names_seed() except? 0
 
 
+cdef inline bint names_is_settled(const names_door_t* door) noexcept nogil:
+    """With the GIL: whether no reader is inside."""
+    return atomic_get_acquire(&door.readers) == 0
+
+
+cdef inline bint names_open_read(names_door_t* door) noexcept:
+    """With the GIL: 1, and the GIL may be let go until names_close_read; 0 where a change is waiting: read with the
+    GIL. What was found is good until the door is closed."""
+    if door.waiting:
+        return False
+    atomic_add_ordered(&door.readers, 1)
+    return True
+
+
+cdef inline void names_close_read(names_door_t* door) noexcept nogil:
+    atomic_add_ordered(&door.readers, <size_t>-1)
+
+
 cdef inline int names_read(object name, text_t* text, uint64_t seed) except -1:
-    """The text of a str or bytes object: 1; 0 where it has no UTF-8 form, so that it cannot be there. TypeError where it
-    is neither, MemoryError. Runs no foreign code."""
+    """The text of a str or bytes object: 1; 0 where it has no UTF-8 form, so that it cannot be there. TypeError where
+    it is neither, MemoryError; without an error it has run no foreign code."""
     if PyUnicode_Check(name):
         return text_of_str(text, name, seed)
     if not PyBytes_Check(name):

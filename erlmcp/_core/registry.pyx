@@ -15,6 +15,7 @@ A change waits at the door of the table (names.pxd) before it looks anything up:
 cimport cython
 from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_Check
+from cpython.dict cimport PyDict_Clear
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -22,15 +23,15 @@ from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_De
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from erlmcp._core.bonds cimport bonds_bind, bonds_forget, bonds_join, bonds_tell, bonds_text
+from erlmcp._core.bonds cimport bonds_bind, bonds_clear, bonds_forget, bonds_join, bonds_tell, bonds_text
 from erlmcp._core.chain cimport (
-    chain_check, chain_front, chain_init, chain_node_init, chain_push_back, chain_remove, chain_t,
+    chain_check, chain_front, chain_init, chain_node_init, chain_pop_front, chain_push_back, chain_remove, chain_t,
 )
 from erlmcp._core.memory cimport clear_t, hold_objects, mem_alloc, mem_free, traverse_t, visit_t
 from erlmcp._core.names cimport (
     names_bytes, names_check, names_find, names_find_array, names_find_cold, names_free, names_get_many, names_hashes,
-    names_init, names_insert, names_read, names_remove, names_seed, names_settle, names_slot_t, names_t, text_of_data,
-    text_of_str, text_prefetch, text_prefetch_write, text_t,
+    names_init, names_insert, names_is_settled, names_read, names_remove, names_seed, names_settle, names_slot_t,
+    names_t, text_of_data, text_of_str, text_prefetch, text_prefetch_write, text_t,
 )
 from erlmcp._core.slab cimport (
     slab_check, slab_free, slab_get, slab_init, slab_put, slab_slot_t, slab_t, slab_take,
@@ -104,7 +105,7 @@ cdef int add(Registry self, const text_t* text, str name, object entry, _Owner h
 
 
 cdef object take_out(Registry self, name_t* record):
-    """Removes a record and gives its entry; the last step, telling of it, may run foreign code."""
+    """Removes a record and gives its entry; the last step, forgetting its owner, may run foreign code."""
     cdef object entry = <object>record.entry
     cdef str name = <str>record.name
     cdef _Owner holder = None
@@ -119,33 +120,53 @@ cdef object take_out(Registry self, name_t* record):
     Py_DECREF(entry)
     if self.bonds is not None:
         bonds_forget(self.bonds, name)
-    forget(self, holder)
-    if self.bonds is not None:
         bonds_tell(self.bonds, "removed", name, entry)
+    forget(self, holder)
     return entry
 
 
 cdef int forget(Registry self, _Owner holder) except -1:
     """Lets go of an owner that has no names any more. Comparing owners may run foreign code, so this comes last."""
-    if holder is not None and holder.names.count == 0 and self.owners.get(holder.owner) is holder:
-        del self.owners[holder.owner]
-        if holder.names.count:  # that foreign code put a name for this owner meanwhile
-            self.owners[holder.owner] = holder
+    cdef _Owner gone, other
+    if holder is None or holder.names.count or self.owners.get(holder.owner) is not holder:
+        return 0
+    gone = self.owners.pop(holder.owner, None)
+    if gone is not None and gone.names.count:  # comparing put a name for this owner
+        other = self.owners.setdefault(gone.owner, gone)
+        if other is not gone:  # and once more
+            hand_over(gone, other)
+    return 0
+
+
+cdef int hand_over(_Owner gone, _Owner other) noexcept:
+    """Gives the names of one record of an owner to another record of the same owner."""
+    cdef name_t* record
+    while gone.names.count:
+        record = <name_t*>chain_pop_front(&gone.names)
+        Py_INCREF(other)
+        record.holder = <PyObject*>other
+        chain_push_back(&other.names, &record.node)
+        Py_DECREF(gone)
     return 0
 
 
 cdef _Owner holder_of(Registry self, object owner):
-    """The chain of an owner's names, made where it has none yet; None for nobody."""
+    """The chain of an owner's names, made where it has none yet; None for nobody. Comparing owners may run foreign
+    code, which may let readers in: at the end the door is settled, and the chain is the one that is known."""
     cdef _Owner holder
     if owner is None:
+        names_settle(&self.door)
         return None
-    holder = self.owners.get(owner)
-    if holder is None:
-        holder = _Owner.__new__(_Owner)
-        holder.owner = owner
-        chain_init(&holder.names)
-        holder = self.owners.setdefault(owner, holder)
-    return holder
+    while True:
+        holder = self.owners.get(owner)
+        if holder is None:
+            holder = _Owner.__new__(_Owner)
+            holder.owner = owner
+            chain_init(&holder.names)
+            holder = self.owners.setdefault(owner, holder)
+        if names_is_settled(&self.door):
+            return holder
+        names_settle(&self.door)
 
 
 cdef bint take(Registry self, object name, PyObject** taken) except -1:
@@ -165,51 +186,47 @@ cdef bint take(Registry self, object name, PyObject** taken) except -1:
 
 
 cdef int put_text(Registry self, const text_t* text, object name, object entry, object owner, _Owner holder) except -1:
-    """1 where the name is new."""
     cdef names_slot_t* slot = names_find(&self.table, text)
     cdef name_t* record
     cdef text_t own
-    cdef object old
+    cdef object _old_entry  # kept until the end
+    cdef object other
     if slot == NULL:
-        if PyUnicode_CheckExact(name):
-            return add(self, text, name, entry, holder) + 1
-        name = PyUnicode_DecodeUTF8(text.data, <Py_ssize_t>text.size, NULL)
-        text_of_str(&own, name, self.table.seed)
-        return add(self, &own, name, entry, holder) + 1
+        if not PyUnicode_CheckExact(name):
+            name = PyUnicode_DecodeUTF8(text.data, <Py_ssize_t>text.size, NULL)
+            text_of_str(&own, name, self.table.seed)
+            text = &own
+        add(self, text, name, entry, holder)
+        if self.bonds is not None:
+            bonds_tell(self.bonds, "added", name, entry)
+        return 0
     record = <name_t*>slot.cold
     if record.holder != (<PyObject*>holder if holder is not None else NULL):
         other = (<_Owner>record.holder).owner if record.holder != NULL else None
         raise ConfigurationError(
             f"the name {<object>record.name!r} belongs to {other!r}, not to {owner!r}; remove it first"
         )
-    old = <object>record.entry
+    _old_entry = <object>record.entry
+    Py_DECREF(_old_entry)
     Py_INCREF(entry)
     record.entry = <PyObject*>entry
     slot.hot = record.entry
-    Py_DECREF(old)
+    if self.bonds is not None:
+        bonds_tell(self.bonds, "changed", <str>record.name, entry)
     return 0
 
 
 cdef int put(Registry self, object name, object entry, object owner) except -1:
-    cdef _Owner holder
+    cdef _Owner holder = holder_of(self, owner)
     cdef text_t text
-    cdef bint is_new
-    names_settle(&self.door)
-    holder = holder_of(self, owner)
-    while self.door.readers:  # let in by code that comparing owners ran
-        names_settle(&self.door)
-        holder = holder_of(self, owner)
     try:
         if not names_read(name, &text, self.table.seed):
             name.encode()
             raise AssertionError("a str without a UTF-8 form was encoded")
-        is_new = put_text(self, &text, name, entry, owner, holder)
+        return put_text(self, &text, name, entry, owner, holder)
     except BaseException:
         forget(self, holder)
         raise
-    if self.bonds is not None:
-        bonds_tell(self.bonds, "added" if is_new else "changed", bonds_text(name), entry)
-    return 0
 
 
 cdef int drop_records(slab_t* slab) except -1:
@@ -232,15 +249,14 @@ cdef int drop_records(slab_t* slab) except -1:
     return 0
 
 
-cdef int empty(Registry self, dict owners) noexcept:
-    """Takes everything out, then drops it. ``owners`` is what stands in the place of the owners."""
-    cdef dict _old_owners = self.owners  # kept until the end
+cdef int empty(Registry self) noexcept:
+    """Takes everything out, then drops it."""
     cdef slab_t slab = self.slab
     cdef names_t table = self.table
     slab_init(&self.slab, slab.capacity_max)
     names_init(&self.table, table.count_max, table.seed)
-    self.owners = owners
     names_free(&table)
+    PyDict_Clear(self.owners)
     drop_records(&slab)
     return 0
 
@@ -265,9 +281,9 @@ cdef int visit_all(Registry self, visit_t visit, void* arg) noexcept:
 
 
 cdef int clear_all(Registry self) noexcept:
-    cdef Bonds _bonds = self.bonds
+    cdef Bonds _bonds = self.bonds  # kept until the end
     self.bonds = None
-    return empty(self, None)
+    return empty(self)
 
 
 cdef int places_some(
@@ -281,7 +297,8 @@ cdef int places_some(
         places[i] = &slab.slots[indices[i]] if <uint64_t>indices[i] < slab.capacity else &NO_PLACE
         text_prefetch(places[i])
     for i in range(count):
-        text_prefetch(&(<name_t*>places[i].item).name)
+        if places[i].item != NULL:
+            text_prefetch(&(<name_t*>places[i].item).name)
     for i in range(count):
         record = <name_t*>places[i].item
         found[i] = default if record == NULL else record.name if is_name else record.entry
@@ -523,14 +540,16 @@ cdef class Registry:
         return 0, found
 
     def clear(self):
-        cdef list gone = self.scan(0, COUNT_LIMIT)[1] if self.bonds is not None else []
-        cdef dict owners = {}
+        cdef name_t* record
+        cdef uint32_t i
         names_settle(&self.door)
         if self.bonds is not None:
-            self.bonds.clear()
-        empty(self, owners)
-        for name, entry in gone:
-            bonds_tell(self.bonds, "removed", name, entry)
+            for i in range(self.slab.capacity):
+                record = <name_t*>self.slab.slots[i].item
+                if record != NULL:
+                    bonds_tell(self.bonds, "removed", <str>record.name, <object>record.entry)
+            bonds_clear(self.bonds)
+        empty(self)
 
     def check(self):
         cdef name_t* record

@@ -37,20 +37,36 @@ static inline int text_is_equal(const char *a, const char *b, size_t size) {
     return size == 0 || (a[0] == b[0] && a[size >> 1] == b[size >> 1] && a[size - 1] == b[size - 1]);
 }
 
-/* 1; 0 where the str cannot be written in UTF-8 (no exception is set); -1 with MemoryError. */
+/* Whether a str has a surrogate, which UTF-8 cannot write. */
+static inline int text_has_surrogate(PyObject *str) {
+    const Py_ssize_t length = PyUnicode_GET_LENGTH(str);
+    const int kind = PyUnicode_KIND(str);
+    const void *data = PyUnicode_DATA(str);
+    Py_ssize_t i;
+    if (kind == PyUnicode_1BYTE_KIND) return 0;
+    for (i = 0; i < length; i++) {
+        if ((PyUnicode_READ(kind, data, i) & 0xFFFFF800) == 0xD800) return 1;
+    }
+    return 0;
+}
+
+/* 1; 0 where the str cannot be written in UTF-8 (no exception is set); -1 with MemoryError. Looks for surrogates before
+ * the encoder does: its complaint is an object that the collector knows, and making one may run foreign code.
+ */
 static inline int text_of_str_slow(text_t *text, PyObject *str, uint64_t seed) {
     Py_ssize_t size;
-    const char *data = PyUnicode_AsUTF8AndSize(str, &size);
-    if (data == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) return -1;
-        PyErr_Clear();
-        return 0;
-    }
+    const char *data;
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyUnicode_READY(str) < 0) return -1;
+#endif
+    if (((PyCompactUnicodeObject *)str)->utf8 == NULL && text_has_surrogate(str)) return 0;
+    data = PyUnicode_AsUTF8AndSize(str, &size);
+    if (data == NULL) return -1;
     text_of_data(text, data, (size_t)size, seed);
     return 1;
 }
 
-/* The same; ``str`` is a str or of a subclass. */
+/* The same; ``str`` is a str or of a subclass. Runs no foreign code. */
 static inline int text_of_str(text_t *text, PyObject *str, uint64_t seed) {
     if (PyUnicode_IS_COMPACT_ASCII(str)) {
         text_of_data(text, (const char *)PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str), seed);

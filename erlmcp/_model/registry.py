@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
+from erlmcp._model.bonds import Bonds, text_of
+from erlmcp._model.names import find_in, hashes_of, listed, name_bytes, name_hash, words
 from erlmcp.errors import ConfigurationError, LimitError
 
 COUNT_LIMIT = 2**31 - 1
@@ -11,11 +14,10 @@ _ABSENT = object()
 
 
 def _text(name: str | bytes) -> str:
-    if isinstance(name, str):
-        return name.encode().decode()
-    if isinstance(name, bytes):
-        return name.decode()
-    raise TypeError(f"a name is a str or bytes, not {type(name).__name__}")
+    """An exact str that has a UTF-8 form. UnicodeError where there is none."""
+    text = text_of(name)
+    text.encode()
+    return text
 
 
 class Registry:
@@ -23,10 +25,17 @@ class Registry:
     through.
     """
 
-    def __init__(self, count_max: int = 1_000_000) -> None:
+    def __init__(
+        self, count_max: int = 1_000_000, *, bond_count_max: int = 1_000_000, event_count_max: int = 65_536
+    ) -> None:
         if not 1 <= count_max <= COUNT_LIMIT:
             raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
+        if bond_count_max < 1 or event_count_max < 1:
+            raise ValueError(
+                f"bond_count_max and event_count_max are 1 or more, got {bond_count_max} and {event_count_max}"
+            )
         self._count_max = count_max
+        self._bonds = Bonds(bond_count_max, event_count_max)
         self._place_of: dict[str, int] = {}
         self._places: list[tuple[str, object, Hashable] | None] = []
         self._free: list[int] = []
@@ -34,6 +43,10 @@ class Registry:
     @property
     def count_max(self) -> int:
         return self._count_max
+
+    @property
+    def memory_bytes(self) -> int:
+        return 64 * len(self._place_of)
 
     def __len__(self) -> int:
         return len(self._place_of)
@@ -51,6 +64,8 @@ class Registry:
             place = self._place_of.pop(item[0])
             self._places[place] = None
             self._free.append(place)
+            self._bonds.forget(item[0])
+            self._bonds.tell("removed", item[0], item[1])
         return item
 
     def __contains__(self, name: object) -> bool:
@@ -73,9 +88,24 @@ class Registry:
         return default if item is None else item[1]
 
     def get_many(self, names: Sequence[str | bytes], default: object = None) -> list[object]:
-        if not isinstance(names, list | tuple):
-            raise TypeError(f"get_many takes a list or a tuple, not {type(names).__name__}")
-        return [self.get(name, default) for name in names]
+        return [self.get(name, default) for name in listed(names, "get_many")]
+
+    def hashes(self, names: Sequence[str | bytes]) -> Any:
+        return hashes_of(names, 0)
+
+    def find_hashes(self, hashes: Any, out: Any = None) -> Any:
+        places = {name_hash(name.encode(), 0): place for name, place in self._place_of.items()}
+        return find_in(places, hashes, out)
+
+    def _at(self, indices: Any, part: int, default: object) -> list[object]:
+        found = [self._places[i] if 0 <= i < len(self._places) else None for i in words(indices, True)]
+        return [default if item is None else item[part] for item in found]
+
+    def entries_at(self, indices: Any, default: object = None) -> list[object]:
+        return self._at(indices, 1, default)
+
+    def names_at(self, indices: Any, default: object = None) -> list[object]:
+        return self._at(indices, 0, default)
 
     def put(self, name: str | bytes, entry: object, owner: Hashable = None) -> None:
         text = _text(name)
@@ -93,8 +123,10 @@ class Registry:
                 self._free.append(len(self._places))
                 self._places.append(None)
             place = self._free.pop()
+        kind = "changed" if text in self._place_of else "added"
         self._place_of[text] = place
         self._places[place] = (text, entry, owner)
+        self._bonds.tell(kind, text, entry)
 
     def owner(self, name: str | bytes) -> Hashable:
         item = self._find(name)
@@ -117,19 +149,58 @@ class Registry:
         if owner is None:
             raise ValueError("None is no owner; remove names without an owner one by one")
         hash(owner)
-        dropped = [item[0] for item in self._places if item is not None and item[2] == owner]
+        held = [(name, self._places[place]) for name, place in self._place_of.items()]
+        dropped = [name for name, item in held if item is not None and item[2] == owner]
         for name in dropped:
             self.remove(name)
         return len(dropped)
 
+    def _held(self, name: str | bytes) -> str:
+        item = self._find(name)
+        if item is None:
+            raise KeyError(name)
+        return item[0]
+
+    def bind(self, key: str | bytes, name: str | bytes) -> None:
+        self._bonds.bind(text_of(key), self._held(name))
+
+    def binding(self, key: str | bytes) -> str | None:
+        return self._bonds.binding(key)
+
+    def bindings(self, name: str | bytes) -> list[str]:
+        return self._bonds.bindings(name)
+
+    def unbind(self, key: str | bytes) -> bool:
+        return self._bonds.unbind(key)
+
+    def join(self, group: str | bytes, name: str | bytes) -> bool:
+        return self._bonds.join(text_of(group), self._held(name))
+
+    def leave(self, group: str | bytes, name: str | bytes) -> bool:
+        return self._bonds.leave(group, name)
+
+    def members(self, group: str | bytes) -> list[str]:
+        return self._bonds.members(group)
+
+    def groups(self, name: str | bytes | None = None) -> list[str]:
+        return self._bonds.groups(name)
+
+    def watch(self, name: str | bytes, callback: object, is_prefix: bool = False) -> int:
+        return self._bonds.watch(name, callback, is_prefix)
+
+    def unwatch(self, number: int) -> bool:
+        return self._bonds.unwatch(number)
+
+    def take_events(self) -> list[tuple[object, str, str, object]]:
+        return self._bonds.take_events()
+
+    @property
+    def lost_event_count(self) -> int:
+        return self._bonds.lost_event_count
+
     def names(self, prefix: str | bytes = "") -> list[str]:
-        try:
-            start = _text(prefix)
-        except UnicodeError:
-            if isinstance(prefix, str):
-                return []
-            return [name for name in self._place_of if name.encode().startswith(prefix)]
-        return [name for name in self._place_of if name.startswith(start)]
+        start = name_bytes(prefix)
+        return [] if start is None else [name for name in self._place_of if name.encode().startswith(start)]
 
     def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str, object]]]:
         if cursor < 0 or count < 1:
@@ -146,6 +217,10 @@ class Registry:
     def clear(self) -> None:
         dropped = self._places
         self._place_of, self._places, self._free = {}, [], []
+        self._bonds.clear()
+        for item in dropped:
+            if item is not None:
+                self._bonds.tell("removed", item[0], item[1])
         del dropped  # what dies here may come back to this registry
 
     def check(self) -> None:
@@ -153,3 +228,4 @@ class Registry:
         assert held == self._place_of, "the index and the places differ"
         assert sorted([*held.values(), *self._free]) == list(range(len(self._places))), "a place is lost"
         assert len(held) <= self._count_max, "more names than count_max"
+        self._bonds.check()
