@@ -1,18 +1,18 @@
-"""The registry: names to entries, owners, scans."""
+"""The registry: names to entries, owners, scans, arrays."""
 
 from __future__ import annotations
 
 import gc
 import importlib
+import itertools
+import threading
 import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from erlmcp.errors import ConfigurationError, LimitError
 
@@ -202,6 +202,9 @@ def test_count_max_bounds_the_names(new: Any) -> None:
     for count_max in (0, -1, 2**31):
         with pytest.raises(ValueError, match="count_max"):
             new(count_max)
+    for name in ("bond_count_max", "event_count_max"):
+        with pytest.raises(ValueError, match=name):
+            new(**{name: 0})
 
 
 def test_names_can_be_asked_for_by_prefix(registry: Any) -> None:
@@ -330,6 +333,164 @@ def test_get_many_agrees_with_get_in_a_large_registry(registry: Any) -> None:
     registry.check()
 
 
+def test_arrays_of_hashes_give_indices_that_names_keep(new: Any) -> None:
+    registry = new()
+    names = [f"name-{number}" for number in range(1000)]
+    for number, name in enumerate(names):
+        registry[name] = number
+    hashes = registry.hashes([*names, b"name-7", "absent", "\ud800"])
+    indices = registry.find_hashes(hashes)
+    assert (hashes.dtype, indices.dtype) == (np.uint64, np.int64)
+    assert len(set(indices[:1000].tolist())) == 1000
+    assert max(indices) < 1024
+    assert indices.tolist()[1000:] == [indices[7], -1, -1]
+    assert registry.entries_at(indices, "none") == [*range(1000), 7, "none", "none"]
+    assert registry.names_at(indices) == [*names, "name-7", None, None]
+    for number in range(0, 1000, 2):
+        del registry[names[number]]
+    for number in range(2000):
+        registry[f"other-{number}"] = -number
+    again = registry.find_hashes(hashes, np.zeros(1003, np.int64))
+    assert again[1:1000:2].tolist() == indices[1:1000:2].tolist()
+    assert set(again[0:1000:2]) == {-1}
+    assert registry.names_at(again)[:4] == [None, "name-1", None, "name-3"]
+    assert new().find_hashes(hashes).tolist() == [-1] * 1003
+
+
+def test_indices_that_are_not_in_use_have_the_default(registry: Any) -> None:
+    registry["a"] = 1
+    wild = np.array([0, 1, 7, 100, -1, 2**62, -(2**63)], np.int64)
+    assert registry.entries_at(wild, "x") == [1, *["x"] * 6]
+    assert registry.names_at(wild) == ["a", *[None] * 6]
+    assert registry.entries_at(np.empty(0, np.int64)) == []
+    for bad in (wild.astype(np.int32), wild.view(np.uint64), wild.astype(float)):
+        with pytest.raises(TypeError, match="expected an array of int64"):
+            registry.entries_at(bad)
+    with pytest.raises(TypeError):
+        registry.names_at([0])
+
+
+def test_memory_grows_with_the_names(registry: Any) -> None:
+    for number in range(1000):
+        registry[str(number)] = number
+    full = registry.memory_bytes
+    assert 64 * 1000 <= full < 500 * 1000
+    registry.clear()
+    assert registry.memory_bytes < full
+
+
+class Owner:
+    """All have one hash, those of a kind are equal, and comparing does what ``act`` says, ``count`` times."""
+
+    act: Callable[[], object] | None = None
+    count = 0
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        if Owner.act is not None and Owner.count:
+            Owner.count -= 1
+            Owner.act()
+        return isinstance(other, Owner) and self.kind == other.kind
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+@pytest.mark.parametrize("then", ["put", "remove", "pop", "drop_owner", "owner", "clear"])
+@pytest.mark.parametrize("meanwhile", ["clear", "drop", "put", "drop and put", "many"])
+def test_owners_whose_comparison_comes_back_do_no_harm(new: Any, then: str, meanwhile: str, count: int) -> None:
+    registry = new()
+    registry.put("decoy", 0, Owner("decoy"))  # compared with the others, as it has their hash
+    registry.put("a", 1, Owner("real"))
+    more = iter(range(10_000))
+    acts: dict[str, Callable[[], object]] = {
+        "clear": registry.clear,
+        "drop": lambda: registry.drop_owner(Owner("real")),
+        "put": lambda: registry.put(f"more-{next(more)}", 4, Owner("real")),
+        "drop and put": lambda: (acts["drop"](), acts["put"]()),
+        "many": lambda: [acts["put"]() for _ in range(30)],
+    }
+    Owner.act, Owner.count = acts[meanwhile], count
+    try:
+        if then == "put":
+            registry.put("c", 3, Owner("real"))
+        elif then == "drop_owner":
+            registry.drop_owner(Owner("real"))
+        elif then == "clear":
+            registry.clear()
+        elif "a" in registry:
+            getattr(registry, then)("a")
+    finally:
+        Owner.act = None
+    registry.check()
+    held = [name for name in registry.names() if registry.owner(name) == Owner("real")]
+    assert registry.drop_owner(Owner("real")) == len(held)
+    assert registry.names() in ([], ["decoy"])
+    registry.check()
+
+
+def test_an_owner_that_cannot_be_compared_is_an_error_and_no_harm() -> None:
+    registry = importlib.import_module("erlmcp._core.registry").Registry()
+
+    class Broken(Owner):
+        __hash__ = Owner.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+    registry.put("a", 1, Broken("a"))
+    with pytest.raises(ZeroDivisionError):
+        registry.put("b", 2, Broken("b"))
+    assert registry.names() == ["a"]
+    registry.check()
+
+
+def test_names_are_looked_up_by_threads_while_others_change_them(new: Any) -> None:
+    registry = new()
+    kept = [f"kept-{number}" for number in range(2000)]
+    for number, name in enumerate(kept):
+        registry.put(name, number, "keeper")
+    hashes = registry.hashes(kept)
+    expected = registry.find_hashes(hashes).tolist()
+    rounds = 1 if new.__module__.startswith("erlmcp._model") else 40
+    gate, failed = threading.Barrier(5), []
+
+    def read() -> None:
+        for _ in range(rounds):
+            assert registry.find_hashes(hashes).tolist() == expected
+            assert registry.get_many(kept) == list(range(2000))
+
+    def change(who: int) -> None:
+        for turn in range(rounds):
+            for number in range(100):
+                registry.put(f"{who}-{turn}-{number}", number, who)
+            registry.bind(f"key-{who}", f"{who}-{turn}-5")
+            for number in range(50):
+                registry.pop(f"{who}-{turn}-{number}")
+            assert registry.drop_owner(who) == 50
+
+    def run(act: Callable[[], None]) -> None:
+        try:
+            gate.wait(60)
+            act()
+        except BaseException as error:
+            failed.append(error)
+
+    acts = [read, read, read, lambda: change(1), lambda: change(2)]
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+        assert not thread.is_alive()
+    assert not failed, failed
+    assert len(registry) == 2000
+    registry.check()
+
+
 def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
     memory = importlib.import_module("erlmcp._core.memory")
     if not memory.IS_CHECKED:
@@ -337,8 +498,11 @@ def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
     core = importlib.import_module("erlmcp._core.registry")
 
     def work(registry: Any) -> None:
+        registry.watch("", "callback", True)
         for number in range(20):
             registry.put(f"name-{number}", number, number % 3)
+            registry.put(f"a name too long for its slot, number {number}".encode(), number)
+            registry.bind(f"key-{number}", f"name-{number}")
         registry.drop_owner(1)
 
     before = memory.live_blocks()
@@ -355,6 +519,7 @@ def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
         finally:
             memory.fail_never()
         registry.check()
+        assert len([event for event in registry.take_events() if event[1] == "added"]) >= len(registry)
         if not finished:
             registry.clear()
             work(registry)
@@ -363,78 +528,43 @@ def test_every_allocation_can_fail_and_nothing_is_lost() -> None:
         assert memory.live_blocks() == before
         if finished:
             break
+    assert failed > 40
+
+
+def test_every_allocation_of_python_can_fail_and_nothing_is_half_done() -> None:
+    testing = pytest.importorskip("_testcapi")
+    core = importlib.import_module("erlmcp._core.registry")
+    acts: list[Callable[[Any], object]] = [
+        lambda registry: registry.put("new", 1, "new owner"),
+        lambda registry: registry.put(b"new in bytes", 1),
+        lambda registry: registry.put("a", 2, "owner"),
+        lambda registry: registry.put("a", 2, "another"),
+        lambda registry: registry.remove("a"),
+        lambda registry: registry.pop("b"),
+        lambda registry: registry.drop_owner("owner"),
+        lambda registry: registry.bind("key", "a"),
+        lambda registry: registry.get_many(["a", "é" * 3, "b"]),
+        lambda registry: registry.scan(),
+        lambda registry: registry.names(),
+        lambda registry: registry.clear(),
+    ]
+    failed = 0
+    for act, nth in itertools.product(acts, range(30)):
+        registry = core.Registry()
+        registry.watch("", "callback", True)
+        for name in "abcde":
+            registry.put(name, name, "owner")
+            registry.join("group", name)
+        registry.take_events()
+        try:
+            testing.set_nomemory(nth, nth + 1)
+            act(registry)
+        except (MemoryError, ConfigurationError):
+            failed += 1
+        finally:
+            testing.remove_mem_hooks()
+        registry.check()
+        registry.put("z", 1, "owner")
+        assert registry.drop_owner("owner") >= 1
+        registry.check()
     assert failed > 20
-
-
-NAMES = st.sampled_from(["", "a", "b", "c", "ab", "é", "name-1", "name-2", "x" * 40])
-OWNERS = st.sampled_from([None, 1, 2, "one"])
-
-
-class RegistryMachine(RuleBasedStateMachine):
-    """Core and model in step: the same answers, the same errors."""
-
-    @initialize(count_max=st.sampled_from([1, 3, 5, 100]))
-    def start(self, count_max: int) -> None:
-        rooms = [importlib.import_module(f"erlmcp.{side}.registry") for side in ("_core", "_model")]
-        self.both = [room.Registry(count_max) for room in rooms]
-        self.next = 0
-
-    def same(self, method: str, *args: Any) -> Any:
-        answers = []
-        for registry in self.both:
-            try:
-                answers.append(getattr(registry, method)(*args))
-            except (KeyError, TypeError, ValueError, ConfigurationError, LimitError) as error:
-                answers.append((type(error), str(error)))
-        if isinstance(answers[0], tuple) and answers[0][0] is LimitError:
-            assert answers[1][0] is LimitError
-        elif method == "names":
-            assert sorted(answers[0]) == sorted(answers[1])
-        else:
-            assert answers[0] == answers[1]
-        return answers[0]
-
-    @rule(name=NAMES, owner=OWNERS, as_bytes=st.booleans())
-    def put(self, name: str, owner: Any, as_bytes: bool) -> None:
-        self.next += 1
-        self.same("put", name.encode() if as_bytes else name, self.next, owner)
-
-    @rule(name=NAMES, method=st.sampled_from(["remove", "pop", "__delitem__", "get", "__getitem__", "owner"]))
-    def use(self, name: str, method: str) -> None:
-        self.same(method, name)
-
-    @rule(names=st.lists(NAMES))
-    def get_many(self, names: list[str]) -> None:
-        self.same("get_many", names)
-
-    @rule(owner=OWNERS)
-    def drop_owner(self, owner: Any) -> None:
-        self.same("drop_owner", owner)
-
-    @rule(prefix=NAMES)
-    def list_names(self, prefix: str) -> None:
-        self.same("names", prefix)
-
-    @rule(count=st.integers(1, 4))
-    def scan(self, count: int) -> None:
-        found = [sorted(scan_all(registry, count), key=str) for registry in self.both]
-        assert found[0] == found[1]
-
-    @rule()
-    def clear(self) -> None:
-        self.same("clear")
-
-    @invariant()
-    def is_whole(self) -> None:
-        for registry in getattr(self, "both", []):
-            registry.check()
-        if hasattr(self, "both"):
-            self.same("__len__")
-
-
-TestRegistryMachine = RegistryMachine.TestCase
-
-
-@pytest.mark.deep
-class TestRegistryMachineDeep(RegistryMachine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=250, stateful_step_count=100, deadline=None)
