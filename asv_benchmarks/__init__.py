@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import ClassVar
 
 
-def names(count: int, seed: int = 7) -> list[str]:
+def tool_names(count: int, seed: int = 7) -> list[str]:
     """``count`` different names of the length that tools have."""
     draw = random.Random(seed)
     return [f"tool_{draw.getrandbits(32):08x}_{i:07d}" for i in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Chain(Room):
@@ -15,7 +15,7 @@ class Chain(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.chain = room.Chain()
-        keys = names(1000)
+        keys = tool_names(1000)
         for key in keys:
             self.chain.add(key)
         self.used = random.Random(1).choices(keys, k=1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Bucket(Room):
@@ -33,7 +33,7 @@ class Buckets(Room):
     count_max = 1000
 
     def prepare(self, room: ModuleType) -> None:
-        self.keys = names(1000)
+        self.keys = tool_names(1000)
         self.buckets = room.TokenBuckets(10**6, 10**9, self.count_max)
         self.buckets.allow_many(self.keys)
 

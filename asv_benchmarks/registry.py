@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Lookup(Room):
@@ -16,11 +16,13 @@ class Lookup(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.registry = room.Registry()
-        known = names(self.count)
+        known = tool_names(self.count)
         for name in known:
             self.registry[name] = object()
         self.asked = [name.encode().decode() for name in random.Random(1).choices(known, k=1024)]
         self.asked_bytes = [name.encode() for name in self.asked]
+        self.hashes = self.registry.hashes(self.asked)
+        self.indices = self.registry.find_hashes(self.hashes)
 
     def time_getitem_1024_times(self, implementation: str) -> None:
         registry = self.registry
@@ -37,6 +39,15 @@ class Lookup(Room):
 
     def time_get_many_1024_bytes(self, implementation: str) -> None:
         self.registry.get_many(self.asked_bytes)
+
+    def time_hashes_of_1024(self, implementation: str) -> None:
+        self.registry.hashes(self.asked)
+
+    def time_find_1024_hashes(self, implementation: str) -> None:
+        self.registry.find_hashes(self.hashes, self.indices)
+
+    def time_entries_at_1024_indices(self, implementation: str) -> None:
+        self.registry.entries_at(self.indices)
 
     def time_scan_all_in_pages_of_100(self, implementation: str) -> None:
         cursor = -1
@@ -55,7 +66,7 @@ class Change(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.registry = room.Registry()
-        self.names = names(1000)
+        self.names = tool_names(1000)
 
     def time_put_and_remove_1000_times(self, implementation: str) -> None:
         registry = self.registry
@@ -67,3 +78,24 @@ class Change(Room):
         for name in self.names:
             self.registry.put(name, name, "owner")
         self.registry.drop_owner("owner")
+
+
+class Tied(Room):
+    """Names are tied to others, and each change is told to a watch."""
+
+    room = "registry"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.registry = room.Registry()
+        self.names = tool_names(1000)
+        self.registry.put("server", 1)
+        self.registry.watch("tool_", None, True)
+
+    def time_put_bind_join_and_drop_1000(self, implementation: str) -> None:
+        registry = self.registry
+        for name in self.names:
+            registry.put(name, name, "owner")
+            registry.bind(name, "server")
+            registry.join("group", name)
+        registry.drop_owner("owner")
+        registry.take_events()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Live(Room):
@@ -16,7 +16,7 @@ class Live(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.store = room.SessionStore(self.count)
-        self.ids = names(self.count)
+        self.ids = tool_names(self.count)
         for id in self.ids:
             self.store.put(id, object())
         self.asked = [id.encode().decode() for id in random.Random(1).choices(self.ids, k=1024)]
@@ -61,7 +61,7 @@ class Turnover(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.store = room.SessionStore(500)
-        self.ids = names(1000)
+        self.ids = tool_names(1000)
 
     def time_put_1000_new_ones(self, implementation: str) -> None:
         put = self.store.put

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Lookup(Room):
@@ -15,12 +15,12 @@ class Lookup(Room):
     count = 1000
 
     def prepare(self, room: ModuleType) -> None:
-        self.keys = names(self.count)
+        self.keys = tool_names(self.count)
         self.table = room.Table(seed=1)
         for key in self.keys:
             self.table[key] = key
         self.asked = random.Random(1).choices(self.keys, k=1000)
-        self.absent = names(1000, seed=8)
+        self.absent = tool_names(1000, seed=8)
 
     def time_getitem_1000_times(self, implementation: str) -> None:
         table = self.table
@@ -48,7 +48,7 @@ class Change(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.make = room.Table
-        self.keys = names(1000)
+        self.keys = tool_names(1000)
         self.table = room.Table(seed=1)
 
     def time_fill_a_new_table_with_1000(self, implementation: str) -> None:
