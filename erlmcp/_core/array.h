@@ -17,7 +17,8 @@ static inline int array_open(Py_buffer *view, PyObject *array, int is_signed, in
     }
     format = view->format == NULL ? "B" : view->format;
     if (*format == '@' || *format == '=' || *format == (PY_LITTLE_ENDIAN ? '<' : '>')) format++;
-    fits = view->itemsize == 8 && format[0] != 0 && format[1] == 0 && strchr(is_signed ? "qln" : "QLN", *format) != NULL;
+    fits = view->itemsize == 8 && format[0] != 0 && format[1] == 0;
+    fits = fits && strchr(is_signed ? "qln" : "QLN", *format) != NULL;
     if (fits) return 0;
     PyErr_Format(PyExc_TypeError, "expected an array of %s, got elements of %zd bytes and the format '%.20s'",
                  is_signed ? "int64" : "uint64", view->itemsize, view->format == NULL ? "B" : view->format);

@@ -18,7 +18,7 @@ cdef class Bonds:
     cdef dict keys_of  # name -> its keys
     cdef dict members_of  # group -> names
     cdef dict groups_of  # name -> groups
-    cdef dict watches  # number -> (text, is_prefix, callback)
+    cdef dict watches  # number -> text, is_prefix, callback
     cdef dict exact  # text -> numbers
     cdef dict prefixes  # text -> numbers
     cdef dict lengths  # characters of a prefix -> how many watches have one of so many

@@ -52,7 +52,9 @@ class Names:
     def names(self) -> list[bytes]:
         """All names in UTF-8, in no order that could be relied on."""
     def hashes(self, names: Sequence[str | bytes]) -> NDArray[np.uint64]:
-        """The hashes of a list or tuple of names, for ``find_hashes`` of this table; 0 for a str without a UTF-8 form."""
+        """The hashes of a list or tuple of names, for ``find_hashes`` of this table; 0 for a str without a UTF-8
+        form.
+        """
     def find_hashes(self, hashes: Any, out: Any = None) -> NDArray[np.int64]:
         """The numbers of names by their hashes, as signed numbers, -1 for each that is not there.
 

@@ -27,9 +27,9 @@ class Registry:
         for callback, kind, name, entry in registry.take_events():
             callback(kind, name, entry)  # on_tool("added", "tools/echo", echo)
 
-    Threads: every method is one step for the threads of Python (but for the code of owners' ``__eq__`` and ``__hash__``,
-    and that of objects that die). ``find_hashes`` lets go of the GIL for large arrays; whoever changes the registry waits
-    until it is through.
+    Threads: every method is one step for the threads of Python (but for the code of owners' ``__eq__`` and
+    ``__hash__``, and that of objects that die). ``find_hashes`` lets go of the GIL for large arrays; whoever changes
+    the registry waits until it is through.
     """
 
     def __init__(
