@@ -209,6 +209,14 @@ cdef inline names_slot_t* names_find(const names_t* self, const text_t* text) no
         at += 1
 
 
+cdef inline names_slot_t* names_find_alone(const names_t* self, const text_t* text) noexcept nogil:
+    """names_find for one lookup by itself: asks for the second line of the probe before it waits for the first."""
+    if self.count == 0:
+        return NULL
+    text_prefetch(&self.slots[(<size_t>text.hash + 1) & self.mask])
+    return names_find(self, text)
+
+
 cdef inline names_slot_t* names_find_hash(const names_t* self, uint64_t hash) noexcept nogil:
     """The first slot with this hash, or NULL: for callers to whom 64 keyed bits are enough."""
     cdef names_slot_t* slot
@@ -235,6 +243,12 @@ cdef inline names_slot_t* names_find_cold(const names_t* self, uint64_t hash, co
 cdef inline void names_prefetch(const names_t* self, uint64_t hash) noexcept nogil:
     """Asks for the line that a name with this hash begins its probe at. The table must have slots."""
     text_prefetch(&self.slots[<size_t>hash & self.mask])
+
+
+cdef inline void names_prefetch_probe(const names_t* self, uint64_t hash) noexcept nogil:
+    """Asks for the second line too. Every third to fifth probe reads it, and waiting for it costs more than asking."""
+    text_prefetch(&self.slots[<size_t>hash & self.mask])
+    text_prefetch(&self.slots[(<size_t>hash + 1) & self.mask])
 
 
 cdef inline names_slot_t* names_next(const names_t* self, size_t* cursor) noexcept nogil:

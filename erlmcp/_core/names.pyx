@@ -137,7 +137,7 @@ cdef void names_find_hot_many(
         part = count if count < NAMES_ROUND else NAMES_ROUND
         for i in range(part):
             text_of_data(&texts[i], data[i], sizes[i], table.seed)
-            names_prefetch(&table, texts[i].hash)
+            names_prefetch_probe(&table, texts[i].hash)
         for i in range(part):
             slot = names_find(&table, &texts[i])
             found[i] = slot.hot if slot != NULL else NULL
@@ -152,10 +152,10 @@ cdef void names_find_hashes(const names_t* self, const uint64_t* hashes, size_t 
     cdef names_slot_t* slot
     cdef size_t i
     for i in range(NAMES_ROUND if count > NAMES_ROUND else count):
-        names_prefetch(&table, hashes[i])
+        names_prefetch_probe(&table, hashes[i])
     for i in range(count):
         if i + NAMES_ROUND < count:
-            names_prefetch(&table, hashes[i + NAMES_ROUND])
+            names_prefetch_probe(&table, hashes[i + NAMES_ROUND])
         slot = names_find_hash(&table, hashes[i])
         extras[i] = <int64_t>slot.extra if slot != NULL else -1
 
@@ -240,7 +240,7 @@ cdef int read_far(
         text = &texts[at % (2 * NAMES_ROUND)]
         if not names_read(<object>names[at], text, table.seed):
             text.hash = NAMES_FREE
-        names_prefetch(table, text.hash)
+        names_prefetch_probe(table, text.hash)
     return 0
 
 

@@ -29,9 +29,9 @@ from erlmcp._core.chain cimport (
 )
 from erlmcp._core.memory cimport clear_t, hold_objects, mem_alloc, mem_free, traverse_t, visit_t
 from erlmcp._core.names cimport (
-    names_bytes, names_check, names_find, names_find_array, names_find_cold, names_free, names_get_many, names_hashes,
-    names_init, names_insert, names_is_settled, names_read, names_remove, names_seed, names_settle, names_slot_t,
-    names_t, text_of_data, text_of_str, text_prefetch, text_prefetch_write, text_t,
+    names_bytes, names_check, names_find, names_find_alone, names_find_array, names_find_cold, names_free,
+    names_get_many, names_hashes, names_init, names_insert, names_is_settled, names_read, names_remove, names_seed,
+    names_settle, names_slot_t, names_t, text_of_data, text_of_str, text_prefetch, text_prefetch_write, text_t,
 )
 from erlmcp._core.slab cimport (
     slab_check, slab_free, slab_get, slab_init, slab_put, slab_slot_t, slab_t, slab_take,
@@ -68,7 +68,7 @@ cdef inline int seek(Registry self, object name, names_slot_t** slot) except -1:
     cdef text_t text
     slot[0] = NULL
     if names_read(name, &text, self.table.seed):
-        slot[0] = names_find(&self.table, &text)
+        slot[0] = names_find_alone(&self.table, &text)
     return 0
 
 
