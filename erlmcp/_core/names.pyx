@@ -245,15 +245,15 @@ cdef int read_far(
 
 
 cdef int find_far(
-    const names_t* table, const text_t* texts, Py_ssize_t at, Py_ssize_t end, PyObject* default, PyObject** found
+    const names_t* table, const text_t* texts, Py_ssize_t at, Py_ssize_t end, PyObject* default, PyObject** seen
 ) noexcept:
     cdef const text_t* text
     cdef names_slot_t* slot
     for at in range(at, end):
         text = &texts[at % (2 * NAMES_ROUND)]
         slot = names_find(table, text) if text.hash != NAMES_FREE else NULL
-        found[at] = <PyObject*>slot.hot if slot != NULL else default
-        text_prefetch_write(found[at])
+        seen[at % (2 * NAMES_ROUND)] = <PyObject*>slot.hot if slot != NULL else default
+        text_prefetch_write(seen[at % (2 * NAMES_ROUND)])
     return 0
 
 
@@ -261,24 +261,21 @@ cdef int get_far(
     const names_t* table, PyObject** names, Py_ssize_t count, PyObject* default, PyObject** found
 ) except -1:
     """As get_near for any number of names, and each round asks for the memory of the next one before the turns of this
-    one read theirs: a third less time from 100,000 names on, a sixth more where all is in the cache."""
+    one read theirs: a third less time from 100,000 names on, more where all is in the cache. ``found`` has references
+    at any time, as an error (which may start the collector) can come while objects are on their way."""
     cdef text_t texts[2 * NAMES_ROUND]  # of the names of this round and the next
+    cdef PyObject* seen[2 * NAMES_ROUND]  # what they stand for, borrowed
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t held = 0
-    cdef Py_ssize_t i
-    try:
-        while held < count:
-            read_far(table, names, at, min(at + NAMES_ROUND, count), count, texts)
-            if at:
-                find_far(table, texts, at - NAMES_ROUND, min(at, count), default, found)
-            while held < min(at - NAMES_ROUND, count):
-                Py_INCREF(<object>found[held])
-                held += 1
-            at += NAMES_ROUND
-    except BaseException:
-        for i in range(held, count):
-            found[i] = NULL
-        raise
+    while held < count:
+        read_far(table, names, at, min(at + NAMES_ROUND, count), count, texts)
+        if at:
+            find_far(table, texts, at - NAMES_ROUND, min(at, count), default, seen)
+        while held < min(at - NAMES_ROUND, count):
+            Py_INCREF(<object>seen[held % (2 * NAMES_ROUND)])
+            found[held] = seen[held % (2 * NAMES_ROUND)]
+            held += 1
+        at += NAMES_ROUND
     return 0
 
 

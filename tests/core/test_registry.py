@@ -333,6 +333,37 @@ def test_get_many_agrees_with_get_in_a_large_registry(registry: Any) -> None:
     registry.check()
 
 
+@pytest.mark.parametrize("count", [100, 20_000])
+def test_an_error_in_a_batch_gives_back_what_it_took(registry: Any, count: int) -> None:
+    entries = [[number] for number in range(count)]
+    for number in range(count):
+        registry[f"name-{number}"] = entries[number]
+    before = [sys.getrefcount(entry) for entry in entries]
+    for good in (0, 1, 31, 32, 33, 64, 65, 99):
+        with pytest.raises(TypeError, match="not int"):
+            registry.get_many([f"name-{number}" for number in range(good)] + [1])
+    assert [sys.getrefcount(entry) for entry in entries] == before
+
+
+@pytest.mark.parametrize("count", [100, 20_000])
+def test_an_error_in_a_batch_may_run_code_that_clears_the_registry(registry: Any, count: int) -> None:
+    class Foreign(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            registry.clear()
+            gc.collect()
+            return "Foreign"
+
+    class Odd(metaclass=Foreign):
+        pass
+
+    for number in range(count):
+        registry[f"name-{number}"] = [number]
+    with pytest.raises(TypeError, match="not Foreign"):
+        registry.get_many([*[f"name-{number}" for number in range(99)], Odd()])
+    assert registry.get_many(["name-1"]) == [None]
+
+
 def test_arrays_of_hashes_give_indices_that_names_keep(new: Any) -> None:
     registry = new()
     names = [f"name-{number}" for number in range(1000)]
