@@ -355,10 +355,10 @@ def test_an_error_in_a_batch_may_run_code_that_clears_the_registry(registry: Any
             return "Foreign"
 
     class Odd(metaclass=Foreign):
-        pass
+        """Once for what is no name, and as what entries are, which no free list keeps."""
 
     for number in range(count):
-        registry[f"name-{number}"] = [number]
+        registry[f"name-{number}"] = Odd()
     with pytest.raises(TypeError, match="not Foreign"):
         registry.get_many([*[f"name-{number}" for number in range(99)], Odd()])
     assert registry.get_many(["name-1"]) == [None]
