@@ -170,13 +170,15 @@ json_measure(const char *start, const char *p, const char *end, json_text_t *tex
             break;
         }
 #if JSON_X86
-        if (p >= blocks && end - p >= 64 && (c == '\\' || c >= 0x80) && json_has_avx2() &&
-            (p - start >= 64 || !json_has_quote64(p))) {
-            next = json_measure_blocks(p, end, &count, &lead_max);
-            blocks = next + 64;
-            if (next > p) {
-                p = json_measure_plain(next, end, &count);
-                continue;
+        if (p >= blocks && end - p >= 64 && (c == '\\' || c >= 0x80) && json_has_avx2()) {
+            blocks = p + 64;
+            if (p - start >= 64 || !json_has_quote64(p)) {
+                next = json_measure_blocks(p, end, &count, &lead_max);
+                blocks = next + 64;
+                if (next > p) {
+                    p = json_measure_plain(next, end, &count);
+                    continue;
+                }
             }
         }
 #endif
@@ -236,21 +238,30 @@ static inline const char *json_read_escape(const char *p, const char *end, uint3
 
 /* Writes `count` characters of a measured string body; one function for each storage width. */
 #if JSON_X86
-#define JSON_TRY_BLOCKS(WIDTH)                                                                                         \
-    if (end - p >= 18 && out_end - out >= 16 && json_has_avx2()) {                                                     \
+#define JSON_TRY_BLOCKS(WIDTH, TYPE)                                                                                   \
+    if (!json_has_avx2()) {                                                                                            \
+        JSON_COPY_RUN(TYPE)                                                                                            \
+    } else if (end - p >= 18 && out_end - out >= 16) {                                                                 \
         out = json_fill_blocks##WIDTH(out, out_end, &p, end);                                                          \
     }
 #else
-#define JSON_TRY_BLOCKS(WIDTH)
+#define JSON_TRY_BLOCKS(WIDTH, TYPE) JSON_COPY_RUN(TYPE)
 #endif
+#define JSON_COPY_RUN(TYPE)                                                                                            \
+    few = 4;                                                                                                           \
+    for (const char *stop = json_plain_run(p, end); p < stop; p++) {                                                   \
+        *out++ = (TYPE)*p;                                                                                             \
+    }
 
 #define JSON_FILL(WIDTH, TYPE)                                                                                         \
     static void json_fill##WIDTH(const char *p, const char *end, TYPE *out, const TYPE *out_end) {                     \
         uint32_t rune;                                                                                                 \
+        int few = 16;                                                                                                  \
+        (void)out_end;                                                                                                 \
         while (p < end) {                                                                                              \
-            JSON_TRY_BLOCKS(WIDTH)                                                                                     \
-            /* What the blocks left, or met. */                                                                        \
-            for (int i = 0; i < 16 && p < end; i++) {                                                                  \
+            JSON_TRY_BLOCKS(WIDTH, TYPE)                                                                               \
+            /* What is left, or was met. */                                                                            \
+            for (int i = 0; i < few && p < end; i++) {                                                                 \
                 unsigned char c = (unsigned char)*p;                                                                   \
                 if (c >= 0x80) {                                                                                       \
                     p = json_read_rune(p, &rune);                                                                      \
@@ -263,7 +274,6 @@ static inline const char *json_read_escape(const char *p, const char *end, uint3
                 *out++ = (TYPE)rune;                                                                                   \
             }                                                                                                          \
         }                                                                                                              \
-        (void)out_end;                                                                                                 \
     }
 
 JSON_FILL(1, uint8_t)
