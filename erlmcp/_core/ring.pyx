@@ -462,8 +462,7 @@ hold_objects(RingQueue, traverse_ring, clear_ring)
 
 
 def feed(RingQueue ring not None, items):
-    cdef Py_ssize_t done = 0
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, done = 0
     cdef PyObject** given
     cdef int answer
     if ring.discipline == LOCAL:
