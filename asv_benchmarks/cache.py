@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Full(Room):
@@ -15,7 +15,7 @@ class Full(Room):
     def prepare(self, room: ModuleType) -> None:
         self.make = room.Cache
         self.cache = room.Cache(1000)
-        self.keys = names(2000)
+        self.keys = tool_names(2000)
         self.held = [key.encode().decode() for key in self.keys[:1000]]
         for key in self.held:
             self.cache[key] = key
@@ -46,7 +46,7 @@ class Loading(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.cache = room.Cache(1000)
-        self.keys = names(1000)
+        self.keys = tool_names(1000)
 
     def time_1000_misses_loaded_with_a_waiter_each(self, implementation: str) -> None:
         cache = self.cache
@@ -71,7 +71,7 @@ class Tagged(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.cache = room.Cache(1000)
-        self.keys = names(1000)
+        self.keys = tool_names(1000)
         self.tags = [(f"user_{i % 50}", f"kind_{i % 7}") for i in range(1000)]
 
     def fill(self) -> None:

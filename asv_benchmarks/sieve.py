@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from asv_benchmarks import Room, names
+from asv_benchmarks import Room, tool_names
 
 
 class Full(Room):
@@ -15,7 +15,7 @@ class Full(Room):
     def prepare(self, room: ModuleType) -> None:
         self.make = room.Sieve
         self.sieve = self.make(1000)
-        self.keys = names(2000)
+        self.keys = tool_names(2000)
         for key in self.keys[:1000]:
             self.sieve[key] = key
         self.held = [key.encode().decode() for key in self.keys[:1000]]
@@ -59,7 +59,7 @@ class Skewed(Room):
 
     def prepare(self, room: ModuleType) -> None:
         self.sieve = room.Sieve(200)
-        keys = names(1000)
+        keys = tool_names(1000)
         self.asked = [keys[int(1000 * (i * 7919 % 10007 / 10007) ** 3)] for i in range(5000)]
 
     def track_hit_rate(self, implementation: str) -> float:
