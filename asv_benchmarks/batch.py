@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import ANSWER
 
 
@@ -50,3 +51,8 @@ class Batch(Room):
 
     def time_split_1024(self, implementation: str) -> None:
         self.batch.split(self.frames, self.results)
+
+
+class Instructions(Counted):
+    situation = Batch
+    counted = ("1024_frames_64_a_write", "add_many_and_take_1024")

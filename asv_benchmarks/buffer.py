@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Buffer(Room):
@@ -31,3 +32,8 @@ class Buffer(Room):
         for _ in range(16):
             self.buffer.put(self.block)
             self.buffer.take()
+
+
+class Instructions(Counted):
+    situation = Buffer
+    counted = ("put_and_take_100_bytes_1000_times",)

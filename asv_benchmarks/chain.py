@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Chain(Room):
@@ -33,3 +34,21 @@ class Chain(Room):
     def time_iterate(self, implementation: str) -> None:
         for _ in self.chain:
             pass
+
+
+class Memory(Room):
+    room = "chain"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Chain
+        self.keys = tool_names(100_000)
+
+    def peakmem_100000_keys(self, implementation: str) -> None:
+        chain = self.make()
+        for key in self.keys:
+            chain.add(key)
+
+
+class Instructions(Counted):
+    situation = Chain
+    counted = ("move_to_end_1000_times",)

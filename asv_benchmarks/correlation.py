@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 SECOND = 1_000_000_000
 
@@ -45,3 +46,22 @@ class Correlation(Room):
         for id in range(1000):
             correlation.put(id, None, id)
         correlation.expire(1000)
+
+
+class Memory(Room):
+    """Pending calls, each with a deadline."""
+
+    room = "correlation"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Correlation
+
+    def peakmem_100000_pending(self, implementation: str) -> None:
+        correlation = self.make()
+        for id in range(100_000):
+            correlation.put(id, None, 60 * SECOND)
+
+
+class Instructions(Counted):
+    situation = Correlation
+    counted = ("put_and_take_1000_times", "put_with_a_deadline_and_take_1000_times")

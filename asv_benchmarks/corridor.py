@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import CALL
 
 
@@ -34,3 +35,8 @@ class Inbound(Room):
     def time_100_calls_and_their_arguments(self, implementation: str) -> None:
         for call in self.inbound.feed(self.many):
             assert call.arguments
+
+
+class Instructions(Counted):
+    situation = Inbound
+    counted = ("100_calls_one_a_read", "100_calls_in_one_read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, load
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import HTTP_CALL
 
 
@@ -37,3 +38,8 @@ class Inbound(Room):
         make, routes = self.make, self.routes
         for _ in range(64):
             make(routes).feed(HTTP_CALL)
+
+
+class Instructions(Counted):
+    situation = Inbound
+    counted = ("64_requests_in_one_read",)

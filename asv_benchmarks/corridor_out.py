@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import RESULT
 
 PREFIX = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
@@ -44,3 +45,8 @@ class Outbound(Room):
         for _ in range(100):
             out.error(b"42", -32602, "Invalid params")
         out.take()
+
+
+class Instructions(Counted):
+    situation = Outbound
+    counted = ("fill_100_and_take", "100_results")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import ANSWER
 
 
@@ -51,3 +52,13 @@ class Events(Room):
         write = self.write
         for _ in range(256):
             write(ANSWER, id="1")
+
+
+class InstructionsLines(Counted):
+    situation = Lines
+    counted = ("1024_lines_in_one_read",)
+
+
+class InstructionsEvents(Counted):
+    situation = Events
+    counted = ("write_256_events",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Bucket(Room):
@@ -83,3 +84,28 @@ class Breaker(Room):
         allow, record = self.breaker.allow, self.breaker.record
         for is_ok in self.outcomes:
             record(is_ok, 1000, allow())
+
+
+class Memory(Room):
+    """A bucket for each of 20,000 clients."""
+
+    room = "gate"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.TokenBuckets
+        self.keys = tool_names(20_000)
+
+    def peakmem_20000_buckets(self, implementation: str) -> None:
+        buckets = self.make(10**6, 10**9, 20_000)
+        for key in self.keys:
+            buckets.allow(key)
+
+
+class InstructionsBucket(Counted):
+    situation = Bucket
+    counted = ("allow_1000_times",)
+
+
+class InstructionsBuckets(Counted):
+    situation = Buckets
+    counted = ("allow_1000_times",)

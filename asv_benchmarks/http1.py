@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import HTTP_ANSWER, HTTP_CALL
 
 FIELDS = [("Content-Type", "application/json"), ("Content-Length", "123"), ("Cache-Control", "no-store")]
@@ -59,3 +60,13 @@ class Chunks(Room):
 
     def time_64_chunks_of_1_kib(self, implementation: str) -> None:
         self.decode(self.data)
+
+
+class InstructionsRequests(Counted):
+    situation = Requests
+    counted = ("100_requests_in_one_read",)
+
+
+class InstructionsResponses(Counted):
+    situation = Responses
+    counted = ("write_100_heads",)

@@ -1,38 +1,42 @@
 """The whole trip: bytes in, scanned, routed, a handler of the author's, answered, bytes out. No socket, one event loop.
 
-Which implementation a process uses is decided once, at its first import of erlmcp: asv runs each of these in a process
-of its own.
+Which implementation and which phase's flags a process uses is decided once, before its first import of erlmcp: asv runs
+each of these in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from asv_benchmarks.message import CALL
+from asv_benchmarks.instruction import Counted
+from asv_benchmarks.message import CALL, PING
 
-LINE = CALL + b"\n"
-LINES = b"".join(LINE.replace(b'"id":42', b'"id":%d' % i) for i in range(100))
-WAIT_S = 30.0
+
+def lines(message: bytes, count: int) -> bytes:
+    """``count`` requests, each with an id of its own."""
+    return b"".join(message.replace(b'"id":42', b'"id":%d' % i) + b"\n" for i in range(count))
 
 
 class Journey:
-    """tools/call of an async function that gives its argument back."""
+    """tools/call of an async function that gives its argument back; and ping, on a connection of its own: the era of
+    these calls has dropped it.
+    """
 
     version = "1"
-    params: ClassVar[list[str]] = ["core", "model"]
-    param_names: ClassVar[list[str]] = ["implementation"]
+    params: ClassVar[list[list[str]]] = [["core", "model"], ["baseline", "1", "2", "3", "4", "5"]]
+    param_names: ClassVar[list[str]] = ["implementation", "phase"]
 
-    def setup(self, implementation: str) -> None:
+    def setup(self, implementation: str, phase: str) -> None:
         os.environ["ERLMCP_CORE"] = implementation
+        os.environ["ERLMCP_PHASE"] = phase
         from erlmcp import Server, core
 
         if implementation != core.IMPLEMENTATION:
             raise RuntimeError(f"this process runs on {core.IMPLEMENTATION}: the journey needs one of its own")
         self.loop = asyncio.new_event_loop()
-        self.answers = 0
+        self.answers = self.wanted = 0
         server = Server("bench")
 
         @server.tool
@@ -47,14 +51,21 @@ class Journey:
         async def open() -> None:
             await server.start()
             self.link = server.link(self._write)
+            self.handshake_link = server.link(self._write)
 
         self.server = server
+        self.call = lines(CALL, 1)
+        self.calls = lines(CALL, 100)
+        self.calls_that_wait = self.calls.replace(b'"echo"', b'"wait"')
+        self.pings = lines(PING, 100)
         self.loop.run_until_complete(open())
-        self._ask(LINE, 1)
+        self._ask(self.link, [self.call], 1)
+        self._ask(self.handshake_link, [self.pings], 100)
 
-    def teardown(self, implementation: str) -> None:
+    def teardown(self, implementation: str, phase: str) -> None:
         async def close() -> None:
             self.link.close("done")
+            self.handshake_link.close("done")
             await self.server.stop()
 
         self.loop.run_until_complete(close())
@@ -62,25 +73,34 @@ class Journey:
 
     def _write(self, data: bytes) -> None:
         assert b'"isError":true' not in data
-        self.answers += data.count(b'"text":"the quick brown fox"')
+        assert b'"error":' not in data
+        self.answers += data.count(b"\n")
+        if self.answers == self.wanted:
+            self.loop.stop()
 
-    def _ask(self, data: bytes, count: int) -> None:
-        async def turn() -> None:
-            self.answers = 0
-            deadline = time.monotonic() + WAIT_S
-            self.link.feed(data)
-            while self.answers < count:
-                await asyncio.sleep(0)
-                assert time.monotonic() < deadline, f"{self.answers} of {count} answers"
+    def _ask(self, link: Any, reads: list[bytes], count: int) -> None:
+        """Each read from a callback of the loop, as transports have it. asv's timeout ends what is never answered."""
+        self.answers, self.wanted = 0, count
+        for data in reads:
+            self.loop.call_soon(link.feed, data)
+        self.loop.run_forever()
 
-        self.loop.run_until_complete(turn())
+    def time_100_calls_one_by_one(self, implementation: str, phase: str) -> None:
+        self._ask(self.link, [self.call] * 100, 100)
 
-    def time_100_calls_one_by_one(self, implementation: str) -> None:
-        for _ in range(100):
-            self._ask(LINE, 1)
+    def time_100_calls_in_one_read(self, implementation: str, phase: str) -> None:
+        self._ask(self.link, [self.calls], 100)
 
-    def time_100_calls_in_one_read(self, implementation: str) -> None:
-        self._ask(LINES, 100)
+    def time_100_calls_that_wait_in_one_read(self, implementation: str, phase: str) -> None:
+        self._ask(self.link, [self.calls_that_wait], 100)
 
-    def time_100_calls_that_wait_in_one_read(self, implementation: str) -> None:
-        self._ask(LINES.replace(b'"echo"', b'"wait"'), 100)
+    def time_100_pings_in_one_read(self, implementation: str, phase: str) -> None:
+        self._ask(self.handshake_link, [self.pings], 100)
+
+    def peakmem_a_server_and_100_calls_in_one_read(self, implementation: str, phase: str) -> None:
+        self._ask(self.link, [self.calls], 100)
+
+
+class Instructions(Counted):
+    situation = Journey
+    counted = ("100_calls_one_by_one", "100_calls_in_one_read", "100_pings_in_one_read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import ANSWER, CALL, RESULT, TOOLS, TOOLS_TEXT
 
 TEXT = "the quick brown fox " * 5000
@@ -62,3 +63,29 @@ class Encode(Room):
 
     def time_1000_floats(self, implementation: str) -> None:
         self.encode(self.numbers)
+
+
+class Memory(Room):
+    """A document of 5,000 tools, 2.7 MB."""
+
+    room = "json"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.room_module = room
+        self.text = b"[" + b",".join([TOOLS_TEXT] * 100) + b"]"
+
+    def peakmem_decode_5000_tools(self, implementation: str) -> None:
+        self.room_module.decode(self.text)
+
+    def peakmem_encode_5000_tools(self, implementation: str) -> None:
+        self.room_module.encode([TOOLS] * 100)
+
+
+class InstructionsDecode(Counted):
+    situation = Decode
+    counted = ("a_call_100_times", "a_list_of_50_tools")
+
+
+class InstructionsEncode(Counted):
+    situation = Encode
+    counted = ("a_result_100_times", "a_list_of_50_tools")

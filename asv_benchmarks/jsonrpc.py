@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import ANSWER, CALL, TOOLS_TEXT
 
 
@@ -31,3 +32,8 @@ class Scan(Room):
 
     def time_a_text_of_100_kb(self, implementation: str) -> None:
         self.scan(self.long)
+
+
+class Instructions(Counted):
+    situation = Scan
+    counted = ("a_call_100_times",)

@@ -6,6 +6,7 @@ import time
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Single(Room):
@@ -55,3 +56,22 @@ class Overtaking(Room):
             self.overtake()
             taken.append(time.perf_counter_ns() - start)
         return sorted(taken)[9900]
+
+
+class Memory(Room):
+    """Places of one lane; all items are one object."""
+
+    room = "lanes"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Lanes
+
+    def peakmem_100000_bulk_items(self, implementation: str) -> None:
+        lanes = self.make(131072)
+        for _ in range(100_000):
+            lanes.push(None, 2)
+
+
+class Instructions(Counted):
+    situation = Single
+    counted = ("push_and_pop_1000_times", "push_many_and_pop_many_1000")

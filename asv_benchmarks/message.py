@@ -12,6 +12,7 @@ CALL = (
     b'{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{"name":"echo","arguments":'
     b'{"text":"the quick brown fox"},"_meta":' + META + b"}}"
 )
+PING = b'{"jsonrpc":"2.0","id":42,"method":"ping"}'
 RESULT = {
     "content": [{"type": "text", "text": "the quick brown fox"}],
     "structuredContent": {"result": "the quick brown fox"},

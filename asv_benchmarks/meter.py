@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 def durations(count: int) -> list[int]:
@@ -84,3 +85,13 @@ class Read(Room):
 
     def time_snapshot_of_a_meter_of_40_series(self, implementation: str) -> None:
         self.meter.snapshot()
+
+
+class InstructionsCount(Counted):
+    situation = Count
+    counted = ("inc_1000_times",)
+
+
+class InstructionsRecord(Counted):
+    situation = Record
+    counted = ("record_1000_times", "record_many_1000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Lend(Room):
@@ -27,7 +28,7 @@ class Lend(Room):
         pool = self.pool
         for _ in range(1000):
             lease = pool.lend()
-            lease.member
+            _ = lease.member
             pool.take_back(lease)
 
     def time_lend_as_with_1000_times(self, implementation: str) -> None:
@@ -62,3 +63,20 @@ class Upkeep(Room):
         for number in range(1000):
             pool.add(number)
         pool.expire(5)
+
+
+class Memory(Room):
+    room = "pool"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Pool
+
+    def peakmem_100000_members(self, implementation: str) -> None:
+        pool = self.make(100_000, idle_ns=10**12, age_ns=10**12)
+        for number in range(100_000):
+            pool.add(number)
+
+
+class Instructions(Counted):
+    situation = Lend
+    counted = ("lend_and_take_back_1000_times",)

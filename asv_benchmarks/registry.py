@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Lookup(Room):
@@ -99,3 +100,26 @@ class Tied(Room):
             registry.join("group", name)
         registry.drop_owner("owner")
         registry.take_events()
+
+
+class Memory(Room):
+    room = "registry"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Registry
+        self.names = tool_names(100_000)
+
+    def peakmem_100000_names(self, implementation: str) -> None:
+        registry = self.make()
+        for name in self.names:
+            registry[name] = None
+
+
+class InstructionsLookup(Counted):
+    situation = Lookup
+    counted = ("getitem_1024_times", "get_many_1024")
+
+
+class InstructionsChange(Counted):
+    situation = Change
+    counted = ("put_and_remove_1000_times",)

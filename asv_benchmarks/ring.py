@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Local(Room):
@@ -49,3 +50,27 @@ class Words(Room):
     def time_1000_words_64_at_a_time(self, implementation: str) -> None:
         self.ring.push_range(0, 1000, 64)
         self.ring.pop_sum(1000, 64)
+
+
+class Memory(Room):
+    """The ring's places; all items are one object."""
+
+    room = "ring"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.RingQueue
+
+    def peakmem_100000_items(self, implementation: str) -> None:
+        ring = self.make(131072, "mpmc")
+        for _ in range(100_000):
+            ring.push(None)
+
+
+class InstructionsLocal(Counted):
+    situation = Local
+    counted = ("push_and_pop_1000_times", "push_many_and_pop_many_1000")
+
+
+class InstructionsMpmc(Counted):
+    situation = Mpmc
+    counted = ("push_and_pop_1000_times", "push_many_and_pop_many_1000")

@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Live(Room):
@@ -67,3 +68,28 @@ class Turnover(Room):
         put = self.store.put
         for id in self.ids:
             put(id, id)
+
+
+class Memory(Room):
+    """100,000 live sessions, each with an expiry."""
+
+    room = "sessions"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.SessionStore
+        self.ids = tool_names(100_000)
+
+    def peakmem_100000_sessions(self, implementation: str) -> None:
+        store = self.make(100_000)
+        for id in self.ids:
+            store.put(id, None)
+
+
+class InstructionsUse(Counted):
+    situation = Use
+    counted = ("getitem_1024_times", "get_many_1024")
+
+
+class InstructionsTurnover(Counted):
+    situation = Turnover
+    counted = ("put_1000_new_ones",)

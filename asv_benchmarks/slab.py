@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Slab(Room):
@@ -23,3 +24,20 @@ class Slab(Room):
         get = self.slab.get
         for handle in self.handles:
             get(handle)
+
+
+class Memory(Room):
+    room = "slab"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Slab
+
+    def peakmem_100000_slots(self, implementation: str) -> None:
+        slab = self.make(100_000)
+        for _ in range(100_000):
+            slab.put(None)
+
+
+class Instructions(Counted):
+    situation = Slab
+    counted = ("put_and_take_1000_times",)

@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Lookup(Room):
@@ -61,3 +62,26 @@ class Change(Room):
         for key in self.keys:
             table.put(key, key)
             table.remove(key)
+
+
+class Memory(Room):
+    room = "table"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.Table
+        self.keys = tool_names(100_000)
+
+    def peakmem_100000_keys(self, implementation: str) -> None:
+        table = self.make(seed=1)
+        for key in self.keys:
+            table[key] = None
+
+
+class InstructionsLookup(Counted):
+    situation = Lookup
+    counted = ("getitem_1000_times",)
+
+
+class InstructionsChange(Counted):
+    situation = Change
+    counted = ("put_and_remove_1000_times",)

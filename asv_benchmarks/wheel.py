@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 MS = 1_000_000
 
@@ -40,3 +41,20 @@ class Wheel(Room):
             wheel.add(key, deadline)
         for step in range(301):
             wheel.advance(step * 100 * MS)
+
+
+class Memory(Room):
+    room = "wheel"
+
+    def prepare(self, room: ModuleType) -> None:
+        self.make = room.TimingWheel
+
+    def peakmem_100000_deadlines(self, implementation: str) -> None:
+        wheel = self.make(MS)
+        for key in range(100_000):
+            wheel.add(key, key * MS)
+
+
+class Instructions(Counted):
+    situation = Wheel
+    counted = ("add_and_cancel_1000_times", "move_1000_times")
