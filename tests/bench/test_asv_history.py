@@ -15,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITS_MIN = 5
+COMMAND = (
+    "python3 -m venv .venv && .venv/bin/pip install 'asv>=0.6.4' && .venv/bin/asv publish && .venv/bin/asv preview"
+)
 DECIDING = [
     ("journey.Instructions.track_instructions_100_calls_in_one_read", ("core", "baseline")),
     ("journey.Instructions.track_instructions_100_calls_in_one_read", ("core", "5")),
@@ -75,7 +78,7 @@ def test_a_commit_has_one_file_for_each_environment_named_after_it() -> None:
 
 
 def test_nothing_stored_tells_of_paths_or_people() -> None:
-    for path in [*history.RESULTS.glob("*/*.json")]:
+    for path in history.RESULTS.glob("*/*.json"):
         text = path.read_text(encoding="utf-8")
         assert "/" not in text, f"{path.name} holds a path"
         assert "\\" not in text, f"{path.name} holds a path"
@@ -118,6 +121,19 @@ def test_tidying_drops_seconds_and_failures_and_keeps_counts(tmp_path: Path) -> 
     assert kept["results"][counted][0][0] == 12.0
     assert kept["durations"] == {}
     assert set(stored(tmp_path / "benchmarks.json")) == {counted, "version"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_the_pages_have_the_one_command_that_shows_it(page: str) -> None:
+    assert f"\n    {COMMAND}\n" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_page_describes_the_machine_as_the_results_do() -> None:
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    described = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    name = described["reference-2cpu"]["machine"]
+    kept = stored(history.RESULTS / name / "machine.json")
+    assert described == {name: {key: value for key, value in kept.items() if key != "version"}, "version": 1}
 
 
 @pytest.mark.skipif(not has_history(), reason="not a clone with its history")
