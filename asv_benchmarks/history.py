@@ -3,7 +3,9 @@
 asv writes everything it measures below ``results/``. Kept in the repository are the counts of instructions on the
 reference machines (their folders begin with ``reference-``); seconds of a machine that does other work meanwhile would
 only be noise there. After a run for a new point, ``python -m asv_benchmarks.history`` drops the rest: the other series,
-what failed because a commit had no such room yet, how long the runs took, and benchmarks without any point.
+what failed because a commit had no such room yet, how long the runs took, and benchmarks without any point. Of a
+series' parameters those are kept that all its commits have: asv's grid draws the mean over what a commit has, and a
+combination that comes and goes would look like a step.
 """
 
 from __future__ import annotations
@@ -49,20 +51,29 @@ def _products(params: list[list[str]]) -> list[tuple[str, ...]]:
 
 def tidy(results: Path) -> int:
     """Drop what is not kept. Returns how many commits have points."""
-    seen: set[str] = set()
-    count = 0
-    for path in files(results):
-        read = json.loads(path.read_text(encoding="utf-8"))
-        found = {name for name in points(read) if KEPT in name}
-        seen |= found
-        count += bool(found)
-        read["results"] = {name: row for name, row in sorted(read["results"].items()) if name in found}
-        read["durations"] = {}
-        _write(path, read)
+    read = {path: json.loads(path.read_text(encoding="utf-8")) for path in files(results)}
+    shared: dict[str, set[tuple[str, ...]]] = {}
+    for one in read.values():
+        for name, counted in points(one).items():
+            if KEPT in name:
+                shared[name] = shared.get(name, set(counted)) & set(counted)
+    for path, one in read.items():
+        one["results"] = {name: _only(one, name, shared[name]) for name in sorted(points(one)) if shared.get(name)}
+        one["durations"] = {}
+        _write(path, one)
     described = results / "benchmarks.json"
-    read = json.loads(described.read_text(encoding="utf-8"))
-    _write(described, {name: value for name, value in read.items() if name in seen or name == "version"})
-    return count
+    known = json.loads(described.read_text(encoding="utf-8"))
+    _write(described, {name: value for name, value in known.items() if shared.get(name) or name == "version"})
+    return sum(bool(one["results"]) for one in read.values())
+
+
+def _only(read: dict[str, Any], name: str, kept: set[tuple[str, ...]]) -> list[Any]:
+    """The row of a benchmark with the results of these parameters; the others are missing."""
+    value, given = (read["result_columns"].index(column) for column in ("result", "params"))
+    row = list(read["results"][name])
+    pairs = zip(_products(row[given]), row[value], strict=True)
+    row[value] = [number if parameters in kept else math.nan for parameters, number in pairs]
+    return row
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -98,29 +99,42 @@ def test_what_is_stored_is_tidy(tmp_path: Path) -> None:
         assert (tmp_path / path.relative_to(history.RESULTS)).read_bytes() == path.read_bytes(), path.name
 
 
+def pretend(results: Path, commits: dict[str, dict[str, Any]]) -> None:
+    """Results of a machine as asv writes them: commit -> benchmark -> its values for core and model."""
+    params = [["'core'", "'model'"]]
+    (results / "reference-x").mkdir()
+    for commit, values in commits.items():
+        read = {
+            "result_columns": ["result", "params", "version"],
+            "results": {name: [value, params, "1"] for name, value in values.items()},
+            "durations": {"<build>": 12.5},
+        }
+        (results / f"reference-x/{commit}.json").write_text(json.dumps(read), encoding="utf-8")
+    described = {name: {"name": name} for values in commits.values() for name in values}
+    (results / "benchmarks.json").write_text(json.dumps({**described, "version": 2}), encoding="utf-8")
+
+
 def test_tidying_drops_seconds_and_failures_and_keeps_counts(tmp_path: Path) -> None:
-    core, model = "'core'", "'model'"
     counted, failed = "room.Some.track_instructions_a", "room.Some.track_instructions_b"
-    read = {
-        "result_columns": ["result", "params", "version"],
-        "results": {
-            counted: [[12.0, float("nan")], [[core, model]], "1"],
-            failed: [None, [[core, model]], "1"],
-            "room.Some.time_a": [[0.1, 0.2], [[core, model]], "1"],
-        },
-        "durations": {"<build>": 12.5},
-    }
-    (tmp_path / "reference-x").mkdir()
-    (tmp_path / "reference-x/one.json").write_text(json.dumps(read), encoding="utf-8")
-    described = {name: {"name": name} for name in read["results"]}
-    (tmp_path / "benchmarks.json").write_text(json.dumps({**described, "version": 2}), encoding="utf-8")
-    assert history.points(read)[counted] == {("core",): 12.0}
+    pretend(tmp_path, {"one": {counted: [12.0, math.nan], failed: None, "room.Some.time_a": [0.1, 0.2]}})
     assert history.tidy(tmp_path) == 1
     kept = stored(tmp_path / "reference-x/one.json")
+    assert history.points(kept) == {counted: {("core",): 12.0}}
     assert list(kept["results"]) == [counted]
-    assert kept["results"][counted][0][0] == 12.0
     assert kept["durations"] == {}
     assert set(stored(tmp_path / "benchmarks.json")) == {counted, "version"}
+
+
+def test_tidying_keeps_the_parameters_that_all_commits_of_a_series_have(tmp_path: Path) -> None:
+    old, young, torn = (f"room.Some.track_instructions_{name}" for name in ("old", "young", "torn"))
+    first = {old: [1.0, math.nan], torn: [1.0, math.nan]}
+    second = {old: [2.0, 20.0], young: [3.0, 30.0], torn: [math.nan, 2.0]}
+    pretend(tmp_path, {"first": first, "second": second})
+    assert history.tidy(tmp_path) == 2
+    assert history.points(stored(tmp_path / "reference-x/first.json")) == {old: {("core",): 1.0}}
+    kept = history.points(stored(tmp_path / "reference-x/second.json"))
+    assert kept == {old: {("core",): 2.0}, young: {("core",): 3.0, ("model",): 30.0}}
+    assert set(stored(tmp_path / "benchmarks.json")) == {old, young, "version"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
