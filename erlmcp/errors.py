@@ -71,6 +71,51 @@ class ConnectionClosedError(ErlmcpError, ConnectionError):
     """The connection that a call waited on is gone; the message says why."""
 
 
+class ServerExitedError(ConnectionClosedError):
+    """A server that was started as a process has ended. ``returncode`` is its exit status, negative for a signal;
+    ``stderr`` the last lines that it wrote there. The message says both."""
+
+    def __init__(self, message: str, returncode: int | None, stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class CallTimeoutError(ErlmcpError, TimeoutError):
+    """No answer came in time. ``limit`` is the setting's name (``timeout_s``), ``seconds`` its value, ``method`` what
+    was asked."""
+
+    def __init__(self, limit: str, seconds: float, method: str = "") -> None:
+        super().__init__(limit, seconds, method)
+        self.limit = limit
+        self.seconds = seconds
+        self.method = method
+
+    def __str__(self) -> str:
+        return f"no answer to {self.method or 'the request'} within {self.limit}={self.seconds:g}"
+
+
+class InvalidAnswerError(ErlmcpError):
+    """The server answered, and not as the protocol has it; the message says what was wrong."""
+
+
+class NegotiationError(ErlmcpError):
+    """Client and server have no protocol revision in common, or not the one that was asked for."""
+
+
+class HttpStatusError(ErlmcpError):
+    """The server answered with an HTTP status that carries no JSON-RPC message. ``status`` is the number, ``body`` the
+    beginning of what came with it."""
+
+    def __init__(self, status: int, reason: str, url: str, body: bytes = b"") -> None:
+        text = " ".join(body[:200].decode(errors="replace").split())
+        super().__init__(f"{url} answered {status} {reason}{': ' + text if text else ''}")
+        self.status = status
+        self.reason = reason
+        self.url = url
+        self.body = body
+
+
 class QueueClosedError(ErlmcpError):
     """The queue was closed: nothing goes in any more, and what was in it has been taken out."""
 
@@ -143,7 +188,12 @@ class UrlElicitationRequiredError(McpError):
 
 
 class ToolError(ErlmcpError):
-    """A tool's own failure: the caller receives a result with ``isError`` true and this text."""
+    """A tool's own failure: the caller receives a result with ``isError`` true and this text.
+
+    A client raises it for such a result, which is ``result`` then.
+    """
+
+    result: object = None
 
 
 class ArgumentError(ToolError):

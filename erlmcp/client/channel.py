@@ -28,8 +28,8 @@ class Request:
         "is_sent",
         "method",
         "name",
-        "on_notification",
         "params",
+        "timeout_s",
     )
 
     def __init__(
@@ -41,17 +41,21 @@ class Request:
         name: str | None = None,
         headers: dict[str, str] | None = None,
         deadline_ns: int | None = None,
+        timeout_s: float = 0.0,
         is_idempotent: bool = False,
     ) -> None:
-        self.id = 0  # given by the channel's correlation when it is sent
+        self.id = 0  # given by ``Channel.send``, before it returns
         self.method = method
-        self.params = params
+        self.params = params  # JSON values, and ``core.Raw`` among them
         self.name = name  # what params names: a tool, a prompt or a URI; HTTP's Mcp-Name
-        self.headers = headers  # HTTP's Mcp-Param-*
+        self.headers = headers  # HTTP's Mcp-Param-*, by their whole names, ready to be sent
         self.future = future
-        self.deadline_ns = deadline_ns  # of the loop's clock
+        self.deadline_ns = deadline_ns  # of time.monotonic_ns(); None: it waits until it is cancelled (a listen stream)
+        self.timeout_s = timeout_s  # what the deadline was made of, for the error
         self.is_idempotent = is_idempotent  # may be sent again where nobody knows whether it arrived
-        self.is_sent = False  # whether any byte of it may have reached the server
+        # Whether any byte of it may have reached the server. A channel that learns that the server did not act on it
+        # (a 404 for its session) sets it back before it fails the request: then it is sent again.
+        self.is_sent = False
 
     def settle(self, call: Call) -> None:
         if not self.future.done():
@@ -69,7 +73,7 @@ class Front(Protocol):
         """A request or a notification of the server's; a request is answered through ``Channel.answer``."""
 
     def lost(self, error: Exception) -> None:
-        """The conversation is gone, and every request on it has failed with this error."""
+        """The conversation is gone, and every request on it has failed with this error. Not called for ``aclose``."""
 
 
 class Channel(Protocol):
@@ -78,12 +82,18 @@ class Channel(Protocol):
     is_http: bool  # requests have heads, and a session is the server's word
 
     async def open(self, front: Front) -> None:
-        """Connect. Raises ConnectionClosedError or OSError; nothing is left behind then."""
+        """Connect. Raises ConnectionClosedError, for an OSError too; nothing is left behind then."""
 
     def send(self, request: Request) -> None:
-        """Send at the end of this turn of the loop, together with what else is sent until then."""
+        """Send at the end of this turn of the loop, together with what else is sent until then; gives it its ``id``.
 
-    def notify(self, method: str, params: dict[str, Any] | None) -> None: ...
+        At its deadline it fails with CallTimeoutError, and with the loss of the conversation with
+        ConnectionClosedError or a subclass of it. Raises, with nothing taken, JsonError or LimitError for params that
+        cannot be written, LimitError where too many wait, ConnectionClosedError where the conversation is over.
+        """
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        """Nothing happens where the conversation is over."""
 
     def answer(self, id_raw: bytes, result: object, error: McpError | None = None) -> None:
         """Answer a request of the server's."""

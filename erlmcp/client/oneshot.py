@@ -23,6 +23,7 @@ from erlmcp.errors import (
     UNSUPPORTED_PROTOCOL_VERSION,
     ConnectionClosedError,
     ErlmcpError,
+    HttpStatusError,
     McpError,
 )
 from erlmcp.spec import key
@@ -38,21 +39,6 @@ RETRY_S: Final = 1.0
 RETRY_S_MAX: Final = 10.0
 
 Message = dict[str, Any]
-
-
-class HttpStatusError(ErlmcpError):
-    """The server answered with an HTTP status that carries no JSON-RPC message. ``status`` is the number."""
-
-    def __init__(self, status: int, reason: str, url: str, body: bytes) -> None:
-        text = " ".join(body[:200].decode(errors="replace").split())
-        super().__init__(f"{url} answered {status} {reason}{': ' + text if text else ''}")
-        self.status = status
-        self.body = body
-
-    def as_answer(self) -> ErlmcpError:
-        """The JSON-RPC error in the body, where there is one; else this."""
-        answer = _as_answer(self.body)
-        return self if answer is None or "error" not in answer else as_error(answer["error"])
 
 
 class Oneshot:
@@ -101,7 +87,7 @@ class Oneshot:
             if self.era or error.status not in (400, 404, 405):
                 raise
             if self._is_modern():
-                raise error.as_answer() from None
+                raise _error_within(error) from None
         except McpError as error:
             if self.era or error.code != UNSUPPORTED_PROTOCOL_VERSION:
                 raise
@@ -317,6 +303,12 @@ def mirror_headers(schema: Message, arguments: Message) -> dict[str, str]:
 def as_error(error: Message) -> McpError:
     """A JSON-RPC error object as an exception."""
     return McpError(error.get("code", 0), error.get("message", ""), error.get("data"))
+
+
+def _error_within(error: HttpStatusError) -> ErlmcpError:
+    """The JSON-RPC error in the body, where there is one; else the status."""
+    answer = _as_answer(error.body)
+    return error if answer is None or "error" not in answer else as_error(answer["error"])
 
 
 def _code_of(answer: Message | None) -> int:
