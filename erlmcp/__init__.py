@@ -6,12 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from erlmcp.client.bound import ClientLimits as ClientLimits
+    from erlmcp.client.client import Client as Client
+    from erlmcp.client.result import CallResult as CallResult
+    from erlmcp.errors import CallTimeoutError as CallTimeoutError
     from erlmcp.errors import ConfigurationError as ConfigurationError
+    from erlmcp.errors import ConnectionClosedError as ConnectionClosedError
     from erlmcp.errors import ErlmcpError as ErlmcpError
     from erlmcp.errors import InvalidParamsError as InvalidParamsError
     from erlmcp.errors import LimitError as LimitError
     from erlmcp.errors import McpError as McpError
+    from erlmcp.errors import NegotiationError as NegotiationError
     from erlmcp.errors import ResourceNotFoundError as ResourceNotFoundError
+    from erlmcp.errors import ServerExitedError as ServerExitedError
     from erlmcp.errors import ToolError as ToolError
     from erlmcp.errors import UrlElicitationRequiredError as UrlElicitationRequiredError
     from erlmcp.flags import Flags as Flags
@@ -36,12 +43,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ClientLimits": "client.bound",
+    "Client": "client.client",
+    "CallResult": "client.result",
+    "CallTimeoutError": "errors",
     "ConfigurationError": "errors",
+    "ConnectionClosedError": "errors",
     "ErlmcpError": "errors",
     "InvalidParamsError": "errors",
     "LimitError": "errors",
     "McpError": "errors",
+    "NegotiationError": "errors",
     "ResourceNotFoundError": "errors",
+    "ServerExitedError": "errors",
     "ToolError": "errors",
     "UrlElicitationRequiredError": "errors",
     "Flags": "flags",

@@ -1,0 +1,348 @@
+"""The client: tools, resources and prompts of one server, over whatever leads there.
+
+Who owns what: a *conversation* (``erlmcp.client.conversation``) lives from a handshake to the loss of its channel; the
+client makes one when it is connected, and another with the next call after a loss. Opening and closing run in tasks of
+their own: a caller only waits for them, so that ``connect`` and ``aclose`` may be called by any task, cancelled by any
+scope, and no scope of ours ever stands open in a frame of the program's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmcp.client import annotation
+from erlmcp.client.asking import Asking
+from erlmcp.client.bound import ClientLimits
+from erlmcp.client.conversation import Progress
+from erlmcp.client.kept import RESOURCES, Kept
+from erlmcp.client.question import Handler, Questions
+from erlmcp.client.result import CallResult, resource_error, tool_error, typed
+from erlmcp.client.subscription import Subscription
+from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
+from erlmcp.spec import key
+from erlmcp.spec import method as m
+from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+log = logging.getLogger("erlmcp.client")
+
+CLIENT_INFO: Final = {"name": "erlmcp", "version": "0.1.0"}
+MODES: Final = ("auto", LEGACY, *KNOWN_VERSIONS)
+Call = tuple[str, Mapping[str, Any] | None]
+
+
+class Client(Asking):
+    """A client of one server, of both eras.
+
+    ``target``: a URL, ``unix:/path``, ``tcp://host:port``, a command line (a string with blanks, or a list of words),
+    an ``mcpServers`` entry, a ``Server`` of this process, or a channel. ``mode``: "auto" finds out what the server
+    speaks, "legacy" is the newest handshake revision, a revision is that one and no other.
+
+    ``timeout_s`` bounds each wait for an answer, where a call does not say otherwise; ``limits`` the rest. ``on_log``
+    gets the params of each log message (from ``log_level`` on), ``on_progress`` (progress, total, message) of each
+    call that has no callback of its own, ``on_notification`` (method, params) of each other notification, ``on_noise``
+    what the server wrote that is no message. ``elicitation``, ``sampling`` and ``roots`` answer the server's questions
+    (``erlmcp.client.question``). ``cache``: whether answers are kept for as long as the server says they may be.
+    ``reconnect``: whether the first call after a loss connects anew.
+
+    Raises ConfigurationError for a target or mode that cannot be.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        mode: str = "auto",
+        timeout_s: float | None = None,
+        limits: ClientLimits | None = None,
+        client_info: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        on_log: Callable[[dict[str, Any]], Any] | None = None,
+        log_level: str | None = None,
+        on_progress: Progress | None = None,
+        on_notification: Callable[[str, dict[str, Any]], Any] | None = None,
+        on_noise: Callable[[str], Any] | None = None,
+        elicitation: Handler | None = None,
+        sampling: Handler | None = None,
+        roots: Any = None,
+        cache: bool = True,
+        reconnect: bool = True,
+    ) -> None:
+        if mode not in MODES:
+            raise ConfigurationError(f"mode {mode!r} is unknown; expected one of {', '.join(MODES)}")
+        level = log_level if log_level is not None or on_log is None else "info"
+        if level is not None and level not in key.LOG_RANK:
+            raise ConfigurationError(f"log_level {level!r} is unknown; expected one of {', '.join(key.LOG_LEVELS)}")
+        limits = limits or ClientLimits()
+        super().__init__(target, replace(limits, timeout_s=limits.timeout_s if timeout_s is None else timeout_s))
+        self.mode = mode
+        self.client_info = dict(client_info or CLIENT_INFO)
+        self.log_level = level
+        self.questions = Questions(elicitation, sampling, roots)
+        self._make_target(headers)
+        self._on_log = on_log
+        self._on_progress = on_progress
+        self._on_notification = on_notification
+        self._on_noise = on_noise
+        self._reconnect = reconnect
+        self._kept = Kept(limits.cache_count_max) if cache else None
+        self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
+        self._idempotent: set[str] = set()  # tools that may be called again
+        self._by_uri: dict[str, Subscription] = {}
+        self._noise_count = 0
+
+    # -- tools ---------------------------------------------------------------------------------------------------------
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        on_progress: Progress | None = None,
+        meta: dict[str, Any] | None = None,
+        raise_on_error: bool = True,
+    ) -> CallResult:
+        """Call a tool. Raises ToolError, with the result in ``error.result``, where the tool failed (the result itself
+        is given instead with ``raise_on_error=False``); McpError where the server refused; CallTimeoutError;
+        ConnectionClosedError.
+
+        Cancelled, it tells the server that nobody wants the answer. ``on_progress(progress, total, message)``.
+        """
+        params = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
+        again = name in self._idempotent
+        headers = self._headers(name, arguments) if self._mirrored else None
+        try:
+            raw = await self._ask(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+        except McpError as error:
+            if error.code != HEADER_MISMATCH or not self._is_http:
+                raise
+            # The tool's schema was not known here, or is another one by now (2026-07-28, Streamable HTTP).
+            self.changed(m.TOOLS_CHANGED, {})
+            await self.list_tools()
+            headers = self._headers(name, arguments)
+            raw = await self._ask(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+        result = CallResult(raw)
+        if raise_on_error and result.is_error:
+            raise tool_error(result)
+        return result
+
+    def _headers(self, name: str, arguments: Mapping[str, Any] | None) -> dict[str, str] | None:
+        paths = self._mirrored.get(name)
+        return None if paths is None else annotation.headers_of(paths, arguments or {})
+
+    async def call_many(
+        self, calls: Iterable[Call], *, timeout_s: float | None = None, raise_on_error: bool = True
+    ) -> list[CallResult]:
+        """Many calls at once, each a (name, arguments): they leave in as few writes as the connection allows, and
+        their results come in the order of the calls.
+
+        The first exception is raised, and the other calls are cancelled; with ``raise_on_error=False`` exceptions of
+        ``erlmcp`` stand in the list in their places.
+        """
+        one = self.call_tool
+        tasks = [
+            asyncio.ensure_future(one(name, given, timeout_s=timeout_s, raise_on_error=raise_on_error))
+            for name, given in calls
+        ]
+        try:
+            if raise_on_error:
+                return list(await asyncio.gather(*tasks))
+            found: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            waiting = [task for task in tasks if not task.done()]
+            for task in waiting:
+                task.cancel()
+            if waiting:
+                await asyncio.wait(waiting)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, ErlmcpError):
+                raise each
+        return found
+
+    async def list_tools(self) -> list[types.Tool]:
+        """All tools, every page. Over HTTP without those whose header annotations break the rules."""
+        return await self._list(m.TOOLS_LIST, "tools", "list[Tool]", self._sift)  # type: ignore[no-any-return]
+
+    def _sift(self, tools: list[Any]) -> list[Any]:
+        """Learn what calls need to know of the tools, and leave out those that must not be called."""
+        self._mirrored.clear()
+        self._idempotent.clear()
+        fit = []
+        for tool in tools:
+            if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+                continue
+            hints = tool.get("annotations")
+            if isinstance(hints, dict) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True):
+                self._idempotent.add(tool["name"])
+            if self._is_http and self.era == MODERN:
+                try:
+                    paths = annotation.mirrored(tool.get("inputSchema"))
+                except ValueError as error:
+                    log.warning("tool %s is left out: %s", tool["name"], error)
+                    continue
+                if paths:
+                    self._mirrored[tool["name"]] = paths
+            fit.append(tool)
+        return fit
+
+    # -- resources, prompts, completion --------------------------------------------------------------------------------
+
+    async def list_resources(self) -> list[types.Resource]:
+        return await self._list(m.RESOURCES_LIST, "resources", "list[Resource]")  # type: ignore[no-any-return]
+
+    async def list_resource_templates(self) -> list[types.ResourceTemplate]:
+        return await self._list(m.TEMPLATES_LIST, "resourceTemplates", "list[ResourceTemplate]")  # type: ignore[no-any-return]
+
+    async def list_prompts(self) -> list[types.Prompt]:
+        return await self._list(m.PROMPTS_LIST, "prompts", "list[Prompt]")  # type: ignore[no-any-return]
+
+    async def read_resource(self, uri: str, *, timeout_s: float | None = None) -> types.ReadResourceResult:
+        """The contents of a resource (``.contents``); ResourceNotFoundError where there is none."""
+
+        async def load() -> tuple[Any, Any]:
+            try:
+                raw = await self._ask(m.RESOURCES_READ, {"uri": uri}, uri, timeout_s, again=True)
+            except McpError as error:
+                raise resource_error(error, uri) from error
+            return typed("ReadResourceResult", raw), raw.get("ttlMs")
+
+        return await self._keep(f"{m.RESOURCES_READ} {uri}", load, RESOURCES)  # type: ignore[no-any-return]
+
+    async def get_prompt(
+        self, name: str, arguments: Mapping[str, str] | None = None, *, timeout_s: float | None = None
+    ) -> types.GetPromptResult:
+        params = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
+        raw = await self._ask(m.PROMPTS_GET, params, name, timeout_s, again=True)
+        return typed("GetPromptResult", raw)  # type: ignore[no-any-return]
+
+    async def complete(
+        self,
+        argument: str,
+        value: str,
+        *,
+        prompt: str | None = None,
+        resource: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> types.Completion:
+        """Completions for an argument of a prompt (by name), or a variable of a resource template (by its URI).
+        ``context`` are arguments that were chosen already."""
+        if (prompt is None) == (resource is None):
+            raise ConfigurationError("complete needs either prompt= (a name) or resource= (a URI template)")
+        ref = {"type": "ref/prompt", "name": prompt} if resource is None else {"type": "ref/resource", "uri": resource}
+        params: dict[str, Any] = {"ref": ref, "argument": {"name": argument, "value": value}}
+        if context is not None:
+            params["context"] = {"arguments": dict(context)}
+        raw = await self._ask(m.COMPLETE, params, again=True)
+        return typed("Completion", raw.get("completion"))  # type: ignore[no-any-return]
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def listen(
+        self, *, tools: bool = False, prompts: bool = False, resources: bool = False, uris: Sequence[str] = ()
+    ) -> Subscription:
+        """Hear of changes of the lists, and of single resources: ``async with client.listen(tools=True) as events:
+        async for event in events``. A stream of its own in 2026-07-28; in the handshake eras what the server tells
+        everybody, and a subscription for each of ``uris``."""
+        wanted = ((m.TOOLS_CHANGED, tools), (m.PROMPTS_CHANGED, prompts), (m.RESOURCES_CHANGED, resources))
+        methods = frozenset(method for method, is_wanted in wanted if is_wanted)
+        return Subscription(self._conversing, methods, frozenset(uris))
+
+    async def subscribe(self, uri: str) -> None:
+        """Let ``on_notification`` hear of changes of a resource, until ``unsubscribe`` or a loss of the connection."""
+        known = self._by_uri.get(uri)
+        if known is None or known.is_over:
+            self._by_uri[uri] = await self.listen(uris=[uri]).open()
+
+    async def unsubscribe(self, uri: str) -> None:
+        known = self._by_uri.pop(uri, None)
+        if known is not None:
+            await known.aclose()
+
+    async def set_log_level(self, level: str) -> None:
+        """From which level on the server sends log messages: by a request in the handshake eras, with each request in
+        2026-07-28."""
+        if level not in key.LOG_RANK:
+            raise ConfigurationError(f"log level {level!r} is unknown; expected one of {', '.join(key.LOG_LEVELS)}")
+        self.log_level = level
+        conversation = await self._conversing()
+        if conversation.era == MODERN:
+            conversation.claim_modern()
+        else:
+            await self._ask(m.SET_LEVEL, {"level": level})
+
+    async def roots_changed(self) -> None:
+        """Tell a server of a handshake era that the roots are others now; 2026-07-28 asks each time."""
+        conversation = await self._conversing()
+        if conversation.era == LEGACY:
+            conversation.channel.notify(m.ROOTS_CHANGED, None)
+
+    async def ping(self, *, timeout_s: float | None = None) -> None:
+        """Whether the server answers: ``ping``, or ``server/discover`` in 2026-07-28, which has no ping."""
+        conversation = await self._conversing()
+        await self._ask(m.DISCOVER if conversation.era == MODERN else m.PING, None, None, timeout_s, again=True)
+
+    # -- what the conversation tells -----------------------------------------------------------------------------------
+
+    def heard(self, method: str, params: dict[str, Any]) -> None:
+        conversation = self._conversation
+        if conversation is None:
+            return
+        if method == m.MESSAGE:
+            if self._on_log is not None:
+                conversation.run(self._on_log, params)
+        elif self._on_notification is not None:
+            conversation.run(self._on_notification, method, params)
+
+    def noise(self, text: str) -> None:
+        self._noise_count += 1
+        log.log(
+            logging.WARNING if self._noise_count == 1 else logging.DEBUG,
+            "%s wrote what is no message: %s",
+            self.name,
+            text,
+        )
+        if self._on_noise is not None:
+            self._on_noise(text)
+
+    def changed(self, method: str, params: dict[str, Any]) -> None:
+        if self._kept is None:
+            return
+        if method == m.RESOURCE_UPDATED:
+            self._kept.drop(f"{m.RESOURCES_READ} {params.get('uri')}")
+        elif method == m.RESOURCES_CHANGED:
+            self._kept.drop(m.RESOURCES_LIST)
+            self._kept.drop(m.TEMPLATES_LIST)
+            self._kept.drop_tag(RESOURCES)
+        else:
+            self._kept.drop(m.TOOLS_LIST if method == m.TOOLS_CHANGED else m.PROMPTS_LIST)
+
+    # -- lists and what is kept ----------------------------------------------------------------------------------------
+
+    async def _keep(
+        self, name: str, load: Callable[[], Coroutine[Any, Any, tuple[Any, Any]]], tag: str | None = None
+    ) -> Any:
+        if self._kept is None:
+            return (await load())[0]
+        return await self._kept.get(name, load, () if tag is None else (tag,))
+
+    async def _list(
+        self, method: str, field: str, kind: str, sift: Callable[[list[Any]], list[Any]] | None = None
+    ) -> Any:
+        async def load() -> tuple[Any, Any]:
+            items, ttl_ms = await self._pages(method, field)
+            return typed(kind, items if sift is None else sift(items)), ttl_ms
+
+        return list(await self._keep(method, load))
+
+    def _forget(self) -> None:
+        """Another conversation: what was known of the server may not be true any more."""
+        if self._kept is not None:
+            self._kept.clear()
+        self._by_uri.clear()

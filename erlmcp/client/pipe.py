@@ -1,0 +1,261 @@
+"""A conversation over a byte stream, the client's end: many requests in flight, answers in any order.
+
+Operations wanted: send, cancel, expire, and lose everything at once, with nothing per call but its future: no task, no
+timer, no write of its own.
+
+Plan. A request lies in the correlation from ``send`` to its end, with its deadline; one timer of the loop serves the
+earliest of all. What is sent within a turn of the loop leaves in one write at its end. Not more than
+``inflight_count_max`` are sent and unanswered, and none is written while the server does not read: the others wait in
+a line, in the correlation already, so that they expire, are cancelled and are lost like those that were sent.
+
+Invariant: whoever takes a request out of the correlation ends it; so it ends once, whatever comes twice, late or never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmcp import core
+from erlmcp.client.bound import ClientLimits
+from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
+from erlmcp.spec import method as m
+
+if TYPE_CHECKING:
+    from erlmcp.client.channel import Front, Request
+    from erlmcp.core import Call
+
+NEVER: Final = sys.maxsize
+SECOND_NS: Final = 1_000_000_000
+RESULT, ERROR, BATCH = 3, 4, 5
+
+
+class Pipe:
+    """What the channels of byte streams have in common; they bring ``_write`` and ``open``, and call ``feed``,
+    ``_pause``, ``_resume`` and ``_lose``."""
+
+    is_http = False
+
+    def __init__(self, limits: ClientLimits | None = None) -> None:
+        self.limits = limits = limits or ClientLimits()
+        self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
+        self.write_count = 0
+        self._inflight_max = limits.inflight_count_max
+        self._front: Front | None = None
+        self._lost: Callable[[], ConnectionClosedError] | None = _unopened
+        self._timer: asyncio.TimerHandle | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing of an earlier conversation is left."""
+        limits = self.limits
+        self._correlation = core.Correlation(limits.inflight_count_max + limits.queue_count_max)
+        self._inbound = core.Inbound(
+            None,
+            self._correlation,
+            message_bytes_max=limits.message_bytes_max,
+            string_bytes_max=limits.message_bytes_max,
+            depth_max=limits.depth_max,
+        )
+        self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
+        self._queue: deque[Request] = deque()
+        self._sent_count = 0
+        self._is_paused = False
+        self._is_dirty = False
+        self._armed_ns = NEVER
+
+    def _opened(self, front: Front) -> None:
+        """The bytes have a way now."""
+        self._loop = asyncio.get_running_loop()
+        self._front = front
+        self._lost = None
+
+    def _write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    @property
+    def inflight_count(self) -> int:
+        """Requests sent and not answered."""
+        return self._sent_count
+
+    # -- what goes out -------------------------------------------------------------------------------------------------
+
+    def send(self, request: Request) -> None:
+        if self._lost is not None:
+            raise self._lost()
+        if self._sent_count >= self._inflight_max or self._is_paused:
+            if len(self._queue) >= self.limits.queue_count_max:
+                raise LimitError("queue_count_max", self.limits.queue_count_max, "the server does not keep up")
+            request.id = self._correlation.put_next(request, request.deadline_ns)
+            self._queue.append(request)
+        else:
+            request.id = self._correlation.put_next(request, request.deadline_ns)
+            try:
+                self._post(request)
+            except BaseException:
+                self._correlation.take(request.id)
+                raise
+        if request.deadline_ns is not None and request.deadline_ns < self._armed_ns:
+            self._arm(request.deadline_ns)
+
+    def _post(self, request: Request) -> None:
+        try:
+            self._outbound.request(request.id, request.method, request.params)
+        except LimitError:
+            if not len(self._outbound):
+                raise
+            self._flush()  # Much was gathered in this turn: the room is for one more message, not for the turn.
+            self._outbound.request(request.id, request.method, request.params)
+        request.is_sent = True
+        self._sent_count += 1
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._loop.call_soon(self._flush)
+
+    def _pump(self) -> None:
+        """Send from the line what there is room for."""
+        queue = self._queue
+        while queue and self._sent_count < self._inflight_max and not self._is_paused and self._lost is None:
+            request = queue.popleft()
+            if request.id not in self._correlation:
+                continue  # expired, or given up
+            try:
+                self._post(request)
+            except (JsonError, LimitError) as error:
+                self._correlation.take(request.id)
+                request.fail(error)
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        if self._lost is None:
+            self._outbound.notification(method, params)
+            self._touch()
+
+    def answer(self, id_raw: bytes, result: object, error: McpError | None = None) -> None:
+        if self._lost is not None:
+            return
+        if error is None:
+            self._outbound.result(id_raw, result)
+        else:
+            self._outbound.error(id_raw, error.code, error.message, error.data)
+        self._touch()
+
+    def _touch(self) -> None:
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_dirty = False
+        data = self._outbound.take()
+        if data and self._lost is None:
+            self.write_count += 1
+            self._write(data)
+
+    def _pause(self) -> None:
+        """The server does not read: no request is written until it does."""
+        self._is_paused = True
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._pump()
+
+    def negotiated(self, era: str, version: str) -> None:
+        """The bytes of a stream are the same in all eras."""
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Handle what was read. Never raises for what the server sent."""
+        for call in self._inbound.feed(data):
+            request: Any = call.pending
+            if request is not None:
+                if request.is_sent:
+                    self._sent_count -= 1
+                future = request.future
+                if not future.done():
+                    future.set_result(call)
+            else:
+                self._receive(call)
+        if self._queue:
+            self._pump()
+
+    def _receive(self, call: Call) -> None:
+        """What is no answer that was waited for; the members of a batch (2025-03-26) one by one."""
+        request: Any
+        if call.kind == BATCH:
+            for item in call.items:
+                request = item.pending
+                if request is None:
+                    self._receive(item)
+                else:
+                    self._sent_count -= request.is_sent
+                    request.settle(item)
+        elif call.kind in (RESULT, ERROR):
+            self.stray_count += 1
+        elif call.is_response and call.id in self._correlation:
+            request = self._correlation.take(call.id)
+            self._sent_count -= request.is_sent
+            request.fail(InvalidAnswerError(f"the answer to {request.method} is no JSON-RPC message: {call.message}"))
+        elif self._front is not None:
+            self._front.received(call)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def cancel(self, request: Request, reason: str) -> None:
+        if self._lost is None and self._correlation.take(request.id) is not None:
+            self._withdraw(request, reason)
+            self._pump()
+
+    def _withdraw(self, request: Request, reason: str) -> None:
+        if request.is_sent:
+            self._sent_count -= 1
+            if request.method != m.INITIALIZE:  # MUST NOT be cancelled (basic/utilities/cancellation)
+                self.notify(m.CANCELLED, {"requestId": request.id, "reason": reason})
+
+    def _arm(self, deadline_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_ns = deadline_ns
+        delay_s = max(deadline_ns - time.monotonic_ns(), 0) / SECOND_NS
+        self._timer = self._loop.call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._armed_ns = NEVER
+        for _id, found in self._correlation.expire(time.monotonic_ns()):
+            request: Any = found
+            self._withdraw(request, "timed out")
+            request.fail(CallTimeoutError("timeout_s", request.timeout_s, request.method))
+        deadline_ns = self._correlation.next_deadline_ns()
+        if deadline_ns is not None:
+            self._arm(deadline_ns)
+        self._pump()
+
+    def _lose(self, make: Callable[[], ConnectionClosedError], *, by_us: bool = False) -> None:
+        """The conversation is over: all that wait fail, each with an error of its own, as errors keep tracebacks."""
+        if self._lost is not None:
+            return
+        self._lost = make
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting: list[tuple[Any, Any]] = self._correlation.drain()
+        self._queue.clear()
+        self._sent_count = 0
+        for _id, request in waiting:
+            request.fail(make())
+        front, self._front = self._front, None
+        if front is not None and not by_us:
+            front.lost(make())
+
+
+def _unopened() -> ConnectionClosedError:
+    return ConnectionClosedError("the connection is not open")
+
+
+def closed_by_us() -> ConnectionClosedError:
+    return ConnectionClosedError("the client closed the connection")

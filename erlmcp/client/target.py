@@ -1,0 +1,110 @@
+"""From what a program names to the way there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from erlmcp.client.bound import ClientLimits
+from erlmcp.client.channel import Channel
+from erlmcp.errors import ConfigurationError
+
+Make = Callable[[], Channel]
+_EXPECTED = (
+    "expected http(s)://..., unix:/path, tcp://host:port, a command line, a list of words, an mcpServers entry, "
+    "a Server, or a channel"
+)
+
+
+def make_channel(target: Any, limits: ClientLimits, headers: Mapping[str, str] | None = None) -> tuple[Make, str]:
+    """(a function that gives a new channel, what the target is called). Raises ConfigurationError, and opens nothing.
+
+    A channel that is given ready-made is given out each time: whether it can be opened again is its own affair.
+    """
+    if isinstance(target, str):
+        return _from_text(target, limits, headers)
+    if isinstance(target, os.PathLike):
+        return _from_path(os.fspath(target), limits)
+    if isinstance(target, Mapping):
+        return _from_entry(target, limits, headers)
+    if isinstance(target, Sequence) and target and all(isinstance(word, str) for word in target):
+        return _process(target, limits)
+    if hasattr(target, "link") and hasattr(target, "start"):
+        from erlmcp.client.memory import MemoryChannel
+
+        return lambda: MemoryChannel(target, limits=limits), f"server {getattr(target, 'name', '')!r}"
+    if hasattr(target, "send") and hasattr(target, "is_http"):
+        return lambda: cast(Channel, target), getattr(target, "address", type(target).__name__)
+    raise ConfigurationError(f"{target!r} is nothing a client can connect to; {_EXPECTED}")
+
+
+def _from_text(text: str, limits: ClientLimits, headers: Mapping[str, str] | None) -> tuple[Make, str]:
+    if text.startswith(("http://", "https://")):
+        return _http(text, headers)
+    if text.startswith("unix:"):
+        return _unix(text.removeprefix("unix:").removeprefix("//"), limits)
+    if text.startswith("tcp://"):
+        host, colon, port = text.removeprefix("tcp://").rstrip("/").rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ConfigurationError(f"{text}: expected tcp://host:port")
+        from erlmcp.client.stream import StreamChannel
+
+        return lambda: StreamChannel(host.strip("[]"), int(port), limits=limits), text
+    if _is_socket(text):
+        return _unix(text, limits)
+    words = shlex.split(text)
+    if len(words) > 1 or (words and shutil.which(words[0])):
+        return _process(words, limits)
+    raise ConfigurationError(f"{text!r} is nothing a client can connect to; {_EXPECTED}")
+
+
+def _from_path(path: str, limits: ClientLimits) -> tuple[Make, str]:
+    if not _is_socket(path):
+        raise ConfigurationError(f"{path} is no socket; to start a program give a list of its words")
+    return _unix(path, limits)
+
+
+def _from_entry(entry: Mapping[str, Any], limits: ClientLimits, headers: Mapping[str, str] | None) -> tuple[Make, str]:
+    servers = entry.get("mcpServers")
+    if isinstance(servers, Mapping):
+        if len(servers) != 1:
+            raise ConfigurationError(f"mcpServers has {len(servers)} entries; give one of them: {', '.join(servers)}")
+        return _from_entry(next(iter(servers.values())), limits, headers)
+    if isinstance(entry.get("url"), str):
+        return _http(entry["url"], {**entry.get("headers", {}), **(headers or {})})
+    if isinstance(entry.get("command"), str):
+        words = [entry["command"], *entry.get("args", [])]
+        return _process(words, limits, env=entry.get("env"), cwd=entry.get("cwd"))
+    raise ConfigurationError(f"an mcpServers entry has 'command' or 'url', got {sorted(entry)}")
+
+
+def _process(words: Sequence[str], limits: ClientLimits, **options: Any) -> tuple[Make, str]:
+    from erlmcp.client.process import ProcessChannel
+
+    return lambda: ProcessChannel(words, limits=limits, **options), shlex.join(words)
+
+
+def _unix(path: str, limits: ClientLimits) -> tuple[Make, str]:
+    from erlmcp.client.stream import StreamChannel
+
+    if not path:
+        raise ConfigurationError("unix: needs a path, for instance unix:/run/server.sock")
+    return lambda: StreamChannel(path=path, limits=limits), f"unix:{path}"
+
+
+def _http(url: str, headers: Mapping[str, str] | None) -> tuple[Make, str]:
+    import importlib
+
+    kind = importlib.import_module("erlmcp.client.http").HttpChannel
+    return lambda: cast(Channel, kind(url, headers=dict(headers or {}))), url
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
