@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic_ns
 from types import TracebackType
 from typing import Any, Final, Self
 
 from erlmcp.client.bound import ClientLimits
-from erlmcp.client.channel import Channel
-from erlmcp.client.conversation import Conversation, Progress, check_result_type
+from erlmcp.client.channel import Channel, Request
+from erlmcp.client.conversation import COMPLETE, SECOND_NS, Conversation, Progress, check_input_required
 from erlmcp.client.question import Questions
 from erlmcp.client.result import result_of
 from erlmcp.client.target import make_channel
@@ -231,16 +232,30 @@ class Asking:
     ) -> dict[str, Any]:
         """One request and its result; a second time over a new connection, where the first was lost under it and the
         server did not get it, or may get it again."""
+        wait_s = self.limits.timeout_s if timeout_s is None else timeout_s
         progress = on_progress or self._on_progress
         is_second = False
         while True:
             conversation = self._conversation or await self._conversing()
-            request = conversation.make(method, params, name=name, timeout_s=timeout_s, is_idempotent=again)
             token = None if progress is None else conversation.follow(progress)
-            request.params = conversation.dress(params, meta, token)
-            request.headers = headers
+            request = Request(
+                method,
+                conversation.dress(params, meta, token),
+                conversation.create_future(),
+                name,
+                headers,
+                monotonic_ns() + int(wait_s * SECOND_NS),
+                wait_s,
+                again,
+            )
             try:
-                return result_of(await conversation.exchange(request), method)
+                conversation.send(request)
+                try:
+                    call = await request.future
+                except asyncio.CancelledError:
+                    conversation.channel.cancel(request, "no longer wanted")
+                    raise
+                return result_of(call, method)
             except ConnectionClosedError:
                 may_again = again or not request.is_sent
                 if is_second or not may_again or not self._reconnect or not self._is_wanted:
@@ -263,15 +278,19 @@ class Asking:
         again: bool = False,
         headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The final result of a request: the server's questions are answered, at most ``input_round_max`` times."""
+        """The final result of a request, whatever the server asks before."""
         result = await self._once(method, params, name, timeout_s, on_progress, meta, again, headers)
-        if "resultType" not in result or result["resultType"] == "complete":
+        if result.get("resultType", COMPLETE) == COMPLETE:
             return result
+        return await self._finish(result, method, params, name, timeout_s, on_progress, meta, again, headers)
+
+    async def _finish(
+        self, result: dict[str, Any], method: str, params: dict[str, Any] | None, *options: Any
+    ) -> dict[str, Any]:
+        """Answer the server's questions, at most ``input_round_max`` times; the final result."""
         backoff_s = BACKOFF_S
         for _ in range(self.limits.input_round_max):
-            if check_result_type(result, method):
-                result.pop("ttlMs", None)  # What was made of answers is not kept.
-                return result
+            check_input_required(result, method)
             asked = result.get("inputRequests")
             more: dict[str, Any] = {}
             if isinstance(asked, dict) and asked:
@@ -283,12 +302,10 @@ class Asking:
                 raise InvalidAnswerError(f"{method} needs input, and says neither which nor a state")
             if "requestState" in result:
                 more["requestState"] = result["requestState"]
-            result = await self._once(
-                method, {**(params or {}), **more}, name, timeout_s, on_progress, meta, again, headers
-            )
-        if check_result_type(result, method):
-            result.pop("ttlMs", None)
-            return result
+            result = await self._once(method, {**(params or {}), **more}, *options)
+            if result.get("resultType", COMPLETE) == COMPLETE:
+                result.pop("ttlMs", None)  # What was made of answers is not kept.
+                return result
         raise LimitError("input_round_max", self.limits.input_round_max, f"{method} asks again and again")
 
     async def _responses(self, asked: dict[str, Any]) -> dict[str, Any]:

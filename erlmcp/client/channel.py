@@ -37,7 +37,6 @@ class Request:
         method: str,
         params: dict[str, Any] | None,
         future: asyncio.Future[Call],
-        *,
         name: str | None = None,
         headers: dict[str, str] | None = None,
         deadline_ns: int | None = None,

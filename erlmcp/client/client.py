@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.client import annotation
 from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
-from erlmcp.client.conversation import Progress
+from erlmcp.client.conversation import COMPLETE, Progress
 from erlmcp.client.kept import RESOURCES, Kept
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import CallResult, resource_error, tool_error, typed
@@ -119,7 +119,7 @@ class Client(Asking):
         again = name in self._idempotent
         headers = self._headers(name, arguments) if self._mirrored else None
         try:
-            raw = await self._ask(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+            raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
         except McpError as error:
             if error.code != HEADER_MISMATCH or not self._is_http:
                 raise
@@ -127,9 +127,11 @@ class Client(Asking):
             self.changed(m.TOOLS_CHANGED, {})
             await self.list_tools()
             headers = self._headers(name, arguments)
-            raw = await self._ask(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+            raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+        if raw.get("resultType", COMPLETE) != COMPLETE:
+            raw = await self._finish(raw, m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
         result = CallResult(raw)
-        if raise_on_error and result.is_error:
+        if raise_on_error and raw.get("isError") is True:
             raise tool_error(result)
         return result
 

@@ -45,6 +45,7 @@ REQUEST, NOTIFICATION, ERROR = 1, 2, 4
 SECOND_NS: Final = 1_000_000_000
 MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
 LEGACY_STATUSES: Final = frozenset({400, 404, 405})
+COMPLETE: Final = "complete"
 NOISE_CHARS_SHOWN: Final = 200
 CHANGED: Final = frozenset({m.TOOLS_CHANGED, m.PROMPTS_CHANGED, m.RESOURCES_CHANGED, m.RESOURCE_UPDATED})
 Progress = Callable[[float, float | None, str | None], Any]
@@ -91,6 +92,8 @@ class Conversation:
         self._answering: dict[str | int, asyncio.Task[Any]] = {}
         self._loop = asyncio.get_running_loop()
         self._token = 0
+        self.create_future = self._loop.create_future
+        self.send = channel.send
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -133,9 +136,10 @@ class Conversation:
     ) -> dict[str, Any] | None:
         """``params`` with the ``_meta`` that the revision wants, ``extra`` in it, and the token of its progress."""
         if extra is None and token is None:
-            if self.ready_meta is None:
+            ready = self.ready_meta
+            if ready is None:
                 return params
-            return {"_meta": self.ready_meta} if params is None else {**params, "_meta": self.ready_meta}
+            return {"_meta": ready} if params is None else {**params, "_meta": ready}
         meta = {**self.meta, **(extra or {})}
         if token is not None:
             meta[key.PROGRESS_TOKEN] = token
@@ -384,11 +388,8 @@ async def _guard(value: Any) -> None:
         log.exception("a callback failed")
 
 
-def check_result_type(result: dict[str, Any], method: str) -> bool:
-    """Whether the result is final; False for ``input_required``. InvalidAnswerError for what nobody knows."""
-    kind = result.get("resultType", "complete")
-    if kind == "complete":
-        return True
-    if kind == "input_required" and method in m.MULTI_ROUND:
-        return False
-    raise InvalidAnswerError(f"the result of {method} is of the unknown resultType {kind!r}")
+def check_input_required(result: dict[str, Any], method: str) -> None:
+    """InvalidAnswerError where a result is neither final nor a question that this method may be answered with."""
+    kind = result.get("resultType")
+    if kind != "input_required" or method not in m.MULTI_ROUND:
+        raise InvalidAnswerError(f"the result of {method} is of the unknown resultType {kind!r}")
