@@ -1,4 +1,9 @@
-"""A server in this process, through real bytes and no file descriptor."""
+"""A server in this process, through real bytes and no file descriptor.
+
+There is no kernel to save calls of, so nothing is gathered: a request goes to the server as it is sent, and where the
+handler does not wait, its answer is there when ``send`` returns. A handler that calls its own server through the same
+channel is inside of ``Link.feed`` then; what it sends goes out at the end of the turn.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from erlmcp.client.pipe import Pipe, closed_by_us
 from erlmcp.errors import ConnectionClosedError
 
 if TYPE_CHECKING:
-    from erlmcp.client.channel import Front
+    from erlmcp.client.channel import Front, Request
 
 
 class MemoryChannel(Pipe):
@@ -20,6 +25,7 @@ class MemoryChannel(Pipe):
         super().__init__(limits)
         self.server = server
         self._link: Any = None
+        self._is_feeding = False
 
     async def open(self, front: Front) -> None:
         self._begin()
@@ -27,9 +33,23 @@ class MemoryChannel(Pipe):
         self._link = self.server.link(self.feed)
         self._opened(front)
 
+    def send(self, request: Request) -> None:
+        if self._is_dirty or self._is_feeding or request.deadline_ns is None:
+            super().send(request)  # A listen stream must not begin before its reader knows the request's id.
+            return
+        self._is_dirty = True  # No flush is to be scheduled: it comes at once.
+        try:
+            super().send(request)
+        finally:
+            self._flush()
+
     def _write(self, data: bytes) -> None:
         link = self._link
-        link.feed(data)
+        outer, self._is_feeding = self._is_feeding, True
+        try:
+            link.feed(data)
+        finally:
+            self._is_feeding = outer
         if link.closed:
             self._lose(lambda: ConnectionClosedError("the server closed the connection"))
 

@@ -196,7 +196,7 @@ class Pipe:
                     request.settle(item)
         elif call.kind in (RESULT, ERROR):
             self.stray_count += 1
-        elif call.is_response and call.id in self._correlation:
+        elif call.method is None and call.id in self._correlation:
             request = self._correlation.take(call.id)
             self._sent_count -= request.is_sent
             request.fail(InvalidAnswerError(f"the answer to {request.method} is no JSON-RPC message: {call.message}"))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erlmcp.client.channel import Request
 from erlmcp.client.result import result_of
-from erlmcp.errors import CallTimeoutError, ConnectionClosedError, LimitError
+from erlmcp.errors import CallTimeoutError, ConnectionClosedError, ErlmcpError, LimitError
 from erlmcp.spec import method as m
 from erlmcp.spec.version import MODERN
 
 if TYPE_CHECKING:
     from erlmcp.client.conversation import Conversation
+
+log = logging.getLogger("erlmcp.client")
 
 FLAG_OF = {
     m.TOOLS_CHANGED: "toolsListChanged",
@@ -51,9 +54,12 @@ class Subscription:
         self._request: Request | None = None
         self._key = 0
         self._events: deque[Event] = deque()
+        self._is_acknowledged = False
         self._is_over = False
         self._error: Exception | None = None
         self._wake: asyncio.Future[None] | None = None
+        self._held: list[str] = []  # resources, in a handshake era
+        self._releases: list[asyncio.Task[Any]] = []
 
     @property
     def is_over(self) -> bool:
@@ -69,6 +75,7 @@ class Subscription:
         if method == m.ACKNOWLEDGED:
             granted = params.get("notifications")
             self.granted = granted if isinstance(granted, dict) else {}
+            self._is_acknowledged = True
             self._stir()
             return
         conversation = self._conversation
@@ -135,32 +142,28 @@ class Subscription:
         if not done:
             self._leave()
             raise CallTimeoutError("timeout_s", wait_s, m.LISTEN)
-        if acknowledged.done() and not self._is_over:
+        if self._is_acknowledged:  # It may be over again by now, which the reader will hear after the events.
             request.future.add_done_callback(self._answered)
             return
         conversation.subscriptions.pop(self._key, None)
-        if request.future.done():
+        if not request.future.cancelled():
             result_of(request.future.result(), m.LISTEN)
-        if self._error is not None:
-            raise self._error
         self._is_over = True  # It had nothing to tell, and said so.
 
     async def _subscribe(self, conversation: Conversation) -> None:
         self._key = next(_keys)
         conversation.subscriptions[self._key] = self
-        asked: list[str] = []
         try:
             for uri in sorted(self.uris):
-                asked.append(uri)
                 await hold(conversation, uri)
+                self._held.append(uri)
         except BaseException:
-            conversation.subscriptions.pop(self._key, None)
-            for uri in asked:
-                release(conversation, uri)
+            self._leave()
+            self._is_over = True
             raise
         self.granted = {FLAG_OF[method]: True for method in self.methods}
-        if self.uris:
-            self.granted["resourceSubscriptions"] = asked
+        if self._held:
+            self.granted["resourceSubscriptions"] = list(self._held)
 
     def _answered(self, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
@@ -183,14 +186,16 @@ class Subscription:
         if request is not None:
             conversation.channel.cancel(request, "nobody listens any more")
             request.future.cancel()
-        else:
-            for uri in sorted(self.uris):
-                release(conversation, uri)
+        for uri in self._held:
+            self._releases.append(conversation.spawn(release(conversation, uri)))
+        self._held.clear()
 
     async def aclose(self) -> None:
         """End it; a reader that waits gets the end of the iteration."""
         self._leave()
         self.finish(None)
+        if self._releases:
+            await asyncio.wait(self._releases)
 
     async def __aenter__(self) -> Subscription:
         return await self.open()
@@ -217,23 +222,18 @@ class Subscription:
 
 async def hold(conversation: Conversation, uri: str) -> None:
     """Subscribe to a resource in a handshake era, once for all who want it."""
-    count = conversation.uris.get(uri, 0)
-    conversation.uris[uri] = count + 1
-    if count == 0:
+    if uri not in conversation.uris:
         await conversation.ask(m.SUBSCRIBE, {"uri": uri})
+    conversation.uris[uri] = conversation.uris.get(uri, 0) + 1
 
 
-def release(conversation: Conversation, uri: str) -> None:
-    """Unsubscribe where nobody else wants it; nobody waits for the answer."""
+async def release(conversation: Conversation, uri: str) -> None:
+    """Unsubscribe where nobody else wants it. Never raises: the server, or the connection, may be past caring."""
     count = conversation.uris.get(uri, 0)
     if count > 1:
         conversation.uris[uri] = count - 1
     elif conversation.uris.pop(uri, None) is not None:
-        conversation.spawn(_unsubscribe(conversation, uri))
-
-
-async def _unsubscribe(conversation: Conversation, uri: str) -> None:
-    try:
-        await conversation.ask(m.UNSUBSCRIBE, {"uri": uri})
-    except Exception:
-        return  # The server, or the connection, is past caring.
+        try:
+            await conversation.ask(m.UNSUBSCRIBE, {"uri": uri})
+        except ErlmcpError as error:
+            log.debug("%s was not unsubscribed from: %s", uri, error)

@@ -14,7 +14,7 @@ return comes back as a value, without the StopIteration that ``coro.send`` would
 
 from cpython.object cimport PyObject, Py_NE, PyObject_RichCompareBool
 from cpython.ref cimport Py_DECREF
-from asyncio.tasks import _enter_task, _leave_task
+from asyncio.tasks import _enter_task, _leave_task, current_task
 
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_is_bare, call_meta, call_peek_id
 from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
@@ -161,28 +161,31 @@ cdef class Stride:
         self.peer_class = peer_class
         self.gate = gate
 
-    cdef object enter(self):
+    cdef tuple enter(self):
         cdef object executor = self.executor
         cdef object carrier = executor.spare
+        cdef object task
         if carrier is None or executor.carrier is not None or not carrier.is_clean:
             return executor.enter()
-        try:
-            _enter_task(self.loop, carrier.task)
-        except RuntimeError:  # within a task: the general way puts that one aside
-            return executor.enter()
+        task = current_task(self.loop)
+        if task is not None:  # a client of this process, which is to have its own name back afterwards
+            _leave_task(self.loop, task)
+        _enter_task(self.loop, carrier.task)
         executor.spare = None
         executor.carrier = carrier
-        return NO_OUTER
+        return NO_OUTER if task is None else (None, task)
 
-    cdef int leave(self, object outer) except -1:
+    cdef int leave(self, tuple outer) except -1:
         cdef object executor = self.executor
         cdef object carrier = executor.carrier
-        if outer is not NO_OUTER or executor.spare is not None:
+        if outer[0] is not None or executor.spare is not None:
             executor.leave(outer)
             return 0
         _leave_task(self.loop, carrier.task)
         executor.carrier = None
         executor.spare = carrier
+        if outer[1] is not None:
+            _enter_task(self.loop, outer[1])
         return 0
 
     # One call of a simple tool, within enter and leave: answered into `out`, or handed over to the general way, whose
@@ -254,7 +257,7 @@ cdef class Stride:
         cdef Meta meta
         cdef bint is_ready
         cdef object found
-        cdef object outer
+        cdef tuple outer
         if not calls:
             return
         outer = self.enter()
@@ -290,7 +293,7 @@ cdef class Stride:
         cdef Py_ssize_t i
         cdef int done
         cdef HttpRequest request
-        cdef object outer
+        cdef tuple outer
         if count == 0:
             return None
         request = <HttpRequest>requests[0]
