@@ -46,6 +46,7 @@ class Asking:
         self._leaving: set[asyncio.Task[None]] = set()  # lost channels, on their way out
         self._is_wanted = False  # between connect and aclose
         self._loss: Exception | None = None
+        self._direct: Any = None  # how simple tools of a server of this process are called
 
     def _make_target(self, headers: Mapping[str, str] | None) -> None:
         self._make, self.name = make_channel(self._target, self.limits, headers)
@@ -161,6 +162,8 @@ class Asking:
                     await conversation.begin(mode)
                 self._forget()
                 self._conversation, self._loss = conversation, None
+                direct = getattr(conversation.channel, "direct", None)
+                self._direct = None if direct is None else direct(conversation.version)
                 return conversation
             except BaseException as error:
                 await conversation.aclose()
@@ -179,7 +182,7 @@ class Asking:
         """The conversation ended by itself; the next call begins another."""
         self._loss = error
         if self._conversation is conversation:
-            self._conversation = None
+            self._conversation = self._direct = None
             task = asyncio.get_running_loop().create_task(conversation.aclose())
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
@@ -190,6 +193,7 @@ class Asking:
                 self._opening.cancel()
                 await asyncio.wait([self._opening])
             conversation, self._conversation = self._conversation, None
+            self._direct = None
             if conversation is not None:
                 await conversation.aclose()
             if self._leaving:

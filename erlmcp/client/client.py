@@ -18,6 +18,7 @@ from erlmcp.client import annotation
 from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Progress
+from erlmcp.client.direct import DirectResult, Waiting
 from erlmcp.client.kept import RESOURCES, Kept
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import CallResult, resource_error, tool_error, typed
@@ -115,6 +116,16 @@ class Client(Asking):
 
         Cancelled, it tells the server that nobody wants the answer. ``on_progress(progress, total, message)``.
         """
+        direct = self._direct
+        if direct is not None and on_progress is None and meta is None:
+            found = direct(name, arguments)
+            if found is not None:
+                if isinstance(found, DirectResult):
+                    return found
+                result = found if isinstance(found, CallResult) else await self._settle(found, timeout_s)
+                if raise_on_error and result.is_error:
+                    raise tool_error(result)
+                return result
         params = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
         again = name in self._idempotent
         headers = self._headers(name, arguments) if self._mirrored else None
@@ -134,6 +145,9 @@ class Client(Asking):
         if raise_on_error and raw.get("isError") is True:
             raise tool_error(result)
         return result
+
+    async def _settle(self, waiting: Waiting, timeout_s: float | None) -> CallResult:
+        return await waiting.settle(self.limits.timeout_s if timeout_s is None else timeout_s)
 
     def _headers(self, name: str, arguments: Mapping[str, Any] | None) -> dict[str, str] | None:
         paths = self._mirrored.get(name)
@@ -200,7 +214,9 @@ class Client(Asking):
         return await self._list(m.RESOURCES_LIST, "resources", "list[Resource]")  # type: ignore[no-any-return]
 
     async def list_resource_templates(self) -> list[types.ResourceTemplate]:
-        return await self._list(m.TEMPLATES_LIST, "resourceTemplates", "list[ResourceTemplate]")  # type: ignore[no-any-return]
+        found: list[types.ResourceTemplate]
+        found = await self._list(m.TEMPLATES_LIST, "resourceTemplates", "list[ResourceTemplate]")
+        return found
 
     async def list_prompts(self) -> list[types.Prompt]:
         return await self._list(m.PROMPTS_LIST, "prompts", "list[Prompt]")  # type: ignore[no-any-return]

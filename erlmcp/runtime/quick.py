@@ -10,12 +10,13 @@ from erlmcp.wire.peer import Peer
 if TYPE_CHECKING:
     from erlmcp.runtime.session import Host
     from erlmcp.runtime.stride import Entry as Entry
+    from erlmcp.runtime.stride import Objects as Objects
     from erlmcp.runtime.stride import Ready as Ready
     from erlmcp.runtime.stride import Stride as Stride
 elif core.IMPLEMENTATION == "core":
-    from erlmcp.runtime.stride import Entry, Ready, Stride
+    from erlmcp.runtime.stride import Entry, Objects, Ready, Stride
 else:
-    Stride = None
+    Objects = Stride = None
 
     class Entry:
         """What a tool that may be called the short way shows of itself."""

@@ -58,3 +58,26 @@ class Stride:
     def http(self, inbound: HttpInbound, data: bytes, connection: Any, out: Outbound) -> list[HttpRequest] | None:
         """Handle a read of an idle HTTP connection: simple calls into ``out``; the value are the requests
         from the first that is not simple on, None where there is none."""
+
+class Objects:
+    """Calls of simple tools by a client of this process: objects in, objects out, and no bytes between.
+
+    ``tools`` is the server's table. Calling it with (name, arguments) gives
+
+    - a ``result_class``, made without its ``__init__``, whose slots ``data`` and ``tool`` are the value and the entry,
+    - what ``waited(entry, coroutine, what it yielded)`` gives for a handler that waits, which is to be adopted by the
+      carrier that is entered,
+    - what ``ended(entry, value, error)`` gives for one that failed, or whose value is not of the tool's class,
+    - None, with nothing done, for what only bytes can do: a tool that is not simple, arguments or a result that are
+      more than single values.
+    """
+
+    def __init__(
+        self,
+        stride: Stride,
+        tools: dict[str, Any],
+        result_class: type,
+        waited: Callable[[Any, Any, Any], Any],
+        ended: Callable[[Any, Any, BaseException | None], Any],
+    ) -> None: ...
+    def __call__(self, name: str, arguments: object) -> Any: ...

@@ -12,9 +12,9 @@ The first step of a coroutine runs by ``PyIter_Send`` within the carrier's conte
 return comes back as a value, without the StopIteration that ``coro.send`` would raise.
 """
 
-from cpython.object cimport PyObject, Py_NE, PyObject_RichCompareBool
+from cpython.object cimport PyObject, Py_EQ, Py_NE, PyObject_RichCompareBool, PyObject_SetAttr
 from cpython.ref cimport Py_DECREF
-from asyncio.tasks import _enter_task, _leave_task, current_task
+import asyncio.tasks
 
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_is_bare, call_meta, call_peek_id
 from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
@@ -35,6 +35,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyDict_GET_SIZE(object dict) noexcept
     PyObject* PyTuple_GET_ITEM(object tuple, Py_ssize_t index) noexcept
     PyObject* Py_TYPE(PyObject* object) noexcept
+    object PyType_GenericAlloc(type kind, Py_ssize_t count)
     object PyObject_Vectorcall(object callable, PyObject** args, size_t count, PyObject* names)
 
 cdef enum:
@@ -48,6 +49,24 @@ cdef enum:
     DIRECT_MAX = 16  # arguments of a direct call
 
 cdef tuple NO_OUTER = (None, None)
+# Of the loop that they run on: loop -> current task (CPython 3.11), or the function that replaces it (3.12).
+cdef dict CURRENT = getattr(asyncio.tasks, "_current_tasks", None)
+cdef object SWAP = getattr(asyncio.tasks, "_swap_current_task", None)
+
+
+# Make `task` (None: no task) the current one of the loop; the one that was it.
+cdef object swap_task(object loop, object task):
+    cdef PyObject* found
+    cdef object before
+    if SWAP is not None:
+        return SWAP(loop, task)
+    found = PyDict_GetItemWithError(CURRENT, loop)
+    before = None if found == NULL else <object>found
+    if task is not None:
+        CURRENT[loop] = task
+    elif before is not None:
+        del CURRENT[loop]
+    return before
 
 
 cdef class Entry:
@@ -149,6 +168,7 @@ cdef class Stride:
     cdef object context
     cdef object pristine
     cdef object cancelling
+    cdef object woken  # whether it is parked no more
     cdef public object date  # of the answers' heads; the listener sets it once a second
     cdef bytes prefix  # the head of a 200 for this date and these extra lines
     cdef object prefix_date
@@ -161,16 +181,28 @@ cdef class Stride:
         self.peer_class = peer_class
         self.gate = gate
 
+    # Carrier.is_clean, of the carrier that is nearly always the same one.
+    cdef bint is_clean(self, carrier) except -1:
+        if carrier is not self.carrier:
+            self.keep(carrier)
+        return (
+            PyObject_RichCompareBool(self.context, self.pristine, Py_EQ)
+            and not self.woken()
+            and not self.cancelling()
+        )
+
+    cdef int keep(self, carrier) except -1:
+        self.carrier, self.context, self.pristine = carrier, carrier.context, carrier.pristine
+        self.cancelling, self.woken = carrier.task.cancelling, carrier.wake.done
+        return 0
+
     cdef tuple enter(self):
         cdef object executor = self.executor
         cdef object carrier = executor.spare
         cdef object task
-        if carrier is None or executor.carrier is not None or not carrier.is_clean:
+        if carrier is None or executor.carrier is not None or not self.is_clean(carrier):
             return executor.enter()
-        task = current_task(self.loop)
-        if task is not None:  # a client of this process, which is to have its own name back afterwards
-            _leave_task(self.loop, task)
-        _enter_task(self.loop, carrier.task)
+        task = swap_task(self.loop, carrier.task)  # one is there where a client of this process calls
         executor.spare = None
         executor.carrier = carrier
         return NO_OUTER if task is None else (None, task)
@@ -181,11 +213,9 @@ cdef class Stride:
         if outer[0] is not None or executor.spare is not None:
             executor.leave(outer)
             return 0
-        _leave_task(self.loop, carrier.task)
+        swap_task(self.loop, outer[1])
         executor.carrier = None
         executor.spare = carrier
-        if outer[1] is not None:
-            _enter_task(self.loop, outer[1])
         return 0
 
     # One call of a simple tool, within enter and leave: answered into `out`, or handed over to the general way, whose
@@ -206,8 +236,7 @@ cdef class Stride:
         cdef object value
         cdef int state
         if carrier is not self.carrier:
-            self.carrier, self.context, self.pristine = carrier, carrier.context, carrier.pristine
-            self.cancelling = carrier.task.cancelling
+            self.keep(carrier)
         # Of this call: a handler may come back here with another carrier, by feeding another link.
         context, pristine, cancelling = self.context, self.pristine, self.cancelling
         try:
@@ -347,3 +376,80 @@ cdef class Stride:
         if request.match == FULL_MATCH:
             return call.entry is not None and call.route is self.host.quick_route
         return request.match == NAMELESS_MATCH and type(call.route) is Ready
+
+
+cdef str DATA = "data"
+cdef str TOOL = "tool"
+
+
+# What is the same in every language: handed over as it is, it is not changed by either side.
+cdef inline bint is_scalar(object value):
+    return value is None or type(value) in (str, int, float, bool)
+
+
+cdef class Objects:
+    cdef Stride stride
+    cdef dict tools
+    cdef type result_class
+    cdef object waited
+    cdef object ended
+
+    def __init__(self, Stride stride not None, dict tools not None, type result_class not None, waited, ended):
+        self.stride, self.tools, self.result_class = stride, tools, result_class
+        self.waited, self.ended = waited, ended
+
+    def __call__(self, name, arguments):
+        cdef Stride stride = self.stride
+        cdef PyObject* found = PyDict_GetItemWithError(self.tools, name)
+        cdef PyObject* result = NULL
+        cdef Entry entry
+        cdef object value
+        cdef object coro
+        cdef object carrier
+        cdef object context
+        cdef object made
+        cdef tuple outer
+        cdef int state
+        if found == NULL or stride.host.quick_route is None:
+            return None
+        entry = <Entry>found
+        if not entry.is_simple or entry.result_class not in (str, int, float, bool):
+            return None
+        if arguments is None:
+            arguments = {}
+        elif type(arguments) is not dict:
+            return None
+        for value in (<dict>arguments).values():
+            if not is_scalar(value):
+                return None
+        outer = stride.enter()
+        try:
+            carrier = stride.executor.carrier
+            context = carrier.context
+            try:
+                PyContext_Enter(context)
+                try:
+                    coro = call_entry(entry, <dict>arguments)
+                    if not PyCoro_CheckExact(coro):
+                        coro = outcome(coro)
+                    state = step(coro, &result)
+                finally:
+                    PyContext_Exit(context)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                return self.ended(entry, None, error)
+            value = <object>result
+            Py_DECREF(value)  # as in Stride.run
+            if state == <int>PYGEN_NEXT:
+                return self.waited(entry, coro, value)
+            if type(value) is not entry.result_class:
+                return self.ended(entry, value, None)
+            # Nothing but two slots, so without its __init__. A mark that the handler left on the carrier is seen by the
+            # next ``enter``.
+            made = PyType_GenericAlloc(self.result_class, 0)
+            PyObject_SetAttr(made, DATA, value)
+            PyObject_SetAttr(made, TOOL, entry)
+            return made
+        finally:
+            stride.leave(outer)

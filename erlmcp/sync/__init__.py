@@ -1,4 +1,4 @@
-"""The parts of ``erlmcp.core`` for programs without a loop: what has to wait blocks its thread here."""
+"""The client and the parts of ``erlmcp.core`` for programs without a loop: what has to wait blocks its thread here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from erlmcp.sync.client import Client as Client
     from erlmcp.sync.pool import Pool as Pool
 
-_MODULE_OF = {"Pool": "pool"}
+_MODULE_OF = {"Client": "client", "Pool": "pool"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,11 +10,15 @@ from erlmcp import Context, McpError, Server, ToolError
 
 def build() -> Server:
     server = Server("shop", version="3.1", instructions="Ask before you buy.", cache_ttl_ms=60_000, page_size=4)
-    server.lists = 0  # type: ignore[attr-defined]
-    waiting: list[asyncio.Future[None]] = []
-    server.waiting = waiting  # type: ignore[attr-defined]
     server.cancelled = 0  # type: ignore[attr-defined]
+    add_tools(server)
+    add_questions(server)
+    add_changes(server)
+    add_the_rest(server)
+    return server
 
+
+def add_tools(server: Server) -> None:
     @server.tool(annotations={"readOnlyHint": True})
     async def echo(text: str) -> str:
         """Say it again."""
@@ -38,15 +42,11 @@ def build() -> Server:
 
     @server.tool
     async def wait() -> str:
-        """Until it is cancelled, or somebody lets it go."""
-        future = asyncio.get_running_loop().create_future()
-        waiting.append(future)
+        """Until it is cancelled."""
         try:
-            await future
-        except asyncio.CancelledError:
+            await asyncio.get_running_loop().create_future()
+        finally:
             server.cancelled += 1  # type: ignore[attr-defined]
-            raise
-        return "let go"
 
     @server.tool
     async def turns(count: int) -> int:
@@ -63,6 +63,8 @@ def build() -> Server:
         await ctx.debug("not so important")
         return "done"
 
+
+def add_questions(server: Server) -> None:
     @server.tool
     async def order(ctx: Context, item: str) -> str:
         found = await ctx.elicit(
@@ -84,6 +86,8 @@ def build() -> Server:
         second = await ctx.elicit("Second?", {"type": "object", "properties": {"x": {"type": "integer"}}})
         return f"{first.content} {second.content}"
 
+
+def add_changes(server: Server) -> None:
     @server.tool
     async def grow(ctx: Context) -> str:
         """Add a tool, and say so; a resource changed as well."""
@@ -101,6 +105,8 @@ def build() -> Server:
         await ctx.warning("from level")
         return str(ctx.client_capabilities)
 
+
+def add_the_rest(server: Server) -> None:
     @server.resource("shop://opening", mime_type="text/plain")
     def opening() -> str:
         return "9 to 5"
@@ -116,8 +122,6 @@ def build() -> Server:
     @server.completion(prompt="greet", argument="name")
     def names(value: str, context_arguments: dict[str, str] | None = None) -> list[str]:
         return [name for name in ("Ada", "Alan", "Grace") if name.startswith(value)]
-
-    return server
 
 
 server = build()
