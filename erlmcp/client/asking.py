@@ -22,6 +22,7 @@ from erlmcp.errors import (
 )
 from erlmcp.spec.version import LEGACY
 
+WAIT_S_MAX: Final = 1e9  # an infinity is a number too
 BACKOFF_S: Final = 0.05  # before a round that has nothing but a requestState; twice as long each time ...
 BACKOFF_S_MAX: Final = 0.25  # ... up to this
 
@@ -43,7 +44,7 @@ class Asking:
         self._opening: asyncio.Task[Conversation] | None = None
         self._waiting_count = 0  # for the opening
         self._closing: asyncio.Task[None] | None = None
-        self._leaving: set[asyncio.Task[None]] = set()  # lost channels, on their way out
+        self._leaving: dict[asyncio.Task[None], Channel] = {}  # lost ones, on their way out
         self._is_wanted = False  # between connect and aclose
         self._loss: Exception | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
@@ -156,7 +157,11 @@ class Asking:
         limit_s = self.limits.connect_timeout_s
         mode = self.mode
         for is_last in (False, True):
-            conversation = Conversation(self, self._make())  # type: ignore[arg-type]  # Client is its owner
+            channel = self._make()
+            leaving = [task for task, other in self._leaving.items() if other is channel]
+            if leaving:  # A channel that was given ready-made is opened again, and must be closed for that.
+                await asyncio.wait(leaving)
+            conversation = Conversation(self, channel)  # type: ignore[arg-type]  # Client is its owner
             try:
                 async with asyncio.timeout(limit_s):
                     await conversation.begin(mode)
@@ -184,8 +189,8 @@ class Asking:
         if self._conversation is conversation:
             self._conversation = self._direct = None
             task = asyncio.get_running_loop().create_task(conversation.aclose())
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._leaving[task] = conversation.channel
+            task.add_done_callback(self._leaving.pop)
 
     async def _close(self) -> None:
         try:
@@ -236,7 +241,7 @@ class Asking:
     ) -> dict[str, Any]:
         """One request and its result; a second time over a new connection, where the first was lost under it and the
         server did not get it, or may get it again."""
-        wait_s = self.limits.timeout_s if timeout_s is None else timeout_s
+        wait_s = self.limits.timeout_s if timeout_s is None else min(timeout_s, WAIT_S_MAX)
         progress = on_progress or self._on_progress
         is_second = False
         while True:
@@ -264,9 +269,7 @@ class Asking:
                 may_again = again or not request.is_sent
                 if is_second or not may_again or not self._reconnect or not self._is_wanted:
                     raise
-                is_second = True
-                if self._conversation is conversation:  # Lost for this request, and not known as such.
-                    self.lost(conversation, ConnectionClosedError("the connection was lost"))
+                is_second = True  # Over another connection; over HTTP perhaps within the same conversation.
             finally:
                 if token is not None:
                     conversation.progress.pop(token, None)
@@ -292,6 +295,8 @@ class Asking:
         self, result: dict[str, Any], method: str, params: dict[str, Any] | None, *options: Any
     ) -> dict[str, Any]:
         """Answer the server's questions, at most ``input_round_max`` times; the final result."""
+        if self.era == LEGACY:
+            return result  # The word means nothing there.
         backoff_s = BACKOFF_S
         for _ in range(self.limits.input_round_max):
             check_input_required(result, method)

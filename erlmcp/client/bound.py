@@ -23,6 +23,7 @@ class ClientLimits:
     inflight_count_max: int = 1000  # sent and not answered, on one connection
     queue_count_max: int = 10_000  # waiting for their turn behind those
     input_round_max: int = 10  # of a request that the server answers with questions (2026-07-28, mrtr)
+    task_count_max: int = 1024  # questions of the server and coroutine callbacks that run at a time
     page_count_max: int = 1000  # of one list
     # Connections
     connect_timeout_s: float = 30.0  # until the handshake is over

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.client import annotation
 from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
-from erlmcp.client.conversation import COMPLETE, Progress
+from erlmcp.client.conversation import COMPLETE, Conversation, Progress
 from erlmcp.client.direct import DirectResult, Waiting
 from erlmcp.client.kept import RESOURCES, Kept
 from erlmcp.client.question import Handler, Questions
@@ -308,10 +308,7 @@ class Client(Asking):
 
     # -- what the conversation tells -----------------------------------------------------------------------------------
 
-    def heard(self, method: str, params: dict[str, Any]) -> None:
-        conversation = self._conversation
-        if conversation is None:
-            return
+    def heard(self, conversation: Conversation, method: str, params: dict[str, Any]) -> None:
         if method == m.MESSAGE:
             if self._on_log is not None:
                 conversation.run(self._on_log, params)

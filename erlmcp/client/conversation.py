@@ -20,6 +20,7 @@ from erlmcp.client.result import error_of, result_of
 from erlmcp.errors import (
     HEADER_MISMATCH,
     MISSING_CLIENT_CAPABILITY,
+    SERVER_BUSY,
     UNSUPPORTED_PROTOCOL_VERSION,
     CallTimeoutError,
     ConnectionClosedError,
@@ -59,7 +60,7 @@ class Owner(Protocol):
     client_info: dict[str, Any]
     log_level: str | None
 
-    def heard(self, method: str, params: dict[str, Any]) -> None:
+    def heard(self, conversation: Conversation, method: str, params: dict[str, Any]) -> None:
         """A notification that belongs to no single call."""
 
     def noise(self, text: str) -> None:
@@ -285,7 +286,7 @@ class Conversation:
         if method in CHANGED or method == m.ACKNOWLEDGED:
             self._tell_subscriptions(method, params)
         if method != m.ACKNOWLEDGED:
-            self.owner.heard(method, params)
+            self.owner.heard(self, method, params)
 
     def _tell_subscriptions(self, method: str, params: dict[str, Any]) -> None:
         if self.era == MODERN:
@@ -317,6 +318,9 @@ class Conversation:
             self.channel.answer(call.id_raw, {})
         elif method not in m.SERVER_REQUESTS.get(self.version or LATEST_LEGACY, ()):
             self.channel.answer(call.id_raw, None, MethodNotFoundError(method))
+        elif len(self.tasks) >= self.owner.limits.task_count_max:
+            busy = f"Client busy: task_count_max={self.owner.limits.task_count_max} questions are being answered"
+            self.channel.answer(call.id_raw, None, McpError(SERVER_BUSY, busy))
         else:
             task = self.spawn(self._answer(call, method))
             if call.id is not None:
@@ -339,8 +343,14 @@ class Conversation:
         except Exception:
             log.exception("a callback failed")
             return
-        if inspect.isawaitable(value):
+        if not inspect.isawaitable(value):
+            return
+        if len(self.tasks) < self.owner.limits.task_count_max:
             self.spawn(_guard(value))
+        else:
+            log.warning("a callback was not awaited: task_count_max=%d", self.owner.limits.task_count_max)
+            if inspect.iscoroutine(value):
+                value.close()
 
     def spawn(self, coro: Any) -> asyncio.Task[Any]:
         """A task that ends with the conversation at the latest."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.pipe import Pipe, closed_by_us
-from erlmcp.errors import ConnectionClosedError
+from erlmcp.errors import ConnectionClosedError, LimitError
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front
@@ -66,8 +66,14 @@ class StreamChannel(Pipe, asyncio.Protocol):
     resume_writing = Pipe._resume
 
     def _write(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(data)
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(data)
+        if self._is_paused and transport.get_write_buffer_size() > self.limits.outbox_bytes_max:
+            limit = LimitError("outbox_bytes_max", self.limits.outbox_bytes_max, "the server does not read")
+            self._lose(partial(ConnectionClosedError, f"{self.address}: {limit}"))
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = "the server closed the connection" if exc is None else f"the connection was lost: {reason_of(exc)}"

@@ -96,7 +96,7 @@ class Peer:
 
     async def receive(self) -> dict[str, Any]:
         line = await self._reader.readline()
-        if not line:
+        if not line.endswith(b"\n"):
             raise EOFError
         message: dict[str, Any] = json.loads(line)
         self.seen.append(message)

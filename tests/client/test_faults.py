@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import Any
 
 import pytest
-from conftest import connected, nothing_left, rude, tasks_left
+from conftest import RUDE, connected, nothing_left, rude, tasks_left
 
 from erlmcp import CallTimeoutError, Client, ConnectionClosedError, McpError, NegotiationError, ServerExitedError
 from erlmcp.client.bound import ClientLimits
+from erlmcp.client.process import ProcessChannel
+from erlmcp.client.stream import StreamChannel
 from erlmcp.errors import InvalidAnswerError, LimitError
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
@@ -350,6 +353,35 @@ async def test_a_server_that_does_not_read_is_not_written_to(peer: Any, loop_kin
         assert client.channel.write_count == before  # type: ignore[union-attr]
         gate.set()
         assert {result.data for result in await asyncio.gather(*calls)} == {"50000"}
+
+
+async def test_what_is_told_a_server_that_does_not_read_has_an_end(peer: Any, loop_kind: str) -> None:
+    gate = asyncio.Event()
+
+    async def script(server: Any) -> None:
+        await server.discover()
+        await gate.wait()
+
+    async with peer(script) as target, connected(target, limits=ClientLimits(outbox_bytes_max=1 << 20)) as client:
+        while client.is_connected:
+            await client.notify("notifications/whatever", {"blob": "x" * 50_000})
+            await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(ConnectionClosedError, match="outbox_bytes_max=1048576"):
+            raise client._loss  # type: ignore[misc]
+
+
+async def test_a_channel_that_was_given_ready_made_is_opened_again(tmp_path: Any, peer: Any) -> None:
+    async with peer(sent, fine) as target:
+        channel = StreamChannel(path=target.removeprefix("unix:"))
+        async with connected(channel) as client:
+            with pytest.raises(ConnectionClosedError):
+                await client.call_tool("a")
+            assert (await client.call_tool("b")).data == "fine b"
+    async with connected(ProcessChannel([sys.executable, RUDE])) as client:
+        with pytest.raises(ServerExitedError):
+            await client.call_tool("die")
+        assert (await client.call_tool("hello")).data == "hello"
 
 
 # -- the beginning and the end -----------------------------------------------------------------------------------------

@@ -246,3 +246,32 @@ async def test_a_list_is_never_answered_with_a_question(peer: Any) -> None:
             await client.list_tools()
         with pytest.raises(InvalidAnswerError, match="no list of tools"):
             await client.list_tools()
+
+
+async def test_a_server_that_asks_too_much_at_once_is_told_so(peer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    gate, told = asyncio.Event(), asyncio.Event()
+    answers: list[Any] = []
+
+    async def slow(*args: Any) -> None:
+        await gate.wait()
+
+    async def script(server: Any) -> None:
+        server.refuse(await server.expect("server/discover"), -32601)
+        await server.initialize()
+        await server.expect("notifications/initialized")
+        for id in range(3):
+            server.send({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": {"message": "?"}})
+        answers.append(await server.reply(2))
+        server.send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info"}})
+        server.send({"jsonrpc": "2.0", "id": "p", "method": "ping"})
+        await server.reply("p")
+        gate.set()
+        answers.extend([await server.reply(0), await server.reply(1)])
+        told.set()
+
+    options = {"elicitation": slow, "on_log": slow, "limits": ClientLimits(task_count_max=2)}
+    async with peer(script) as target, connected(target, **options):
+        await told.wait()
+    assert answers[0]["error"]["code"] == -32000
+    assert [answer["result"] for answer in answers[1:]] == [{"action": "decline"}] * 2
+    assert "a callback was not awaited: task_count_max=2" in caplog.text
