@@ -361,3 +361,5 @@ class Client(Asking):
         if self._kept is not None:
             self._kept.clear()
         self._by_uri.clear()
+        self._mirrored.clear()
+        self._idempotent.clear()

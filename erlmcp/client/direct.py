@@ -9,6 +9,7 @@ as it does for any other client, and its first step at once.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import has_structured
 from erlmcp.spec.version import LATEST_LEGACY, LATEST_MODERN, MODERN_VERSIONS
 from erlmcp.wire.peer import Peer
+
+Direct = Callable[[str, object], Any]  # Objects.call
 
 
 class DirectResult(CallResult):
@@ -98,7 +101,7 @@ class Waiting:
             cancel_soon(self.task)
 
 
-def make_direct(server: Any, session: Any, version: str, waits: set[Waiting]) -> Objects | None:
+def make_direct(server: Any, session: Any, version: str, waits: set[Waiting]) -> Direct | None:
     """The short way to ``server``'s tools; None where it has none, or the revision says less than its values do.
     ``waits`` holds the calls whose handlers wait."""
     stride = getattr(server, "stride", None)
@@ -139,4 +142,4 @@ def make_direct(server: Any, session: Any, version: str, waits: set[Waiting]) ->
         except Exception as fault:
             future.set_exception(fault)
 
-    return Objects(stride, server.tools, kind, waited, ended)
+    return Objects(stride, server.tools, kind, waited, ended).call

@@ -62,7 +62,7 @@ class Stride:
 class Objects:
     """Calls of simple tools by a client of this process: objects in, objects out, and no bytes between.
 
-    ``tools`` is the server's table. Calling it with (name, arguments) gives
+    ``tools`` is the server's table. ``call(name, arguments)`` gives
 
     - a ``result_class``, made without its ``__init__``, whose slots ``data`` and ``tool`` are the value and the entry,
     - what ``waited(entry, coroutine, what it yielded)`` gives for a handler that waits, which is to be adopted by the
@@ -80,4 +80,4 @@ class Objects:
         waited: Callable[[Any, Any, Any], Any],
         ended: Callable[[Any, Any, BaseException | None], Any],
     ) -> None: ...
-    def __call__(self, name: str, arguments: object) -> Any: ...
+    def call(self, name: str, arguments: object) -> Any: ...

@@ -398,7 +398,7 @@ cdef class Objects:
         self.stride, self.tools, self.result_class = stride, tools, result_class
         self.waited, self.ended = waited, ended
 
-    def __call__(self, name, arguments):
+    def call(self, name, arguments):
         cdef Stride stride = self.stride
         cdef PyObject* found = PyDict_GetItemWithError(self.tools, name)
         cdef PyObject* result = NULL
