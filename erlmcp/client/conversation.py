@@ -19,6 +19,7 @@ from erlmcp.client.channel import Channel, Request
 from erlmcp.client.result import error_of, result_of
 from erlmcp.errors import (
     HEADER_MISMATCH,
+    INTERNAL_ERROR,
     MISSING_CLIENT_CAPABILITY,
     SERVER_BUSY,
     UNSUPPORTED_PROTOCOL_VERSION,
@@ -26,6 +27,8 @@ from erlmcp.errors import (
     ConnectionClosedError,
     HttpStatusError,
     InvalidAnswerError,
+    JsonError,
+    LimitError,
     McpError,
     MethodNotFoundError,
     NegotiationError,
@@ -333,6 +336,10 @@ class Conversation:
             self.channel.answer(call.id_raw, await self.owner.questions.answer(method, call.params))
         except McpError as error:
             self.channel.answer(call.id_raw, None, error)
+        except (JsonError, LimitError) as error:
+            log.error("the answer to %s could not be written: %s", method, error)
+            failed = McpError(INTERNAL_ERROR, f"the client's handler of {method} failed")
+            self.channel.answer(call.id_raw, None, failed)
 
     # -- the program's callbacks ---------------------------------------------------------------------------------------
 

@@ -88,8 +88,11 @@ class Pipe:
         if self._lost is not None:
             raise self._lost()
         if self._sent_count >= self._inflight_max or self._is_paused:
-            if len(self._queue) >= self.limits.queue_count_max:
-                raise LimitError("queue_count_max", self.limits.queue_count_max, "the server does not keep up")
+            count_max = self.limits.queue_count_max
+            if len(self._correlation) - self._sent_count >= count_max:
+                raise LimitError("queue_count_max", count_max, "the server does not keep up")
+            if len(self._queue) >= 2 * count_max:  # Half of them at least have expired, or were given up.
+                self._queue = deque(each for each in self._queue if each.id in self._correlation)
             request.id = self._correlation.put_next(request, request.deadline_ns)
             self._queue.append(request)
         else:
@@ -131,19 +134,24 @@ class Pipe:
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         if self._lost is None:
-            self._outbound.notification(method, params)
-            self._touch()
+            self._put(self._outbound.notification, method, params)
 
     def answer(self, id_raw: bytes, result: object, error: McpError | None = None) -> None:
         if self._lost is not None:
             return
         if error is None:
-            self._outbound.result(id_raw, result)
+            self._put(self._outbound.result, id_raw, result)
         else:
-            self._outbound.error(id_raw, error.code, error.message, error.data)
-        self._touch()
+            self._put(self._outbound.error, id_raw, error.code, error.message, error.data)
 
-    def _touch(self) -> None:
+    def _put(self, write: Callable[..., None], *args: Any) -> None:
+        try:
+            write(*args)
+        except LimitError:
+            if not len(self._outbound):
+                raise
+            self._flush()
+            write(*args)
         if not self._is_dirty:
             self._is_dirty = True
             self._loop.call_soon(self._flush)

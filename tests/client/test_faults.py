@@ -307,6 +307,30 @@ async def test_the_line_behind_the_calls_in_flight_has_an_end(peer: Any) -> None
         assert found[3].limit == "queue_count_max"
 
 
+async def test_calls_that_expired_in_line_take_no_place_in_it(peer: Any) -> None:
+    gate = asyncio.Event()
+
+    async def script(server: Any) -> None:
+        await server.discover()
+        request = await server.expect("tools/call")
+        await gate.wait()
+        server.text(request, "first")
+        server.text(await server.expect("tools/call"), "last")
+
+    limits = ClientLimits(inflight_count_max=1, queue_count_max=2)
+    async with peer(script) as target, connected(target, limits=limits) as client:
+        first = asyncio.create_task(client.call_tool("a"))
+        await asyncio.sleep(0)
+        for _ in range(7):
+            with pytest.raises(CallTimeoutError):
+                await client.call_tool("b", timeout_s=0.005)
+        assert len(client.channel._queue) <= 4  # type: ignore[union-attr]
+        last = asyncio.create_task(client.call_tool("c"))
+        await asyncio.sleep(0)
+        gate.set()
+        assert ((await first).data, (await last).data) == ("first", "last")
+
+
 async def test_a_call_in_line_expires_and_is_cancelled_like_any_other(peer: Any) -> None:
     limits = ClientLimits(inflight_count_max=1)
     gate = asyncio.Event()

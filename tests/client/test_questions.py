@@ -12,7 +12,7 @@ from conftest import MODERN_RESULT, connected
 from erlmcp import McpError
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.question import Questions
-from erlmcp.errors import InvalidAnswerError, LimitError
+from erlmcp.errors import InvalidAnswerError, JsonError, LimitError
 
 
 async def test_a_form_a_sample_and_the_roots_are_answered(way: Any, mode: str, loop_kind: str) -> None:
@@ -112,6 +112,14 @@ async def test_a_handler_that_fails_tells_the_server_nothing_of_it(
             await client.call_tool("order", {"item": "figs"})
         assert "a secret" not in str(raised.value)
     assert "a secret" in caplog.text
+
+
+async def test_an_answer_that_json_cannot_hold_is_a_handlers_failure(memory: Any, mode: str) -> None:
+    options = {"mode": mode, "elicitation": lambda params: {"count": {1}}}
+    async with memory() as found, connected(found.target, **options) as client:
+        with pytest.raises((McpError, JsonError), match=r"failed|set"):
+            await client.call_tool("order", {"item": "figs"})
+        assert (await client.call_tool("echo", {"text": "on"})).data == "on"
 
 
 @pytest.mark.parametrize("wrong", [7, {"no": "content"}])
