@@ -42,6 +42,12 @@ PEER = "wire/test_peer.py::"
 CONNECTION = "wire/test_connection.py::"
 RANDOM = "runtime/test_random_conversations.py::"
 HTTP = "transports/test_http_"
+CLIENT = "client/test_client.py::"
+QUESTIONS = "client/test_questions.py::"
+SUBSCRIPTIONS = "client/test_subscriptions.py::"
+FAULTS = "client/test_faults.py::"
+PROCESS = "client/test_process.py::"
+ANNOTATION = "client/test_annotation.py::"
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
@@ -457,6 +463,97 @@ RULES = (
         "A lost stream is resumed with what was missed on it, and only that.",
         HTTP + "session.py::test_a_lost_get_stream_is_resumed_with_what_was_missed",
         HTTP + "session.py::test_a_stream_cannot_be_resumed_from_another_session",
+    ),
+    # -- the client ---------------------------------------------------------------------------------------------------
+    rule(
+        "client-probe",
+        f"{MODERN} basic/versioning: detection",
+        "server/discover first; a modern error stays modern, any other one and silence are the handshake era.",
+        FAULTS + "test_any_other_error_to_the_probe_is_a_server_of_the_handshake_era",
+        FAULTS + "test_silence_is_a_server_of_the_handshake_era",
+        FAULTS + "test_a_modern_error_keeps_the_era_and_is_asked_again",
+        FAULTS + "test_a_modern_server_that_was_slow_to_answer_is_found_out_all_the_same",
+    ),
+    rule(
+        "client-negotiation",
+        f"{LEGACY} basic/lifecycle: version negotiation",
+        "A client that does not speak the version of the answer ends the connection.",
+        FAULTS + "test_a_counter_offer_that_will_not_do_is_said_so",
+        FAULTS + "test_no_common_revision_is_said_so",
+    ),
+    rule(
+        "client-rounds",
+        f"{MODERN} basic/patterns/mrtr",
+        "A round has a new id, all original params, the answers, and the state byte by byte if there was one.",
+        QUESTIONS + "test_a_round_repeats_the_request_with_the_answers_and_the_state_as_it_was",
+        QUESTIONS + "test_a_server_that_never_stops_asking_is_cut_off",
+    ),
+    rule(
+        "client-result-type",
+        f"{MODERN} basic: results",
+        "An absent resultType is complete, an unknown one an invalid answer.",
+        QUESTIONS + "test_a_result_that_nobody_knows_is_an_invalid_answer",
+        FAULTS + "test_any_other_error_to_the_probe_is_a_server_of_the_handshake_era",
+    ),
+    rule(
+        "client-declares",
+        f"{MODERN} basic: capabilities",
+        "A client declares what it answers, and nothing else.",
+        QUESTIONS + "test_capabilities_are_those_of_the_handlers_in_the_words_of_the_revision",
+        QUESTIONS + "test_a_client_without_handlers_declares_none_and_is_not_asked",
+    ),
+    rule(
+        "client-defaults",
+        f"{LEGACY} client/elicitation (SEP-1034)",
+        "The defaults of a form are filled in.",
+        QUESTIONS + "test_what_a_user_leaves_as_it_is_has_the_forms_defaults",
+    ),
+    rule(
+        "client-cancels",
+        f"{MODERN} basic/patterns/cancellation",
+        "A request that is given up, or timed out, is cancelled with its id; what comes late is dropped.",
+        FAULTS + "test_a_caller_that_is_cancelled_tells_the_server",
+        FAULTS + "test_a_server_that_stalls_costs_the_deadline_and_no_more",
+    ),
+    rule(
+        "client-listen-end",
+        f"{MODERN} basic/patterns/subscriptions and cancellation",
+        "A listen stream ends by its answer or by notifications/cancelled.",
+        SUBSCRIPTIONS + "test_the_server_may_end_a_stream_in_either_way",
+    ),
+    rule(
+        "client-keeps",
+        f"{MODERN} basic/utilities/caching",
+        "An answer is kept for ttlMs, and until a notification says that it changed.",
+        SUBSCRIPTIONS + "test_a_list_is_kept_as_long_as_the_server_says_and_until_it_changes",
+        SUBSCRIPTIONS + "test_a_resource_is_kept_until_it_is_updated",
+    ),
+    rule(
+        "client-pages",
+        f"{MODERN} basic/utilities/pagination",
+        "Lists are followed to their end.",
+        CLIENT + "test_lists_come_with_all_their_pages",
+        CLIENT + "test_a_list_without_an_end_is_cut_off",
+    ),
+    rule(
+        "client-batch",
+        "2025-03-26 basic: batching",
+        "Batches of answers are accepted.",
+        FAULTS + "test_batches_of_answers_are_taken_apart",
+    ),
+    rule(
+        "client-annotations",
+        f"{MODERN} basic/transports: x-mcp-header",
+        "A tool whose annotations break the rules is left out; arguments are mirrored into headers.",
+        ANNOTATION + "test_a_tool_whose_marks_break_the_rules_is_not_to_be_offered",
+        ANNOTATION + "test_marked_arguments_are_found_down_the_properties",
+        ANNOTATION + "test_values_that_headers_cannot_hold_are_encoded",
+    ),
+    rule(
+        "client-shutdown",
+        f"{MODERN} basic/transports/stdio: shutdown",
+        "Standard input is closed, then SIGTERM, then SIGKILL.",
+        PROCESS + "test_a_server_that_does_not_go_is_made_to",
     ),
 )
 

@@ -13,7 +13,8 @@ from conftest import ROOT, nothing_left
 from erlmcp.client.bound import ClientLimits
 
 PAGE = (ROOT / "docs/client.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block or "erlmcp.sync" in block]
 SAID = [
     "42 quickstart 2026-07-28",
     "1.5\n1.5\n{'result': 1.5}\n[TextContent(type='text', text='1.5', annotations=None, meta=None)]\n"
