@@ -16,7 +16,7 @@ class ClientLimits:
 
     # Messages
     message_bytes_max: int = 64 * MIB  # of one answer
-    outbox_bytes_max: int = 64 * MIB  # written and not taken by the server yet
+    outbox_bytes_max: int = 64 * MIB  # of one write; a server that leaves twice as much unread is cut off
     depth_max: int = 128
     # Calls
     timeout_s: float = 60.0  # each request, where the call does not say otherwise

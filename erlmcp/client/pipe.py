@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NEVER: Final = sys.maxsize
 SECOND_NS: Final = 1_000_000_000
 RESULT, ERROR, BATCH = 3, 4, 5
+HIGH_WATER_BYTES: Final = 64 * 1024  # asyncio's: from there on nothing more is to be written
 
 
 class Pipe:
@@ -45,6 +46,8 @@ class Pipe:
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
         self.write_count = 0
         self._inflight_max = limits.inflight_count_max
+        # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
+        self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
         self._front: Front | None = None
         self._lost: Callable[[], ConnectionClosedError] | None = _unopened
         self._timer: asyncio.TimerHandle | None = None

@@ -179,7 +179,7 @@ class ProcessChannel(Pipe):
     def _keep(self, rest: memoryview) -> None:
         self._chunks.append(rest)
         self._chunk_bytes += len(rest)
-        if self._chunk_bytes > self.limits.outbox_bytes_max:
+        if self._chunk_bytes > self._unread_max:
             limit = LimitError("outbox_bytes_max", self.limits.outbox_bytes_max, "the server does not read")
             self._lose(partial(ConnectionClosedError, f"{self.command[0]}: {limit}"))
         elif not self._is_paused:

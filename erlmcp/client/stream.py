@@ -70,7 +70,7 @@ class StreamChannel(Pipe, asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        if self._is_paused and transport.get_write_buffer_size() > self.limits.outbox_bytes_max:
+        if self._is_paused and transport.get_write_buffer_size() > self._unread_max:
             limit = LimitError("outbox_bytes_max", self.limits.outbox_bytes_max, "the server does not read")
             self._lose(partial(ConnectionClosedError, f"{self.address}: {limit}"))
             transport.abort()

@@ -82,6 +82,13 @@ def call(request: dict, manners: set[str]) -> None:
         pass
     elif name == "close":
         os.close(1)
+    elif name == "deaf":
+        os.close(0)
+        answer(request, text("I hear nothing any more"))
+        time.sleep(600)
+    elif name == "slow_reader":
+        answer(request, text("busy"))
+        time.sleep(600)
     elif name == "environment":
         answer(request, text(",".join(sorted(os.environ))))
     else:

@@ -395,6 +395,30 @@ async def test_what_is_told_a_server_that_does_not_read_has_an_end(peer: Any, lo
             raise client._loss  # type: ignore[misc]
 
 
+async def test_much_in_one_turn_leaves_in_several_writes_and_one_that_is_too_large_in_none(way: Any) -> None:
+    limits = ClientLimits(outbox_bytes_max=300_000)
+    async with way() as found, connected(found.target, limits=limits) as client:
+        calls: list[Any] = [("echo", {"text": "x" * 100_000}) for _ in range(10)]
+        assert {len(result.data) for result in await client.call_many(calls)} == {100_000}
+        with pytest.raises(LimitError):
+            await client.call_tool("echo", {"text": ["x" * 400_000]})
+        assert (await client.call_tool("echo", {"text": "on"})).data == "on"
+
+
+async def test_a_modern_server_that_asks_is_not_answered(peer: Any) -> None:
+    noise: list[str] = []
+
+    async def script(server: Any) -> None:
+        await server.discover()
+        request = await server.expect("tools/call")
+        server.send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        server.text(request, "fine")
+
+    async with peer(script) as target, connected(target, on_noise=noise.append) as client:
+        assert (await client.call_tool("a")).data == "fine"
+    assert noise == ["the server asked for ping, which 2026-07-28 has not"]
+
+
 async def test_a_channel_that_was_given_ready_made_is_opened_again(tmp_path: Any, peer: Any) -> None:
     async with peer(sent, fine) as target:
         channel = StreamChannel(path=target.removeprefix("unix:"))

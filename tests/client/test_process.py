@@ -71,6 +71,34 @@ async def test_a_server_that_lives_and_is_mute_is_a_loss(monkeypatch: pytest.Mon
         assert (await client.call_tool("hello")).data == "hello"
 
 
+async def test_a_server_that_does_not_listen_is_a_loss(monkeypatch: pytest.MonkeyPatch, loop_kind: str) -> None:
+    monkeypatch.setattr("erlmcp.client.process.EXIT_WAIT_S", 0.05)
+    async with connected(rude(), limits=QUICK) as client:
+        assert (await client.call_tool("deaf")).data == "I hear nothing any more"
+        with pytest.raises(ConnectionClosedError, match="closed its standard input"):
+            await client.call_tool("hello")
+        assert (await client.call_tool("hello")).data == "hello"
+
+
+async def test_what_is_told_a_process_that_does_not_read_has_an_end(loop_kind: str) -> None:
+    limits = ClientLimits(outbox_bytes_max=1 << 20, close_timeout_s=0.1, term_timeout_s=0.1)
+    async with connected(rude(), limits=limits, reconnect=False) as client:
+        await client.call_tool("slow_reader")
+        while client.is_connected:
+            await client.notify("notifications/whatever", {"blob": "x" * 100_000})
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionClosedError, match="outbox_bytes_max=1048576"):
+            await client.call_tool("hello")
+
+
+async def test_a_server_that_dies_before_it_has_read_everything(loop_kind: str) -> None:
+    async with connected(rude()) as client:
+        calls: list[Any] = [("die", {"blob": "x" * 100_000}) for _ in range(30)]
+        found = await client.call_many(calls, raise_on_error=False)
+        assert {type(each) for each in found} <= {ServerExitedError, ConnectionClosedError}
+        assert (await client.call_tool("hello")).data == "hello"
+
+
 @pytest.mark.parametrize("manners", [("hangs-on-exit",), ("ignores-term",)])
 async def test_a_server_that_does_not_go_is_made_to(manners: tuple[str, ...], loop_kind: str) -> None:
     async with connected(rude(*manners), limits=QUICK) as client:

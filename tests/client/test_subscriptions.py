@@ -260,3 +260,24 @@ async def test_a_load_that_fails_fails_for_all_who_wait_and_is_not_kept() -> Non
 
     assert await kept.get("k", fine) == "v"
     assert len(kept) == 1
+
+
+async def test_resources_that_changed_are_read_anew_and_roots_that_changed_are_told(peer: Any) -> None:
+    async def script(server: Any) -> None:
+        server.refuse(await server.expect("server/discover"), -32601)
+        await server.initialize()
+        await server.expect("notifications/roots/list_changed")
+        contents = [{"uri": "x://a", "text": "a"}]
+        for _ in range(2):
+            server.answer(await server.expect("resources/read"), {"contents": contents, "ttlMs": 60_000})
+            server.send({"jsonrpc": "2.0", "method": "notifications/resources/list_changed"})
+
+    heard: list[str] = []
+    options = {"roots": [], "on_notification": lambda method, params: heard.append(method)}
+    async with peer(script) as target, connected(target, **options) as client:
+        await client.roots_changed()
+        for count in (1, 2):
+            assert (await client.read_resource("x://a")).contents[0].text == "a"
+            while len(heard) < count:
+                await asyncio.sleep(0)
+    assert heard == ["notifications/resources/list_changed"] * 2
