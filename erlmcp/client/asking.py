@@ -101,6 +101,7 @@ class Asking:
         if self._closing is not None:
             await asyncio.wait([self._closing])
         self._is_wanted = True
+        self._loss = None
         try:
             await self._conversing()
         except BaseException:
@@ -165,6 +166,8 @@ class Asking:
             try:
                 async with asyncio.timeout(limit_s):
                     await conversation.begin(mode)
+                if conversation.loss is not None:  # In the same read as the last word of the handshake.
+                    raise conversation.loss
                 self._forget()
                 self._conversation, self._loss = conversation, None
                 direct = getattr(conversation.channel, "direct", None)

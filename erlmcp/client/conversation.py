@@ -83,6 +83,7 @@ class Conversation:
         self.channel = channel
         self.era = ""
         self.version = ""
+        self.loss: Exception | None = None  # why it is over, where it ended by itself
         self.is_probing = False  # asking a server of either era what it is
         self.server_info: dict[str, Any] = {}
         self.capabilities: dict[str, Any] = {}
@@ -369,6 +370,7 @@ class Conversation:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def lost(self, error: Exception) -> None:
+        self.loss = error
         self._end(error)
         self.owner.lost(self, error)
 

@@ -12,6 +12,7 @@ from conftest import RUDE, connected, nothing_left, rude, tasks_left
 
 from erlmcp import CallTimeoutError, Client, ConnectionClosedError, McpError, NegotiationError, ServerExitedError
 from erlmcp.client.bound import ClientLimits
+from erlmcp.client.memory import MemoryChannel
 from erlmcp.client.process import ProcessChannel
 from erlmcp.client.stream import StreamChannel
 from erlmcp.errors import InvalidAnswerError, LimitError
@@ -89,6 +90,23 @@ async def test_without_reconnecting_every_later_call_names_the_loss(peer: Any) -
         for _ in range(3):
             with pytest.raises(ConnectionClosedError, match="the server closed the connection"):
                 await client.call_tool("a")
+        await client.connect()  # said so by the program
+        assert (await client.call_tool("a")).data == "fine a"
+
+
+async def test_a_loss_together_with_the_last_word_of_the_handshake_is_a_loss(memory: Any) -> None:
+    class Fleeting(MemoryChannel):
+        """Gone as soon as it has said who it is."""
+
+        def feed(self, data: bytes) -> None:
+            super().feed(data)
+            self._lose(lambda: ConnectionClosedError("gone at once"))
+
+    async with memory() as found:
+        client = Client(Fleeting(found.server), mode="2026-07-28")
+        with pytest.raises(ConnectionClosedError, match="gone at once"):
+            await client.connect()
+        assert not client.is_connected
 
 
 async def test_the_loss_of_the_connection_fails_all_that_wait_each_with_an_error_of_its_own(peer: Any) -> None:
