@@ -78,6 +78,10 @@ def test_every_mark_of_the_plan_has_its_row() -> None:
         "network-echo": {"batch"},
         "network-tcp-ping": {"batch"},
         "network-tcp-echo": {"batch"},
+        "client-objects": {"call"},
+        "client-bytes": {"call"},
+        "client-stdio-1": {"call"},
+        "client-stdio-16": {"call"},
         "json-request": {"call", "core"},
     }
     found = {row.key: set(row.marks) for row in components.ROWS}
@@ -306,3 +310,12 @@ def test_a_terminal_gets_drawn_tables_and_a_bar_and_others_plain_lines() -> None
     assert "[1/1] a step" in plain.getvalue()
     assert "\x1b" not in plain.getvalue()
     assert "\x1b" in drawn.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "inflight"), [("objects", 1), ("bytes", 1), ("mcp", 1), ("stdio", 16)])
+def test_a_clients_calls_are_measured_whatever_leads_to_the_server(kind: str, inflight: int) -> None:
+    from erlmcp.bench import calling
+
+    made = calling.made(kind, inflight)
+    assert made.count == calling.CALLS
+    assert made.elapsed(1) > 0

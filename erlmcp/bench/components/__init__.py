@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import os
 
-from erlmcp.bench.components import cache, ground, json, network, order, pool, protect, queue, registry, session
+from erlmcp.bench.components import (
+    cache,
+    calling,
+    ground,
+    json,
+    network,
+    order,
+    pool,
+    protect,
+    queue,
+    registry,
+    session,
+)
 from erlmcp.bench.components.row import COLUMNS, Row, Way
 from erlmcp.bench.timing import Timed
 
@@ -19,6 +31,7 @@ ROWS: list[Row] = [
     *protect.ROWS,
     *json.ROWS,
     *network.ROWS,
+    *calling.ROWS,
 ]
 MEMORY_FROM = 100_000  # entries: from there on a structure is big enough for its memory to be read off the process
 FAMILIES = list(dict.fromkeys(row.family for row in ROWS))
