@@ -251,7 +251,10 @@ class Conversation:
         self.channel.negotiated(LEGACY, chosen)
         self.channel.notify(m.INITIALIZED, None)
         if self.owner.log_level is not None and "logging" in self.capabilities:
-            await self.ask(m.SET_LEVEL, {"level": self.owner.log_level})
+            try:
+                await self.ask(m.SET_LEVEL, {"level": self.owner.log_level})
+            except McpError as error:
+                log.warning("the server offers logging, and refuses a level: %s", error)
 
     def _introduce(self, found: dict[str, Any], info: Any) -> None:
         capabilities, instructions = found.get("capabilities"), found.get("instructions")

@@ -524,6 +524,16 @@ async def test_any_other_error_to_the_probe_is_a_server_of_the_handshake_era(pee
         assert (await client.call_tool("a")).data == "old"
 
 
+async def test_a_server_that_refuses_a_log_level_is_talked_to_all_the_same(peer: Any) -> None:
+    async def script(server: Any) -> None:
+        await server.initialize(capabilities={"logging": {}})
+        server.refuse(await server.expect("logging/setLevel"), -32603)
+        server.answer(await server.expect("ping"), {})
+
+    async with peer(script) as target, connected(target, mode="legacy", log_level="error") as client:
+        await client.ping()
+
+
 async def test_silence_is_a_server_of_the_handshake_era(peer: Any) -> None:
     async def script(server: Any) -> None:
         await server.initialize()
