@@ -2,7 +2,7 @@
 
 It speaks 2026-07-28 first and falls back to the ``initialize`` handshake (spec, basic/versioning: a client that gets
 an HTTP 400, 404 or 405 without a modern JSON-RPC error in its body is talking to a legacy server). It declares no
-capabilities, so a server cannot ask it anything. For real work there will be an asynchronous client; this one is what
+capabilities, so a server cannot ask it anything. For real work there is ``erlmcp.Client``; this one is what
 ``erlmcp call`` needs.
 """
 
