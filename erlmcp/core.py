@@ -44,6 +44,11 @@ _ROOM_OF = {
     "Raw": "json",
     "RequestParser": "http1",
     "ResponseParser": "http1",
+    "Response": "http1",
+    "BodyPart": "http1",
+    "BodyEnd": "http1",
+    "HttpError": "http1",
+    "request_head": "http1",
     "Inbound": "corridor",
     "HttpInbound": "corridor_http",
     "Outbound": "corridor_out",
@@ -77,8 +82,13 @@ if TYPE_CHECKING:
     from erlmcp._core.gate import BreakerWindow as BreakerWindow
     from erlmcp._core.gate import InflightLimit as InflightLimit
     from erlmcp._core.gate import TokenBucket as TokenBucket
+    from erlmcp._core.http1 import BodyEnd as BodyEnd
+    from erlmcp._core.http1 import BodyPart as BodyPart
+    from erlmcp._core.http1 import HttpError as HttpError
     from erlmcp._core.http1 import RequestParser as RequestParser
+    from erlmcp._core.http1 import Response as Response
     from erlmcp._core.http1 import ResponseParser as ResponseParser
+    from erlmcp._core.http1 import request_head as request_head
     from erlmcp._core.json import Raw as Raw
     from erlmcp._core.json import decode as decode
     from erlmcp._core.json import encode as encode

@@ -81,6 +81,11 @@ class ServerExitedError(ConnectionClosedError):
         self.stderr = stderr
 
 
+class SessionLostError(ConnectionClosedError):
+    """The server does not know the session any more (a 404, Streamable HTTP of the handshake revisions): the
+    conversation begins anew with ``initialize``."""
+
+
 class CallTimeoutError(ErlmcpError, TimeoutError):
     """No answer came in time. ``limit`` is the setting's name (``timeout_s``), ``seconds`` its value, ``method`` what
     was asked."""
@@ -105,15 +110,18 @@ class NegotiationError(ErlmcpError):
 
 class HttpStatusError(ErlmcpError):
     """The server answered with an HTTP status that carries no JSON-RPC message. ``status`` is the number, ``body`` the
-    beginning of what came with it."""
+    beginning of what came with it, ``headers`` by their lower-case names (``www-authenticate``, ``retry-after``)."""
 
-    def __init__(self, status: int, reason: str, url: str, body: bytes = b"") -> None:
+    def __init__(
+        self, status: int, reason: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
         text = " ".join(body[:200].decode(errors="replace").split())
         super().__init__(f"{url} answered {status} {reason}{': ' + text if text else ''}")
         self.status = status
         self.reason = reason
         self.url = url
         self.body = body
+        self.headers = headers or {}
 
 
 class QueueClosedError(ErlmcpError):

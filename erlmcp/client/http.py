@@ -1,0 +1,496 @@
+"""Streamable HTTP, as a client: a POST per request, its answer as JSON or as an event stream.
+
+2026-07-28: requests that know nothing of each other; a closed stream cancels. Handshake revisions: a session that the
+server names, a stream of its own that the client keeps open by GET, streams that are resumed where they broke off, a
+DELETE at the end; a 404 for the session ends the conversation. A server of 2024-11-05, which refuses the POST of
+``initialize``, is asked for its pair of endpoints.
+
+Nothing here is a task: exchanges are driven by what arrives, waits are timers. Every request is in the correlation
+until it ends, so the loss of the session, the deadline, an answer on whatever stream, and the end of the channel each
+find it there, and the first of them takes it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from erlmcp import core
+from erlmcp.client.http_connection import Answer, RequestHead
+from erlmcp.client.http_endpoint import make_endpoint
+from erlmcp.client.http_exchange import EVENTS, JSON, EventReader, Post, Word
+from erlmcp.client.http_limit import HttpLimits
+from erlmcp.client.http_pool import HttpPool
+from erlmcp.client.http_stream import Listener, OldPair
+from erlmcp.client.oneshot import header_value
+from erlmcp.client.tls import Tls
+from erlmcp.errors import (
+    CallTimeoutError,
+    ConfigurationError,
+    ConnectionClosedError,
+    ErlmcpError,
+    HttpStatusError,
+    InvalidAnswerError,
+    SessionLostError,
+)
+from erlmcp.spec import key
+from erlmcp.spec import method as methods
+from erlmcp.spec.version import LEGACY, MODERN
+
+if TYPE_CHECKING:
+    from erlmcp.client.channel import Front, Request
+    from erlmcp.core import Call
+    from erlmcp.errors import McpError
+
+log = logging.getLogger("erlmcp.client.http")
+
+HEAD_COUNT_MAX: Final = 256
+REQUEST, NOTIFICATION, RESULT, ERROR, BATCH = 1, 2, 3, 4, 5  # core.Call.kind
+
+
+class HttpChannel:
+    """A way to the server at ``url``. For one event loop.
+
+    ``headers`` go with every request (``Authorization`` among them). ``tls`` says whom to trust and what to show; an
+    ``ssl.SSLContext`` is taken as it is. ``http2``: with https it is offered, where the library is installed, unless
+    this is False; with http it is spoken if this is True. ``unix`` is the path of a socket that stands in place of host
+    and port. A ``pool`` may be shared by channels whose endpoint is equal, credentials included; who made it closes it.
+    """
+
+    is_http = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        tls: Tls | ssl.SSLContext | None = None,
+        http2: bool | None = None,
+        unix: str | None = None,
+        limits: HttpLimits | None = None,
+        pool: HttpPool | None = None,
+    ) -> None:
+        self.url = url
+        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=http2, unix=unix)
+        if pool is not None and pool.endpoint != self.endpoint:
+            raise ConfigurationError(f"the pool is for another endpoint, or other credentials, than {url}")
+        self._owns_pool = pool is None
+        self.pool = pool or HttpPool(self.endpoint, limits)
+        self.limits = limits = limits or self.pool.limits
+        parts = urlsplit(url)
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._headers = [*(headers or {}).items()]
+        if "user-agent" not in {name.lower() for name, _ in self._headers}:
+            self._headers.append(("User-Agent", "erlmcp"))
+        self._heads: dict[tuple[str, str | None], RequestHead] = {}
+        self._correlation = core.Correlation(limits.inflight_count_max)
+        self._inbound = self._make_inbound("newline")
+        self._inbound_of_lines = self._make_inbound("content_length")
+        self._out = core.Outbound(framing="none", bytes_max=limits.request_bytes_max, depth_max=limits.depth_max)
+        self._front: Front | None = None
+        self._era = self._version = self._session = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+        self._held: list[Post] | None = None  # until the server has acknowledged that the handshake is over
+        self._words: set[Word] = set()
+        self._listener: Listener | None = None
+        self._old: OldPair | None = None
+        self._old_asks: Post | None = None
+        self._is_closed = False
+        try:
+            self.stream_head("")
+        except ValueError as error:
+            raise ConfigurationError(f"a header for {url} cannot be sent: {error}") from error
+
+    def _make_inbound(self, framing: str) -> core.Inbound:
+        limits = self.limits
+        bytes_max = max(limits.body_bytes_max, limits.event_bytes_max)
+        return core.Inbound(
+            None,
+            self._correlation,
+            framing=framing,
+            message_bytes_max=bytes_max,
+            string_bytes_max=bytes_max,
+            depth_max=limits.depth_max,
+        )
+
+    # ---- the channel, as its client sees it
+
+    async def open(self, front: Front) -> None:
+        if self._is_closed:
+            raise ConnectionClosedError(f"the channel to {self.url} was closed")
+        self._front = front
+        try:
+            await self.pool.warm()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    def send(self, request: Request) -> None:
+        if self._is_closed:
+            raise ConnectionClosedError(f"the channel to {self.url} was closed")
+        head = self._heads.get((request.method, request.name)) if request.headers is None else None
+        if head is None:
+            head = self._make_head(request)
+        post = Post(self, request, head, b"", self._session)
+        deadline_ns = request.deadline_ns
+        request.id = id = self._correlation.put_next(post, deadline_ns)
+        try:
+            self._out.request(id, request.method, request.params)
+            post.body = self._out.take()
+            self.dispatch(post)
+        except BaseException:
+            self._correlation.take(id)
+            raise
+        if deadline_ns is not None and (self._timer is None or deadline_ns < self._timer_ns):
+            self._arm(deadline_ns)
+
+    def dispatch(self, post: Post) -> None:
+        if self._held is None:
+            self.pool.send(post)
+        else:
+            self._held.append(post)
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        if self._is_closed:
+            return
+        self._out.notification(method, params)
+        self._say(method, self._out.take())
+
+    def answer(self, id_raw: bytes, result: object, error: McpError | None = None) -> None:
+        if self._is_closed:
+            return
+        if error is None:
+            self._out.result(id_raw, result)
+        else:
+            self._out.error(id_raw, error.code, error.message, error.data)
+        self._say("", self._out.take())
+
+    def cancel(self, request: Request, reason: str) -> None:
+        post = self._correlation.take(request.id)
+        if isinstance(post, Post):
+            self._give_up(post, reason)
+
+    def negotiated(self, era: str, version: str) -> None:
+        self._era, self._version = era, version
+        self._heads.clear()
+
+    async def aclose(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._lose(ConnectionClosedError(f"the channel to {self.url} was closed"))
+            self._stop_streams()
+            for word in [*self._words]:
+                word.abandon(ConnectionClosedError("the channel was closed"))
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._session:
+                await self._end_politely()
+        if self._owns_pool:
+            await self.pool.aclose()
+
+    def stats(self) -> dict[str, int | float]:
+        return {**self.pool.stats(), "inflight_count": len(self._correlation)}
+
+    # ---- what arrives
+
+    def read(self, data: bytes, post: Post | None) -> None:
+        """One message of the server's, or a batch of them; ``post`` is what it should answer."""
+        if b"\n" in data:
+            calls = self._inbound_of_lines.feed(b"Content-Length: %d\r\n\r\n%b" % (len(data), data))
+        else:
+            calls = self._inbound.feed(data + b"\n")
+        for call in calls:
+            self._take(call, post)
+
+    def _take(self, call: Call, post: Post | None) -> None:
+        kind = call.kind
+        if kind in (RESULT, ERROR):
+            found: Any = call.pending
+            if found is None and call.id is None and kind == ERROR and post is not None and not post.is_over:
+                found = self._correlation.take(post.request.id)
+            if found is not None:
+                found.settle(call)
+                if found is not post:
+                    self._drop_elsewhere(found)
+        elif kind == BATCH:
+            for item in call.items:
+                self._take(item, post)
+        elif kind in (REQUEST, NOTIFICATION):
+            if self._front is not None and not self._is_closed:
+                try:
+                    self._front.received(call)
+                except Exception:
+                    log.exception("what %s sent could not be handled", self.url)
+        elif post is not None and not post.is_over:
+            post.fail(InvalidAnswerError(f"{self.url} answered {post.request.method} with no message: {call.message}"))
+            post.abandon()
+        elif post is None:
+            log.warning("%s sent no message: %s", self.url, call.message)
+
+    def _drop_elsewhere(self, post: Post) -> None:
+        """It was answered on another stream than its own, which need not go on; unless all answers come on another."""
+        if self._old is None:
+            post.abandon()
+
+    def read_error(self, body: bytes) -> Call | None:
+        """The JSON-RPC error that a refusal's body is, if it is one. Nothing is taken out for it."""
+        inbound = core.Inbound(None, None, framing="content_length", message_bytes_max=max(1, len(body)))
+        found = inbound.feed(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        return found[0] if len(found) == 1 and found[0].kind == ERROR else None
+
+    def forget(self, post: Post) -> None:
+        self._correlation.take(post.request.id)
+
+    # ---- heads
+
+    def _make_head(self, request: Request) -> RequestHead:
+        method, name = request.method, request.name
+        fields = [("Content-Type", JSON), ("Accept", f"{JSON}, {EVENTS}"), *self._headers]
+        version, is_modern = self._version, self._era == MODERN
+        if method == methods.INITIALIZE:
+            version, is_modern = "", False
+        elif not self._era:
+            version = _version_within(request.params)
+            is_modern = bool(version)
+        if version:
+            fields.append(("MCP-Protocol-Version", version))
+        if is_modern:
+            fields.append(("Mcp-Method", method))
+            if name is not None:
+                fields.append(("Mcp-Name", header_value(name)))
+        elif self._session:
+            fields.append(("Mcp-Session-Id", self._session))
+        if request.headers is not None:
+            fields += request.headers.items()
+        try:
+            head = RequestHead("POST", self._target, self.endpoint.authority, fields)
+        except ValueError as error:
+            raise ConfigurationError(f"a header of {method} cannot be sent: {error}") from error
+        if request.headers is None and self._era:
+            if len(self._heads) >= HEAD_COUNT_MAX:
+                self._heads.clear()
+            self._heads[method, name] = head
+        return head
+
+    def _session_fields(self) -> list[tuple[str, str]]:
+        fields = [*self._headers]
+        if self._version:
+            fields.append(("MCP-Protocol-Version", self._version))
+        if self._session:
+            fields.append(("Mcp-Session-Id", self._session))
+        return fields
+
+    def stream_head(self, last_id: str) -> RequestHead:
+        fields = [("Accept", EVENTS), *self._session_fields()]
+        if last_id:
+            fields.append(("Last-Event-ID", last_id))
+        return RequestHead("GET", self._target, self.endpoint.authority, fields)
+
+    # ---- words without an answer
+
+    def _say(self, method: str, body: bytes) -> None:
+        fields = [("Content-Type", JSON), ("Accept", f"{JSON}, {EVENTS}"), *self._session_fields()]
+        if method and self._era == MODERN:
+            fields.append(("Mcp-Method", method))
+        head = RequestHead("POST", self._target, self.endpoint.authority, fields)
+        is_start = method == methods.INITIALIZED and self._era != MODERN
+        session = self._session
+        if is_start:
+            self._held = []
+
+        def done(error: ErlmcpError | None) -> None:
+            self._words.discard(word)
+            if isinstance(error, HttpStatusError) and error.status == 404 and session and session == self._session:
+                self.end_session(None)
+            elif error is not None and not self._is_closed:
+                log.warning("%s was not taken: %s", method or "an answer", error)
+            if is_start:
+                self._begin_work()
+
+        word = Word(head, body, self.url, self.limits.exchange_timeout_s, done)
+        self._words.add(word)
+        try:
+            self.pool.send(word)
+        except ErlmcpError as error:
+            word.abandon(error)
+
+    def _begin_work(self) -> None:
+        """The handshake is over: send what was held back for it, and listen to what the server says by itself."""
+        held, self._held = self._held or [], None
+        for post in held:
+            if not post.is_over:
+                try:
+                    self.pool.send(post)
+                except ErlmcpError as error:
+                    post.fail(error)
+        if self._session and self._listener is None and self._old is None and not self._is_closed:
+            self._listener = Listener(self)
+
+    # ---- the session
+
+    def begin_session(self, answer: Answer) -> None:
+        """Keep the name that the server gave the session: visible ASCII, or it cannot be sent back."""
+        name = answer.headers.get(key.HEADER_SESSION, "")
+        if name and not (name.isascii() and name.isprintable() and " " not in name):
+            log.warning("%s names a session that cannot be sent back: %r", self.url, name[:80])
+            name = ""
+        self._session = name
+        self._heads.clear()
+
+    def end_session(self, post: Post | None) -> None:
+        """The server knows the session no more. What it refused for that was not acted on, so it may be sent again."""
+        error = SessionLostError(f"{self.url} does not know the session any more")
+        if post is not None:
+            post.request.is_sent = False
+            post.fail(error)
+            if post.session != self._session:
+                return  # of the session before this one
+        if self._session:
+            self._session = ""
+            self._end_conversation(error)
+
+    def _end_conversation(self, error: ErlmcpError) -> None:
+        self._stop_streams()
+        self._heads.clear()
+        self._era = self._version = ""
+        self._lose(error)
+        if self._front is not None and not self._is_closed:
+            self._front.lost(error)
+
+    def _lose(self, error: ErlmcpError) -> None:
+        """Fail every request in one pass."""
+        self._held = None
+        for _, post in self._correlation.drain():
+            assert isinstance(post, Post)
+            post.fail(error)
+            post.abandon()
+
+    def _stop_streams(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._old is not None:
+            self._old.close()
+            self._old = None
+
+    async def _end_politely(self) -> None:
+        """DELETE the session; a server may refuse that, or not be there any more."""
+        head = RequestHead("DELETE", self._target, self.endpoint.authority, self._session_fields())
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._session = ""
+
+        def done(error: ErlmcpError | None) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        word = Word(head, None, self.url, self.limits.close_timeout_s, done)
+        try:
+            self.pool.send(word)
+            await ended
+        except ErlmcpError as error:
+            word.abandon(error)
+        finally:
+            word.abandon(ConnectionClosedError("the channel was closed"))
+
+    def may_resume(self) -> bool:
+        return self._era != MODERN and not self._is_closed
+
+    def retry_s(self, events: EventReader) -> float:
+        wait_s = self.limits.retry_s if events.retry_ms is None else events.retry_ms / 1000
+        return min(wait_s, self.limits.retry_s_max)
+
+    # ---- redirects
+
+    def follow(self, post: Post, answer: Answer) -> bool:
+        """A 307 or 308 within our own origin is followed, and remembered for this channel: the body goes to nobody
+        else, nor do the credentials."""
+        base = urlsplit(self.url)
+        found = urlsplit(urljoin(self.url, answer.headers.get("location", "")))
+        target = (found.path or "/") + (f"?{found.query}" if found.query else "")
+        is_ours = (found.scheme, found.netloc) == (base.scheme, base.netloc)
+        if not is_ours or post.redirect_count >= self.limits.redirect_count_max or target == post.head.target:
+            return False
+        post.redirect_count += 1
+        self._target = target
+        self._heads.clear()
+        try:
+            post.head = self._make_head(post.request)
+            self.dispatch(post)
+        except ErlmcpError as error:
+            post.fail(error)
+        return True
+
+    # ---- the old pair of endpoints
+
+    @property
+    def is_old(self) -> bool:
+        return self._old is not None
+
+    def may_be_old(self) -> bool:
+        return self._old is None and not self._is_closed
+
+    def try_old(self, post: Post) -> None:
+        self._old_asks = post
+        try:
+            self._old = OldPair(self)
+        except ErlmcpError as error:
+            post.fail(error)
+
+    def begin_old(self, target: str) -> None:
+        self._target = target
+        self._heads.clear()
+        post, self._old_asks = self._old_asks, None
+        if post is not None and not post.is_over:
+            post.head = self._make_head(post.request)
+            self.dispatch(post)
+
+    def no_old_pair(self, error: ErlmcpError | None) -> None:
+        self._old = None
+        post, self._old_asks = self._old_asks, None
+        if post is not None and not post.is_over:
+            if error is not None:
+                post.fail(error)
+            else:
+                post.not_old()
+
+    def end_old(self, error: ErlmcpError) -> None:
+        if self._old is not None:
+            self._end_conversation(ConnectionClosedError(f"{self.url} broke its stream off: {error}"))
+
+    # ---- time
+
+    def _arm(self, deadline_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = deadline_ns
+        wait_s = max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for _, post in self._correlation.expire(time.monotonic_ns()):
+            assert isinstance(post, Post)
+            request = post.request
+            request.fail(CallTimeoutError("timeout_s", request.timeout_s, request.method))
+            self._give_up(post, "no answer in time")
+        next_ns = self._correlation.next_deadline_ns()
+        if next_ns is not None:
+            self._arm(next_ns)
+
+    def _give_up(self, post: Post, reason: str) -> None:
+        """Close its stream, which says it all in 2026-07-28; the handshake revisions have a word for it."""
+        is_told = post.request.is_sent and self._era == LEGACY and post.request.method != methods.INITIALIZE
+        post.abandon()
+        if is_told and not self._is_closed:
+            self.notify(methods.CANCELLED, {"requestId": post.request.id, "reason": reason})
+
+
+def _version_within(params: dict[str, Any] | None) -> str:
+    meta = (params or {}).get("_meta")
+    version = meta.get(key.PROTOCOL_VERSION) if isinstance(meta, dict) else None
+    return version if isinstance(version, str) else ""
