@@ -312,7 +312,7 @@ class HttpChannel:
             if is_start:
                 self._begin_work()
 
-        word = Word(head, body, self.url, self.limits.exchange_timeout_s, done)
+        word = Word(head, body, self.pool, self.limits.exchange_timeout_s, done)
         self._words.add(word)
         try:
             self.pool.send(word)
@@ -388,7 +388,7 @@ class HttpChannel:
             if not ended.done():
                 ended.set_result(None)
 
-        word = Word(head, None, self.url, self.limits.close_timeout_s, done)
+        word = Word(head, None, self.pool, self.limits.close_timeout_s, done)
         try:
             self.pool.send(word)
             await ended

@@ -97,7 +97,9 @@ class Http2Connection(asyncio.Protocol):
         self.is_spare = False
         self.tick = 0
         self.opened_s = 0.0
-        self.is_settled = False  # the server's settings came
+        self.settled = asyncio.Event()  # the server's settings came, or never will
+        self.fault: ErlmcpError | None = None  # why they never will
+        self.successor = None
         self.transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self._ids: dict[Exchange, int] = {}
@@ -130,7 +132,7 @@ class Http2Connection(asyncio.Protocol):
     @property
     def room(self) -> int:
         """How many more exchanges may begin."""
-        if not (self.is_open and self.is_settled and self._takes_more):
+        if not (self.is_open and self._takes_more):
             return 0
         allowed = min(self._h2.remote_settings.max_concurrent_streams, self.pool.limits.stream_count_max)
         return max(0, allowed - len(self._streams))
@@ -243,7 +245,7 @@ class Http2Connection(asyncio.Protocol):
             for id, stream in [*self._streams.items()]:
                 self._push(id, stream)
         elif kind is RemoteSettingsChanged:
-            self.is_settled = True
+            self.settled.set()
             for id, stream in [*self._streams.items()]:
                 self._push(id, stream)
         elif kind is ConnectionTerminated:
@@ -322,6 +324,8 @@ class Http2Connection(asyncio.Protocol):
 
     def _break(self, error: ErlmcpError) -> None:
         self.is_open = False
+        self.fault = error
+        self.settled.set()
         self._retire()
         if self.transport is not None:
             self.transport.abort()
@@ -339,6 +343,7 @@ class Http2Connection(asyncio.Protocol):
         error = ConnectionClosedError(f"{self.pool.url} closed the connection{cause}")
         is_kept = self._use_count > len(self._streams)
         self.is_open = self._takes_more = False
+        self.settled.set()
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None

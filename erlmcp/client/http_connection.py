@@ -89,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_use_count",
         "exchange",
+        "fault",
         "is_open",
         "is_spare",
         "opened_s",
@@ -109,6 +110,7 @@ class HttpConnection(asyncio.Protocol):
         self.is_spare = False  # beyond the pool's count
         self.tick = 0  # of the pool, when it became idle
         self.opened_s = 0.0
+        self.fault: ErlmcpError | None = None
         self.successor: Any = None  # what the connection is where TLS found another protocol than HTTP/1.1
         self._is_heard = False
         self._use_count = 0

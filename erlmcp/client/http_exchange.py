@@ -22,11 +22,13 @@ from erlmcp.spec import method as methods
 if TYPE_CHECKING:
     from erlmcp.client.channel import Request
     from erlmcp.client.http import HttpChannel
+    from erlmcp.client.http_pool import HttpPool
     from erlmcp.core import Call, SseEvent
 
 log = logging.getLogger("erlmcp.client.http")
 
 JSON, EVENTS = "application/json", "text/event-stream"
+SEND_COUNT_MAX = 3  # of one exchange, where connections fail that had not begun on it
 BODY_KEPT_BYTES = 64 * 1024  # of an answer that was no message, for its error
 NO_SUCH_WAY = (400, 404, 405)  # what a server that knows no Streamable HTTP says to a POST
 
@@ -144,10 +146,13 @@ class Post(Exchange):
         request = self.request
         if is_unsent:
             request.is_sent = False
-        if (is_unsent or (is_stale and request.is_idempotent)) and 0 < self._sent_count < 3:
-            self._channel.dispatch(self)
-        else:
+        if not (is_unsent or (is_stale and request.is_idempotent)) or not 0 < self._sent_count < SEND_COUNT_MAX:
             self.fail(error)
+            return
+        try:
+            self._channel.dispatch(self)
+        except ErlmcpError as again:
+            self.fail(again)
 
     def settle(self, call: Call) -> None:
         self.is_over = True
@@ -301,31 +306,42 @@ class Resumption(Exchange):
 class Word(Exchange):
     """A notification, an answer to the server, or the farewell: the server acknowledges it and says nothing else.
 
-    ``done`` is called once, with what went wrong or None.
+    ``done`` is called once, with what went wrong or None. Said twice it does no harm, so it is sent again where a kept
+    connection was stale.
     """
 
-    __slots__ = ("_done", "_timer", "_url")
+    __slots__ = ("_done", "_pool", "_sent_count", "_timer")
 
     def __init__(
         self,
         head: RequestHead,
         body: bytes | None,
-        url: str,
+        pool: HttpPool,
         timeout_s: float,
         done: Callable[[ErlmcpError | None], None],
     ) -> None:
         super().__init__(head, body, is_aside=True)
-        self._url = url
+        self._pool = pool
         self._done = done
+        self._sent_count = 0
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._time_out, timeout_s)
+
+    def sending(self) -> None:
+        self._sent_count += 1
 
     def answered(self, answer: Answer) -> None:
         if answer.body is None and self.connection is not None:
             self.connection.abandon(self)
-        self._end(None if 200 <= answer.status < 300 else status_error(self._url, answer))
+        self._end(None if 200 <= answer.status < 300 else status_error(self._pool.url, answer))
 
     def lost(self, error: ErlmcpError, *, is_unsent: bool = False, is_stale: bool = False) -> None:
-        self._end(error)
+        if self.is_over or not (is_unsent or is_stale) or not 0 < self._sent_count < SEND_COUNT_MAX:
+            self._end(error)
+            return
+        try:
+            self._pool.send(self)
+        except ErlmcpError as again:
+            self._end(again)
 
     def _time_out(self, timeout_s: float) -> None:
         what = f"no answer within exchange_timeout_s={timeout_s:g} to {self.head.verb} {self.head.target}"
@@ -334,6 +350,8 @@ class Word(Exchange):
     def abandon(self, error: ErlmcpError) -> None:
         if self.connection is not None:
             self.connection.abandon(self)
+        else:
+            self._pool.drop(self)
         self._end(error)
 
     def _end(self, error: ErlmcpError | None) -> None:

@@ -118,8 +118,6 @@ class HttpPool:
         now_ns = time.monotonic_ns()
         waiting = len(self._waiting) + len(self._aside)
         if self._shared:
-            if not all(connection.is_settled for connection in self._shared):
-                return  # it will tell how many it takes
             waiting = -(-waiting // self.limits.stream_count_max)
         self.size.observe(now_ns, self._count - len(self._idle) + waiting)
         count = self.size.growth(now_ns, self._count, self._opening_count, waiting, is_known=self._is_known)
@@ -156,7 +154,7 @@ class HttpPool:
 
     def _admit(self, connection: Any, exchange: Exchange | None) -> ErlmcpError | None:
         if not connection.is_open:
-            error = ConnectionClosedError(f"{self.url} closed the connection at once")
+            error = connection.fault or ConnectionClosedError(f"{self.url} closed the connection at once")
             self._fail(error, exchange)
             return error
         self.opened_total += 1
@@ -182,8 +180,9 @@ class HttpPool:
         return None
 
     async def _connect(self) -> Any:
-        """An open connection. ConnectionClosedError that says why there is none."""
+        """An open connection. ConnectionClosedError, or what else the server did, says why there is none."""
         endpoint, limits = self.endpoint, self.limits
+        made: Any = None
         try:
             async with asyncio.timeout(limits.connect_timeout_s) as scope:
                 context, name = self._tls()
@@ -196,14 +195,21 @@ class HttpPool:
                     _, made = await loop.create_connection(
                         self._make, endpoint.host, endpoint.port, ssl=context, server_hostname=name
                     )
-        except OSError as error:
+                made = made.successor or made
+                if made.is_shared:
+                    await made.settled.wait()
+        except BaseException as error:
+            if made is not None:
+                made.abort()
+            if not isinstance(error, OSError):
+                raise
             self.failed_total += 1
             if isinstance(error, TimeoutError) and scope.expired():
                 what = f"connect_timeout_s={limits.connect_timeout_s:g} passed"
             else:
                 what = error.strerror if error.strerror and not isinstance(error, ssl.SSLError) else str(error)
             raise ConnectionClosedError(f"cannot reach {self.url}: {what or type(error).__name__}") from error
-        return getattr(made, "successor", None) or made
+        return made
 
     def _make(self) -> Any:
         if self.endpoint.http2 and self.endpoint.scheme == "http":
