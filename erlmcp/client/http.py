@@ -16,17 +16,17 @@ import asyncio
 import logging
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
-from erlmcp.client.http_connection import Answer, RequestHead
+from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
-from erlmcp.client.http_exchange import EVENTS, JSON, EventReader, Post, Word
+from erlmcp.client.http_exchange import EventReader, Post, Word
+from erlmcp.client.http_head import Heads, target_of
 from erlmcp.client.http_limit import HttpLimits
 from erlmcp.client.http_pool import HttpPool
 from erlmcp.client.http_stream import Listener, OldPair
-from erlmcp.client.oneshot import header_value
 from erlmcp.client.tls import Tls
 from erlmcp.errors import (
     CallTimeoutError,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("erlmcp.client.http")
 
-HEAD_COUNT_MAX: Final = 256
 REQUEST, NOTIFICATION, RESULT, ERROR, BATCH = 1, 2, 3, 4, 5  # core.Call.kind
 
 
@@ -59,6 +58,7 @@ class HttpChannel:
     ``ssl.SSLContext`` is taken as it is. ``http2``: with https it is offered, where the library is installed, unless
     this is False; with http it is spoken if this is True. ``unix`` is the path of a socket that stands in place of host
     and port. A ``pool`` may be shared by channels whose endpoint is equal, credentials included; who made it closes it.
+    A channel that was closed can be opened again.
     """
 
     is_http = True
@@ -81,30 +81,22 @@ class HttpChannel:
         self._owns_pool = pool is None
         self.pool = pool or HttpPool(self.endpoint, limits)
         self.limits = limits = limits or self.pool.limits
-        parts = urlsplit(url)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._headers = [*(headers or {}).items()]
-        if "user-agent" not in {name.lower() for name, _ in self._headers}:
-            self._headers.append(("User-Agent", "erlmcp"))
-        self._heads: dict[tuple[str, str | None], RequestHead] = {}
+        self.heads = Heads(url, self.endpoint.authority, headers or {})
         self._correlation = core.Correlation(limits.inflight_count_max)
         self._inbound = self._make_inbound("newline")
         self._inbound_of_lines = self._make_inbound("content_length")
         self._out = core.Outbound(framing="none", bytes_max=limits.request_bytes_max, depth_max=limits.depth_max)
         self._front: Front | None = None
-        self._era = self._version = self._session = ""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._held: list[Post] | None = None  # until the server has acknowledged that the handshake is over
+        self._refused: list[Post] = []  # as their session is not known ...
+        self._ending: asyncio.TimerHandle | None = None  # ... and until when others may learn whether they are, too
         self._words: set[Word] = set()
         self._listener: Listener | None = None
         self._old: OldPair | None = None
         self._old_asks: Post | None = None
         self._is_closed = False
-        try:
-            self.stream_head("")
-        except ValueError as error:
-            raise ConfigurationError(f"a header for {url} cannot be sent: {error}") from error
 
     def _make_inbound(self, framing: str) -> core.Inbound:
         limits = self.limits
@@ -122,7 +114,10 @@ class HttpChannel:
 
     async def open(self, front: Front) -> None:
         if self._is_closed:
-            raise ConnectionClosedError(f"the channel to {self.url} was closed")
+            if self._owns_pool:
+                self.pool = HttpPool(self.endpoint, self.limits)
+            self.heads.forget()
+            self._is_closed = False
         self._front = front
         try:
             await self.pool.warm()
@@ -133,10 +128,11 @@ class HttpChannel:
     def send(self, request: Request) -> None:
         if self._is_closed:
             raise ConnectionClosedError(f"the channel to {self.url} was closed")
-        head = self._heads.get((request.method, request.name)) if request.headers is None else None
+        heads = self.heads
+        head = heads.kept.get((request.method, request.name)) if request.headers is None else None
         if head is None:
-            head = self._make_head(request)
-        post = Post(self, request, head, b"", self._session)
+            head = heads.of_request(request)
+        post = Post(self, request, head, b"", heads.session)
         deadline_ns = request.deadline_ns
         request.id = id = self._correlation.put_next(post, deadline_ns)
         try:
@@ -176,8 +172,7 @@ class HttpChannel:
             self._give_up(post, reason)
 
     def negotiated(self, era: str, version: str) -> None:
-        self._era, self._version = era, version
-        self._heads.clear()
+        self.heads.set(era=era, version=version)
 
     async def aclose(self) -> None:
         if not self._is_closed:
@@ -188,7 +183,7 @@ class HttpChannel:
                 word.abandon(ConnectionClosedError("the channel was closed"))
             if self._timer is not None:
                 self._timer.cancel()
-            if self._session:
+            if self.heads.session:
                 await self._end_politely()
         if self._owns_pool:
             await self.pool.aclose()
@@ -217,6 +212,8 @@ class HttpChannel:
                 found.settle(call)
                 if found is not post:
                     self._drop_elsewhere(found)
+                if self._ending is not None:
+                    self.ended()
         elif kind == BATCH:
             for item in call.items:
                 self._take(item, post)
@@ -244,68 +241,23 @@ class HttpChannel:
         return found[0] if len(found) == 1 and found[0].kind == ERROR else None
 
     def forget(self, post: Post) -> None:
+        """It ended badly."""
         self._correlation.take(post.request.id)
-
-    # ---- heads
-
-    def _make_head(self, request: Request) -> RequestHead:
-        method, name = request.method, request.name
-        fields = [("Content-Type", JSON), ("Accept", f"{JSON}, {EVENTS}"), *self._headers]
-        version, is_modern = self._version, self._era == MODERN
-        if method == methods.INITIALIZE:
-            version, is_modern = "", False
-        elif not self._era:
-            version = _version_within(request.params)
-            is_modern = bool(version)
-        if version:
-            fields.append(("MCP-Protocol-Version", version))
-        if is_modern:
-            fields.append(("Mcp-Method", method))
-            if name is not None:
-                fields.append(("Mcp-Name", header_value(name)))
-        elif self._session:
-            fields.append(("Mcp-Session-Id", self._session))
-        if request.headers is not None:
-            fields += request.headers.items()
-        try:
-            head = RequestHead("POST", self._target, self.endpoint.authority, fields)
-        except ValueError as error:
-            raise ConfigurationError(f"a header of {method} cannot be sent: {error}") from error
-        if request.headers is None and self._era:
-            if len(self._heads) >= HEAD_COUNT_MAX:
-                self._heads.clear()
-            self._heads[method, name] = head
-        return head
-
-    def _session_fields(self) -> list[tuple[str, str]]:
-        fields = [*self._headers]
-        if self._version:
-            fields.append(("MCP-Protocol-Version", self._version))
-        if self._session:
-            fields.append(("Mcp-Session-Id", self._session))
-        return fields
-
-    def stream_head(self, last_id: str) -> RequestHead:
-        fields = [("Accept", EVENTS), *self._session_fields()]
-        if last_id:
-            fields.append(("Last-Event-ID", last_id))
-        return RequestHead("GET", self._target, self.endpoint.authority, fields)
+        if self._ending is not None:
+            asyncio.get_running_loop().call_soon(self.ended)
 
     # ---- words without an answer
 
     def _say(self, method: str, body: bytes) -> None:
-        fields = [("Content-Type", JSON), ("Accept", f"{JSON}, {EVENTS}"), *self._session_fields()]
-        if method and self._era == MODERN:
-            fields.append(("Mcp-Method", method))
-        head = RequestHead("POST", self._target, self.endpoint.authority, fields)
-        is_start = method == methods.INITIALIZED and self._era != MODERN
-        session = self._session
+        head = self.heads.of_word(method)
+        is_start = method == methods.INITIALIZED and self.heads.era != MODERN
+        session = self.heads.session
         if is_start:
             self._held = []
 
         def done(error: ErlmcpError | None) -> None:
             self._words.discard(word)
-            if isinstance(error, HttpStatusError) and error.status == 404 and session and session == self._session:
+            if isinstance(error, HttpStatusError) and error.status == 404 and session and session == self.heads.session:
                 self.end_session(None)
             elif error is not None and not self._is_closed:
                 log.warning("%s was not taken: %s", method or "an answer", error)
@@ -321,6 +273,8 @@ class HttpChannel:
 
     def _begin_work(self) -> None:
         """The handshake is over: send what was held back for it, and listen to what the server says by itself."""
+        if self._ending is not None:
+            return
         held, self._held = self._held or [], None
         for post in held:
             if not post.is_over:
@@ -328,7 +282,7 @@ class HttpChannel:
                     self.pool.send(post)
                 except ErlmcpError as error:
                     post.fail(error)
-        if self._session and self._listener is None and self._old is None and not self._is_closed:
+        if self.heads.session and self._listener is None and self._old is None and not self._is_closed:
             self._listener = Listener(self)
 
     # ---- the session
@@ -339,25 +293,43 @@ class HttpChannel:
         if name and not (name.isascii() and name.isprintable() and " " not in name):
             log.warning("%s names a session that cannot be sent back: %r", self.url, name[:80])
             name = ""
-        self._session = name
-        self._heads.clear()
+        self.heads.set(session=name)
 
     def end_session(self, post: Post | None) -> None:
-        """The server knows the session no more. What it refused for that was not acted on, so it may be sent again."""
-        error = SessionLostError(f"{self.url} does not know the session any more")
+        """The server knows the session no more, as it said to ``post`` or to something else.
+
+        What it refused for that was not acted on, so it may be sent again; of what else is in flight only its own
+        answer tells. So the end waits for those answers, for ``linger_s``, and what comes meanwhile is held back.
+        """
         if post is not None:
             post.request.is_sent = False
-            post.fail(error)
-            if post.session != self._session:
-                return  # of the session before this one
-        if self._session:
-            self._session = ""
-            self._end_conversation(error)
+            if post.session != self.heads.session:
+                post.fail(self._loss())  # of the session before this one
+                return
+            self._refused.append(post)
+        if self.heads.session and self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(self.limits.linger_s, self._end_now)
+            self._stop_streams()
+            self._held = self._held or []
+        self.ended()
+
+    def ended(self) -> None:
+        """A request ended: if the session's end waited for it, it waits no more."""
+        if self._ending is not None and len(self._correlation) <= len(self._refused) + len(self._held or ()):
+            self._end_now()
+
+    def _end_now(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+            self._end_conversation(self._loss())
+
+    def _loss(self) -> SessionLostError:
+        return SessionLostError(f"{self.url} does not know the session any more")
 
     def _end_conversation(self, error: ErlmcpError) -> None:
         self._stop_streams()
-        self._heads.clear()
-        self._era = self._version = ""
+        self.heads.forget()
         self._lose(error)
         if self._front is not None and not self._is_closed:
             self._front.lost(error)
@@ -365,6 +337,10 @@ class HttpChannel:
     def _lose(self, error: ErlmcpError) -> None:
         """Fail every request in one pass."""
         self._held = None
+        self._refused.clear()
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         for _, post in self._correlation.drain():
             assert isinstance(post, Post)
             post.fail(error)
@@ -380,9 +356,9 @@ class HttpChannel:
 
     async def _end_politely(self) -> None:
         """DELETE the session; a server may refuse that, or not be there any more."""
-        head = RequestHead("DELETE", self._target, self.endpoint.authority, self._session_fields())
+        head = self.heads.of_farewell()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._session = ""
+        self.heads.set(session="")
 
         def done(error: ErlmcpError | None) -> None:
             if not ended.done():
@@ -398,7 +374,7 @@ class HttpChannel:
             word.abandon(ConnectionClosedError("the channel was closed"))
 
     def may_resume(self) -> bool:
-        return self._era != MODERN and not self._is_closed
+        return self.heads.era != MODERN and not self._is_closed
 
     def retry_s(self, events: EventReader) -> float:
         wait_s = self.limits.retry_s if events.retry_ms is None else events.retry_ms / 1000
@@ -410,16 +386,15 @@ class HttpChannel:
         """A 307 or 308 within our own origin is followed, and remembered for this channel: the body goes to nobody
         else, nor do the credentials."""
         base = urlsplit(self.url)
-        found = urlsplit(urljoin(self.url, answer.headers.get("location", "")))
-        target = (found.path or "/") + (f"?{found.query}" if found.query else "")
+        location = urljoin(self.url, answer.headers.get("location", ""))
+        found, target = urlsplit(location), target_of(location)
         is_ours = (found.scheme, found.netloc) == (base.scheme, base.netloc)
         if not is_ours or post.redirect_count >= self.limits.redirect_count_max or target == post.head.target:
             return False
         post.redirect_count += 1
-        self._target = target
-        self._heads.clear()
+        self.heads.set(target=target)
         try:
-            post.head = self._make_head(post.request)
+            post.head = self.heads.of_request(post.request)
             self.dispatch(post)
         except ErlmcpError as error:
             post.fail(error)
@@ -442,11 +417,10 @@ class HttpChannel:
             post.fail(error)
 
     def begin_old(self, target: str) -> None:
-        self._target = target
-        self._heads.clear()
+        self.heads.set(target=target)
         post, self._old_asks = self._old_asks, None
         if post is not None and not post.is_over:
-            post.head = self._make_head(post.request)
+            post.head = self.heads.of_request(post.request)
             self.dispatch(post)
 
     def no_old_pair(self, error: ErlmcpError | None) -> None:
@@ -484,13 +458,7 @@ class HttpChannel:
 
     def _give_up(self, post: Post, reason: str) -> None:
         """Close its stream, which says it all in 2026-07-28; the handshake revisions have a word for it."""
-        is_told = post.request.is_sent and self._era == LEGACY and post.request.method != methods.INITIALIZE
+        is_told = post.request.is_sent and self.heads.era == LEGACY and post.request.method != methods.INITIALIZE
         post.abandon()
         if is_told and not self._is_closed:
             self.notify(methods.CANCELLED, {"requestId": post.request.id, "reason": reason})
-
-
-def _version_within(params: dict[str, Any] | None) -> str:
-    meta = (params or {}).get("_meta")
-    version = meta.get(key.PROTOCOL_VERSION) if isinstance(meta, dict) else None
-    return version if isinstance(version, str) else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
 from erlmcp.client.http_connection import Answer, Exchange, RequestHead
+from erlmcp.client.http_head import JSON
 from erlmcp.errors import (
     METHOD_NOT_FOUND,
     ConnectionClosedError,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("erlmcp.client.http")
 
-JSON, EVENTS = "application/json", "text/event-stream"
 SEND_COUNT_MAX = 3  # of one exchange, where connections fail that had not begun on it
 BODY_KEPT_BYTES = 64 * 1024  # of an answer that was no message, for its error
 NO_SUCH_WAY = (400, 404, 405)  # what a server that knows no Streamable HTTP says to a POST
@@ -245,7 +245,7 @@ class Post(Exchange):
             return
         self._events.begin_again()
         try:
-            self._retry = Resumption(self, self._channel.stream_head(self._events.last_id))
+            self._retry = Resumption(self, self._channel.heads.of_stream(self._events.last_id))
             self._channel.pool.send(self._retry)
         except ErlmcpError as error:
             self.fail(error)
@@ -260,9 +260,11 @@ class Post(Exchange):
             self._resume(error)
 
     def refused_resumption(self, answer: Answer) -> None:
+        """A server that does not know the session any more may still have acted on the request."""
         if answer.status == 404 and self.session:
-            self._channel.end_session(self)
-        self.fail(status_error(self._channel.url, answer))
+            self._channel.end_session(None)
+        else:
+            self.fail(status_error(self._channel.url, answer))
 
 
 class Resumption(Exchange):

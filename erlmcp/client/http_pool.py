@@ -9,6 +9,7 @@ where no other connection could serve them.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections import deque
@@ -207,8 +208,8 @@ class HttpPool:
             if isinstance(error, TimeoutError) and scope.expired():
                 what = f"connect_timeout_s={limits.connect_timeout_s:g} passed"
             else:
-                what = error.strerror if error.strerror and not isinstance(error, ssl.SSLError) else str(error)
-            raise ConnectionClosedError(f"cannot reach {self.url}: {what or type(error).__name__}") from error
+                what = _reason(error)
+            raise ConnectionClosedError(f"cannot reach {self.url}: {what}") from error
         return made
 
     def _make(self) -> Any:
@@ -359,3 +360,9 @@ class HttpPool:
                 for connection in [*self._connections]:
                     connection.abort()
                 await self._drained.wait()  # of the next turn: an abort waits for nobody
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) or not error.errno or error.errno < 0:  # below 0: of the resolver
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno)

@@ -90,7 +90,7 @@ class Listener:
         channel = self._channel
         self._timer = None
         self._events.begin_again()
-        head = channel.stream_head(self._events.last_id)
+        head = channel.heads.of_stream(self._events.last_id)
         self._stream = _Stream(self, head, self._events, channel.limits.exchange_timeout_s)
         try:
             channel.pool.send_apart(self._stream)
@@ -142,7 +142,7 @@ class OldPair:
         self._is_known = False
         limits = channel.limits
         self._stream = _Stream(
-            self, channel.stream_head(""), EventReader(limits.event_bytes_max), limits.exchange_timeout_s
+            self, channel.heads.of_stream(""), EventReader(limits.event_bytes_max), limits.exchange_timeout_s
         )
         channel.pool.send_apart(self._stream)
 

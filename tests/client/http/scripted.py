@@ -238,7 +238,7 @@ class Talk:
 
     async def call(self, tool: str = "echo", **arguments: Any) -> Any:
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
-        if self.channel._era == "modern":
+        if self.channel.heads.era == "modern":
             params["_meta"] = META
         return await self.ask("tools/call", params, name=tool)
 

@@ -125,7 +125,7 @@ async def test_a_session_is_kept_and_ended(version: str) -> None:
             hello = await talk.shake_hands(version)
             assert hello.result["protocolVersion"] == version
             assert text_of(await talk.call(text="one")) == "one"
-            assert talk.channel._session
+            assert talk.channel.heads.session
             assert session_count(listener) == 1
         assert session_count(listener) == 0
 
