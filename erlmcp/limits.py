@@ -29,6 +29,7 @@ class Limits:
     body_timeout_s: float = 30.0
     keepalive_timeout_s: float = 75.0
     pipeline_count_max: int = 64
+    stream_count_max: int = 128
     connection_count_max: int = 10_000
     # Work in progress
     inflight_count_max: int = 1024

@@ -14,13 +14,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from h2.config import H2Configuration
-from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
-    Event,
     RemoteSettingsChanged,
     ResponseReceived,
     StreamEnded,
@@ -28,29 +25,16 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import NoAvailableStreamIDError, ProtocolError
-from h2.settings import SettingCodes, Settings
 
 from erlmcp.client.http_connection import Exchange, keep_alive
 from erlmcp.errors import ConnectionClosedError, ErlmcpError, InvalidAnswerError, LimitError
+from erlmcp.wire.http2 import make_connection, name_of
 
 if TYPE_CHECKING:
     from erlmcp.client.http_limit import HttpLimits
     from erlmcp.client.http_pool import HttpPool
 
 log = logging.getLogger("erlmcp.client.http")
-
-CONNECTION_WINDOWS = 8  # of a stream, that are open for all streams together
-
-
-class _PatientMachine(H2ConnectionStateMachine):
-    """After a GOAWAY the streams that it names may end (RFC 9113, section 6.8); the library takes all for closed."""
-
-    def process_input(self, input_: ConnectionInputs) -> list[Event]:
-        state = self.state
-        found = super().process_input(input_)
-        if input_ is ConnectionInputs.RECV_GOAWAY and state is ConnectionState.CLIENT_OPEN:
-            self.state = state
-        return found
 
 
 class Http2Answer:
@@ -108,25 +92,18 @@ class Http2Connection(asyncio.Protocol):
         self._heard_s = self._used_s = 0.0
         self._ping_s = 0.0  # when one was sent that was not answered yet
         self._use_count = 0
-        self._h2 = h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        h2.state_machine = _PatientMachine()
-        h2.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.INITIAL_WINDOW_SIZE: limits.window_bytes,
-                SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes_max,
-            },
+        self._h2 = make_connection(
+            is_client=True,
+            window_bytes=limits.window_bytes,
+            head_bytes_max=limits.head_bytes_max,
+            stream_count_max=limits.stream_count_max,
         )
-        h2.decoder.max_header_list_size = limits.head_bytes_max
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.is_open = True
         self._heard_s = self._used_s = time.monotonic()
         keep_alive(transport)
-        self._h2.initiate_connection()
-        self._h2.increment_flow_control_window((CONNECTION_WINDOWS - 1) * self.pool.limits.window_bytes)
         self._flush()
 
     @property
@@ -301,7 +278,7 @@ class Http2Connection(asyncio.Protocol):
     def _was_reset(self, event: StreamReset) -> None:
         exchange = self._drop(event.stream_id)
         if exchange is not None:
-            name = _name_of(event.error_code)
+            name = name_of(event.error_code)
             is_unsent = event.error_code == ErrorCodes.REFUSED_STREAM
             error = ConnectionClosedError(f"{self.pool.url} ended the stream with {name}")
             exchange.lost(error, is_unsent=is_unsent)
@@ -309,7 +286,7 @@ class Http2Connection(asyncio.Protocol):
     def _told_to_go(self, event: ConnectionTerminated) -> None:
         self._retire()
         last = event.last_stream_id or 0
-        error = ConnectionClosedError(f"{self.pool.url} said GOAWAY ({_name_of(event.error_code)})")
+        error = ConnectionClosedError(f"{self.pool.url} said GOAWAY ({name_of(event.error_code)})")
         for id in [id for id in self._streams if id > last]:
             exchange = self._drop(id)
             if exchange is not None:
@@ -383,10 +360,3 @@ class Http2Connection(asyncio.Protocol):
         self.is_open = False
         if self.transport is not None:
             self.transport.abort()
-
-
-def _name_of(code: Any) -> str:
-    try:
-        return ErrorCodes(code).name
-    except ValueError:
-        return f"error {code}"

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.wire.header import LOOPBACK_NAMES, Gate
 
 if TYPE_CHECKING:
+    import ssl
+
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
@@ -70,9 +72,19 @@ def _words(name: str) -> list[str]:
 
 @asynccontextmanager
 async def http(
-    server: Server, host: str | None = "127.0.0.1", port: int = 0, path: str = "/mcp", unix: str | None = None
+    server: Server,
+    host: str | None = "127.0.0.1",
+    port: int = 0,
+    path: str = "/mcp",
+    unix: str | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    http2: bool = False,
 ) -> AsyncIterator[HttpListener]:
-    """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains."""
+    """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains.
+
+    ``http2`` (extra ``http2``): by ALPN with ``tls``, whose context is told so, and by prior knowledge without.
+    """
     from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.quick import make_stride
     from erlmcp.transports.http1 import HttpListener
@@ -86,7 +98,7 @@ async def http(
 
             handler = OldSse(server, endpoint)
         listener = HttpListener(handler, server.routes, server.limits, make_stride(server, endpoint.gate))
-        await listener.listen(host, port, bind_unix(unix) if unix else None)
+        await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:
             yield listener
         finally:

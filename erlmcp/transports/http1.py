@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from erlmcp import core
 
 if TYPE_CHECKING:
+    import ssl
+
     from erlmcp.core import Head, HttpInbound, HttpRequest, Outbound, Routes
     from erlmcp.limits import Limits
 
@@ -32,6 +34,14 @@ class Handler(Protocol):
     def handle(self, request: HttpRequest, reply: HttpConnection) -> None: ...
     def front_of(self, request: HttpRequest, reply: HttpConnection) -> object:
         """Where a request that began the short way goes on."""
+
+
+class Connection(Protocol):
+    """What a listener keeps of each connection, whatever it speaks."""
+
+    def sweep(self, now: float, limits: Limits) -> None: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Stride(Protocol):
@@ -365,7 +375,7 @@ class HttpListener:
         self.handler = handler
         self.stride = stride
         self.limits = limits
-        self.connections: set[HttpConnection] = set()
+        self.connections: set[Connection] = set()
         self.is_closing = False
         self._routes = routes
         self._server: asyncio.AbstractServer | None = None
@@ -387,13 +397,13 @@ class HttpListener:
             batch_count_max=limits.batch_count_max,
         )
 
-    def admit(self, connection: HttpConnection) -> bool:
+    def admit(self, connection: Connection) -> bool:
         if len(self.connections) >= self.limits.connection_count_max:
             return False
         self.connections.add(connection)
         return True
 
-    def forget(self, connection: HttpConnection) -> None:
+    def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
 
     def head(self, status: int, keep: bool, is_11: bool) -> bytes:
@@ -423,16 +433,31 @@ class HttpListener:
             connection.sweep(now, self.limits)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    async def listen(self, host: str | None, port: int, sock: socket.socket | None = None) -> None:
+    async def listen(
+        self,
+        host: str | None,
+        port: int,
+        sock: socket.socket | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        http2: bool = False,
+    ) -> None:
         """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound
-        ``sock``."""
+        ``sock``. With ``http2`` a connection may speak that too: by ALPN, or from its first bytes on."""
         loop = asyncio.get_running_loop()
+        make: Callable[[], asyncio.Protocol] = lambda: HttpConnection(self)  # noqa: E731
+        if http2:
+            from erlmcp.transports.http2 import Sniffer
+
+            make = lambda: Sniffer(self)  # noqa: E731
+            if tls is not None:
+                tls.set_alpn_protocols(["h2", "http/1.1"])
         self._sweep()
         try:
             if sock is not None:
-                self._server = await loop.create_unix_server(lambda: HttpConnection(self), sock=sock)
+                self._server = await loop.create_unix_server(make, sock=sock, ssl=tls)
             else:
-                self._server = await loop.create_server(lambda: HttpConnection(self), host, port, backlog=1024)
+                self._server = await loop.create_server(make, host, port, backlog=1024, ssl=tls)
         except BaseException:
             self._stop_sweep()
             raise

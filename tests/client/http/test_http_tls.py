@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rawpeer import make_house
 from scripted import nothing_left, once, scripted, talking
 
 from erlmcp.client.http import HttpChannel
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConfigurationError, ConnectionClosedError
+from erlmcp.server.serve import http
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the certificates are made by openssl")
 
@@ -98,6 +100,18 @@ async def test_alpn_decides_between_the_protocols(certs: Path, loop_kind: str, p
             talking(secure(peer.url), tls=trusting(certs)) as talk,
         ):
             assert (await talk.call()).kind == 3
+
+
+@pytest.mark.parametrize("http2", [True, False])
+async def test_erlmcps_own_server_speaks_tls_and_both_protocols(certs: Path, loop_kind: str, http2: bool) -> None:
+    pytest.importorskip("h2")
+    async with (
+        nothing_left(),
+        http(make_house().server, tls=server_side(certs), http2=True) as listener,
+        talking(f"https://127.0.0.1:{listener.port}/mcp", tls=trusting(certs), http2=http2) as talk,
+    ):
+        assert (await talk.call(text="one")).result["content"][0]["text"] == "one"
+        assert bool(talk.channel.pool._shared) is http2
 
 
 async def test_http_2_is_not_offered_where_it_is_not_wanted(certs: Path) -> None:
