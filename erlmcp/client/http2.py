@@ -25,8 +25,9 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import NoAvailableStreamIDError, ProtocolError
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
-from erlmcp.client.http_connection import Exchange, keep_alive
+from erlmcp.client.http_connection import Exchange, RequestHead, keep_alive
 from erlmcp.errors import ConnectionClosedError, ErlmcpError, InvalidAnswerError, LimitError
 from erlmcp.wire.http2 import make_connection, name_of
 
@@ -129,16 +130,23 @@ class Http2Connection(asyncio.Protocol):
         self._use_count += 1
         exchange.connection = self
         exchange.sending()
-        head, endpoint = exchange.head, self.pool.endpoint
-        fields = [(":method", head.verb), (":scheme", endpoint.scheme), (":authority", endpoint.authority)]
-        fields.append((":path", head.target))
-        fields += [(name.lower(), value) for name, value in head.fields]
+        fields = cast(list[HeaderTuple], exchange.head.kept) or self._fields_of(exchange.head)
         if exchange.body is not None:
-            fields.append(("content-length", str(len(exchange.body))))
+            # As a literal: it is another one each time, and would push what comes again out of the server's table.
+            fields = [*fields, NeverIndexedHeaderTuple(b"content-length", b"%d" % len(exchange.body))]
         h2.send_headers(id, fields, end_stream=not stream.unsent)
         if stream.unsent:
             self._push(id, stream)
         self._flush_soon()
+
+    def _fields_of(self, head: RequestHead) -> list[HeaderTuple]:
+        """The head as HTTP/2 has it, made once for all that share it: all of this connection's are for one endpoint."""
+        endpoint = self.pool.endpoint
+        pseudo = [(":method", head.verb), (":scheme", endpoint.scheme), (":authority", endpoint.authority)]
+        fields = [*pseudo, (":path", head.target), *((name.lower(), value) for name, value in head.fields)]
+        made = [HeaderTuple(name.encode(), value.encode()) for name, value in fields]
+        head.kept = made
+        return made
 
     def _push(self, id: int, stream: _Stream) -> None:
         """As much of the body as the server's windows allow."""

@@ -39,13 +39,14 @@ class Answer(Protocol):
 class RequestHead:
     """The head of a request, written once for all that differ only in their body."""
 
-    __slots__ = ("fields", "start", "target", "verb")
+    __slots__ = ("fields", "kept", "start", "target", "verb")
 
     def __init__(self, verb: str, target: str, authority: str, fields: list[tuple[str, str]]) -> None:
         """ValueError where a part holds what its place does not allow."""
         self.verb = verb
         self.target = target
         self.fields = fields
+        self.kept: object = None  # for HTTP/2, which has another form of it
         head = core.request_head(verb, target, [("Host", authority), *fields])
         # Of HTTP/1.1: all of it, or all up to the length of the body.
         self.start = head[:-2] + b"Content-Length: " if verb == "POST" else head

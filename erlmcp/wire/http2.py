@@ -27,8 +27,17 @@ class PatientMachine(H2ConnectionStateMachine):
 
 
 def make_connection(*, is_client: bool, window_bytes: int, head_bytes_max: int, stream_count_max: int) -> H2Connection:
-    """A connection that has begun: its first bytes are in ``data_to_send``."""
-    h2 = H2Connection(H2Configuration(client_side=is_client, header_encoding="utf-8"))
+    """A connection that has begun: its first bytes are in ``data_to_send``.
+
+    What is sent must be in order (names in lower case, nothing of HTTP/1.1 alone): it is ours, and not looked at again.
+    """
+    config = H2Configuration(
+        client_side=is_client,
+        header_encoding="utf-8",
+        validate_outbound_headers=False,
+        normalize_outbound_headers=False,
+    )
+    h2 = H2Connection(config)
     h2.state_machine = PatientMachine()
     values = {SettingCodes.INITIAL_WINDOW_SIZE: window_bytes, SettingCodes.MAX_HEADER_LIST_SIZE: head_bytes_max}
     if is_client:
