@@ -132,3 +132,45 @@ async def test_http_2_carries_a_hundred_calls_at_a_time() -> None:
             found = await client.call_many([("echo", {"text": f"call {n}"}) for n in range(100)])
             assert [result.text for result in found] == [f"call {n}" for n in range(100)]
         assert len(peer.sides) == 1
+
+
+async def test_calls_at_the_same_time_to_a_lost_session_begin_one_other_and_are_each_made_once(loop_kind: str) -> None:
+    house = make_house()
+    async with nothing_left(), http(house.server) as listener, Client(url_of(listener), mode="legacy") as client:
+        await client.call_many([("echo", {"text": "warm"})] * 16)
+        house.calls.clear()
+        for _id, session in listener.handler.sessions.drain():
+            session.close()
+        found = await client.call_many([("echo", {"text": f"call {n}"}) for n in range(16)])
+        assert [result.text for result in found] == [f"call {n}" for n in range(16)]
+        assert sorted(house.calls) == sorted(f"call {n}" for n in range(16))
+        assert len(listener.handler.sessions) == 1
+
+
+async def test_a_connection_that_is_lost_costs_the_calls_on_it_and_no_others(loop_kind: str) -> None:
+    """Over HTTP a conversation is no connection: what may be sent again is, and the others go on."""
+    held: list[Any] = []
+
+    async def answer(line: Any, asked: Any) -> None:
+        message = asked.json
+        if message["method"] == "server/discover":
+            line.result(asked, {"supportedVersions": [MODERN], "capabilities": {}})
+        elif message["method"] == "tools/call":
+            held.append((line, asked))
+            if len(held) == 1:
+                return
+        elif len(line.peer.requests) == 3:
+            line.abort()
+        else:
+            line.result(asked, {"tools": []})
+            first, call = held[0]
+            first.result(call, {"content": [{"type": "text", "text": "still here"}]})
+
+    async with nothing_left(), scripted(once(answer)) as peer, Client(peer.url) as client:
+        calling = asyncio.ensure_future(client.call_tool("slow"))
+        async with asyncio.timeout(WAIT_S):
+            while not held:
+                await asyncio.sleep(0)
+            assert await client.list_tools() == []
+            assert (await calling).text == "still here"
+        assert [asked.json["method"] for asked in peer.requests].count("server/discover") == 1
