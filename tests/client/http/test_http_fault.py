@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -337,6 +338,78 @@ async def test_a_thousand_calls_cancelled_at_random_each_end_once(loop_kind: str
         assert sum(ended.values()) == 1000
         assert min(ended.values()) > 0
         assert talk.channel.stats()["inflight_count"] == 0
+
+
+# ---- all at once
+
+
+async def misbehave(line: Line, asked: Asked, chance: random.Random) -> bool:
+    """Answer in one of many ways; whether the connection goes on."""
+    kind = chance.choice(
+        ["fine", "fine", "stream", "half", "cut stream", "garbage", "page", "other id", "twice", "gone"]
+    )
+    good = whole(200, reply(asked.id, "fine"))
+    if kind == "fine":
+        line.send(good)
+    elif kind == "stream":
+        line.send(stream_answer(asked.id))
+    elif kind == "half":
+        line.send(good[: chance.randrange(1, len(good))])
+    elif kind == "cut stream":
+        data = stream_answer(asked.id)
+        line.send(data[: chance.randrange(1, len(data))])
+    elif kind == "garbage":
+        line.send(chance.randbytes(100) + b"\r\n\r\n")
+    elif kind == "page":
+        line.send(whole(502, HTML, "text/html"))
+    elif kind == "other id":
+        line.send(whole(200, reply(asked.id + 1000)))
+    elif kind == "twice":
+        line.send(good + good)
+    if kind in ("half", "cut stream", "garbage", "gone"):
+        with contextlib.suppress(ConnectionError):
+            await line.writer.drain()
+        line.abort() if chance.random() < 0.5 else await line.close()
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_a_server_does_each_call_ends_and_the_next_one_works(seed: int, loop_kind: str) -> None:
+    chance = random.Random(seed)
+    is_good = False
+
+    async def script(line: Line) -> None:
+        while (asked := await line.asked()) is not None:
+            if is_good:
+                line.result(asked)
+            elif not await misbehave(line, asked, chance):
+                return
+
+    errors: list[ErlmcpError] = []
+
+    async def calls(talk: Talk, count: int) -> int:
+        fine = 0
+        for _ in range(count):
+            try:
+                call = await talk.ask("tools/list", {"_meta": META}, is_idempotent=chance.random() < 0.5)
+                assert call.result in ("fine", {"n": 1})
+                fine += 1
+            except ErlmcpError as error:
+                errors.append(error)
+        return fine
+
+    async with nothing_left(), scripted(script) as peer, talking(peer.url, limits={"connection_count_max": 5}) as talk:
+        async with asyncio.timeout(2 * WAIT_S):
+            fine = await asyncio.gather(*(calls(talk, 30) for _ in range(10)))
+        assert sum(fine) > 0
+        assert sum(fine) + len(errors) == 300
+        assert errors
+        assert not any(isinstance(error, CallTimeoutError) for error in errors)
+        assert talk.channel.stats()["inflight_count"] == 0
+        assert talk.channel.stats()["waiting_count"] == 0
+        is_good = True
+        assert (await talk.call()).kind == 3
 
 
 # ---- cuts
