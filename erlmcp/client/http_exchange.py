@@ -99,7 +99,7 @@ class Post(Exchange):
         channel = self._channel
         body = answer.body
         if answer.status == 200:
-            if body is not None and kind_of(answer) == JSON:
+            if body is not None and (answer.headers.get("content-type") == JSON or kind_of(answer) == JSON):
                 if self.request.method == methods.INITIALIZE:
                     channel.begin_session(answer)
                 channel.read(body, self)
