@@ -48,6 +48,7 @@ SUBSCRIPTIONS = "client/test_subscriptions.py::"
 FAULTS = "client/test_faults.py::"
 PROCESS = "client/test_process.py::"
 ANNOTATION = "client/test_annotation.py::"
+OVER_HTTP = "client/http/test_http_"
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
@@ -554,6 +555,74 @@ RULES = (
         f"{MODERN} basic/transports/stdio: shutdown",
         "Standard input is closed, then SIGTERM, then SIGKILL.",
         PROCESS + "test_a_server_that_does_not_go_is_made_to",
+    ),
+    rule(
+        "client-http-heads",
+        f"{MODERN} basic/transports/streamable-http: headers",
+        "Each request says its revision, method and name; the name in base64 where a header cannot hold it.",
+        OVER_HTTP + "channel.py::test_a_modern_call_is_answered_and_its_connection_is_used_again",
+        OVER_HTTP + "channel.py::test_a_name_outside_of_ascii_is_sent_in_the_base64_form",
+        OVER_HTTP + "two.py::test_a_hundred_calls_at_a_time_share_one_connection",
+    ),
+    rule(
+        "client-http-answers",
+        f"{MODERN} basic/transports/streamable-http: responses",
+        "An answer is JSON or an event stream; an error is read from the body at any status.",
+        OVER_HTTP + "channel.py::test_progress_comes_before_the_answer_on_its_stream",
+        OVER_HTTP + "fault.py::test_an_error_that_names_the_request_is_its_answer_whatever_the_status",
+    ),
+    rule(
+        "client-http-cancel",
+        f"{MODERN} basic/patterns/cancellation",
+        "Over HTTP a call is cancelled by closing its stream, in the handshake revisions by a notification.",
+        OVER_HTTP + "channel.py::test_cancelling_closes_the_stream_and_so_cancels_the_tool",
+        OVER_HTTP + "channel.py::test_cancelling_in_a_session_is_told_by_a_word",
+        OVER_HTTP + "two.py::test_cancelling_resets_the_stream_and_nothing_else",
+    ),
+    rule(
+        "client-http-broken",
+        f"{MODERN} basic/transports/streamable-http",
+        "A stream that breaks off is a lost request: nothing is resumed.",
+        OVER_HTTP + "stream.py::test_in_2026_07_28_a_broken_stream_is_a_lost_call",
+    ),
+    rule(
+        "client-session",
+        f"{LEGACY} basic/transports: session management",
+        "The session's name goes with each request, 404 for it begins another, DELETE ends it.",
+        OVER_HTTP + "stream.py::test_each_request_of_a_session_says_its_name_and_the_revision",
+        OVER_HTTP + "client.py::test_calls_at_the_same_time_to_a_lost_session_begin_one_other_and_are_each_made_once",
+    ),
+    rule(
+        "client-resumption",
+        f"{LEGACY} basic/transports: resumability (SEP-1699)",
+        "A stream that breaks off is resumed by GET with Last-Event-ID, after the time of retry.",
+        OVER_HTTP + "stream.py::test_a_stream_that_ends_early_is_resumed_after_the_time_that_the_server_asked_for",
+        OVER_HTTP + "stream.py::test_a_stream_that_is_cut_within_an_event_is_resumed_from_the_last_whole_one",
+        OVER_HTTP + "stream.py::test_the_stream_of_the_session_is_opened_again_with_the_last_id",
+    ),
+    rule(
+        "client-old-pair",
+        f"{LEGACY} basic/transports: backwards compatibility",
+        "A server that refuses the POST of initialize is asked for the pair of endpoints of 2024-11-05.",
+        OVER_HTTP + "stream.py::test_the_old_pair_is_found_by_a_refused_post",
+        OVER_HTTP + "stream.py::test_where_there_is_no_old_pair_either_the_first_refusal_holds",
+    ),
+    rule(
+        "client-http-era",
+        f"{MODERN} basic/versioning: detection over HTTP",
+        "400, 404 and 405 without a modern error mean the handshake era; 401, 403, 5xx and silence mean nothing.",
+        OVER_HTTP + "client.py::test_a_server_of_the_handshake_era_is_found_out",
+        OVER_HTTP + "client.py::test_a_refusal_for_want_of_a_token_is_no_verdict_on_the_era",
+    ),
+    rule(
+        "http2",
+        "RFC 9113, 5.1.2, 5.2, 6.8",
+        "Stream limits, windows and GOAWAY are kept on both sides.",
+        OVER_HTTP + "two.py::test_no_more_streams_are_opened_than_the_server_allows",
+        OVER_HTTP + "two.py::test_bodies_larger_than_the_windows_pass_both_ways",
+        OVER_HTTP + "two.py::test_what_a_goaway_leaves_out_is_sent_on_another_connection",
+        OVER_HTTP + "two_served.py::test_an_answer_waits_for_the_clients_window",
+        OVER_HTTP + "two_served.py::test_a_server_that_stops_lets_the_answers_under_way_leave",
     ),
 )
 
