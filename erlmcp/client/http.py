@@ -35,6 +35,7 @@ from erlmcp.errors import (
     ErlmcpError,
     HttpStatusError,
     InvalidAnswerError,
+    LimitError,
     SessionLostError,
 )
 from erlmcp.spec import key
@@ -134,6 +135,8 @@ class HttpChannel:
             head = heads.of_request(request)
         post = Post(self, request, head, b"", heads.session)
         deadline_ns = request.deadline_ns
+        if len(self._correlation) >= self.limits.inflight_count_max:
+            raise LimitError("inflight_count_max", self.limits.inflight_count_max, f"too many wait for {self.url}")
         request.id = id = self._correlation.put_next(post, deadline_ns)
         try:
             self._out.request(id, request.method, request.params)

@@ -318,6 +318,8 @@ class HttpPool:
         for connection in [item for item in self._connections if item.is_shared]:
             connection.keep_up(now_s, limits, self._count <= limits.connection_count_min)
         self._idle_low = len(self._idle)
+        if self._waiting or self._aside:
+            self._grow()  # what could not be opened before
         for _ in range(self.size.shortage(now_ns, self._count + self._opening_count)):
             self._begin()
 

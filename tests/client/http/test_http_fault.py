@@ -289,6 +289,68 @@ async def test_the_line_of_those_who_wait_is_bounded() -> None:
         assert talk.channel.stats()["waiting_count"] == 0
 
 
+async def test_what_waits_for_answers_is_bounded() -> None:
+    async def script(line: Line) -> None:
+        await line.until_closed()
+
+    async with nothing_left(), scripted(script) as peer, talking(peer.url, limits={"inflight_count_max": 2}) as talk:
+        requests = [talk.begin("tools/list", {"_meta": META}) for _ in range(2)]
+        with pytest.raises(LimitError, match="inflight_count_max=2"):
+            talk.begin("tools/list", {"_meta": META})
+        for request in requests:
+            request.future.cancel()
+
+
+async def test_who_waits_while_none_can_be_opened_is_served_once_one_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(line: Line, asked: Asked) -> None:
+        if asked.json["method"] != "stall":
+            line.result(asked)
+
+    async def refuse() -> Any:
+        refused.set()
+        raise ConnectionClosedError("cannot reach it for now")
+
+    refused = asyncio.Event()
+    async with nothing_left(), scripted(once(answer)) as peer, talking(peer.url) as talk:
+        pool = talk.channel.pool
+        stalled = talk.begin("stall", {"_meta": META})
+        await peer.next_asked()
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "_connect", refuse)
+            waiting = talk.begin("tools/list", {"_meta": META})
+            await refused.wait()
+        await asyncio.sleep(0)
+        assert not waiting.future.done()
+        pool.size.opened()  # the pause after a failure is over
+        assert pool._beat is not None
+        pool._beat.cancel()
+        pool._keep_up()
+        assert (await waiting.future).kind == 3
+        stalled.future.cancel()
+
+
+async def test_what_is_idle_old_or_too_much_is_closed_down_to_the_least() -> None:
+    limits = {"connection_count_min": 1, "connection_count_max": 8, "idle_s": 5.0}
+    async with (
+        nothing_left(),
+        scripted(once(lambda line, asked: line.result(asked))) as peer,
+        talking(peer.url, limits=limits) as talk,
+    ):
+        pool = talk.channel.pool
+        await asyncio.gather(*(talk.call() for _ in range(8)))
+        assert pool.stats()["idle_count"] == 8
+        assert pool._beat is not None
+        for _ in range(6):
+            pool._beat.cancel()
+            pool._keep_up()
+        assert pool.stats()["idle_count"] == 1
+        pool._idle[0].opened_s -= 4000
+        pool._beat.cancel()
+        pool._keep_up()
+        assert pool.stats()["idle_count"] == 0
+        assert (await talk.call()).kind == 3
+
+
 async def test_who_waits_for_a_connection_is_cancelled_unsent() -> None:
     async def script(line: Line) -> None:
         asked = await line.asked()
