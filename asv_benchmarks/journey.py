@@ -86,7 +86,7 @@ class Journey:
         self.loop.run_forever()
 
     def time_100_calls_one_by_one(self, implementation: str, phase: str) -> None:
-        self._ask(self.link, [self.call] * 100, 100)
+        self._ask(self.link, self.calls.splitlines(keepends=True), 100)
 
     def time_100_calls_in_one_read(self, implementation: str, phase: str) -> None:
         self._ask(self.link, [self.calls], 100)
