@@ -13,7 +13,7 @@ from erlmcp.client.channel import Channel, Request
 from erlmcp.client.conversation import COMPLETE, SECOND_NS, Conversation, Progress, check_input_required
 from erlmcp.client.question import Questions
 from erlmcp.client.result import result_of
-from erlmcp.client.target import make_channel
+from erlmcp.client.target import HttpOptions, make_channel
 from erlmcp.errors import (
     CallTimeoutError,
     ConnectionClosedError,
@@ -49,8 +49,8 @@ class Asking:
         self._loss: Exception | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
 
-    def _make_target(self, headers: Mapping[str, str] | None) -> None:
-        self._make, self.name = make_channel(self._target, self.limits, headers)
+    def _make_target(self, http: HttpOptions) -> None:
+        self._make, self.name = make_channel(self._target, self.limits, http)
 
     # -- who the server is ---------------------------------------------------------------------------------------------
 

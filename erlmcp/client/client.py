@@ -23,13 +23,18 @@ from erlmcp.client.kept import RESOURCES, Kept
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import CallResult, resource_error, tool_error, typed
 from erlmcp.client.subscription import Subscription
+from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
 
 if TYPE_CHECKING:
+    import ssl
+
     import mcp_types as types
+
+    from erlmcp.client.tls import Tls
 
 log = logging.getLogger("erlmcp.client")
 
@@ -44,6 +49,8 @@ class Client(Asking):
     ``target``: a URL, ``unix:/path``, ``tcp://host:port``, a command line (a string with blanks, or a list of words),
     an ``mcpServers`` entry, a ``Server`` of this process, or a channel. ``mode``: "auto" finds out what the server
     speaks, "legacy" is the newest handshake revision, a revision is that one and no other.
+
+    ``headers``, ``tls`` and ``http2`` are for a URL, and mean what ``HttpChannel`` says of them.
 
     ``timeout_s`` bounds each wait for an answer, where a call does not say otherwise; ``limits`` the rest. ``on_log``
     gets the params of each log message (from ``log_level`` on), ``on_progress`` (progress, total, message) of each
@@ -64,6 +71,8 @@ class Client(Asking):
         limits: ClientLimits | None = None,
         client_info: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: Tls | ssl.SSLContext | None = None,
+        http2: bool | None = None,
         on_log: Callable[[dict[str, Any]], Any] | None = None,
         log_level: str | None = None,
         on_progress: Progress | None = None,
@@ -86,7 +95,7 @@ class Client(Asking):
         self.client_info = dict(client_info or CLIENT_INFO)
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
-        self._make_target(headers)
+        self._make_target(HttpOptions(dict(headers or {}), tls, http2))
         self._on_log = on_log
         self._on_progress = on_progress
         self._on_notification = on_notification

@@ -7,11 +7,17 @@ import shlex
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.channel import Channel
 from erlmcp.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from erlmcp.client.tls import Tls
 
 Make = Callable[[], Channel]
 _EXPECTED = (
@@ -20,45 +26,61 @@ _EXPECTED = (
 )
 
 
-def make_channel(target: Any, limits: ClientLimits, headers: Mapping[str, str] | None = None) -> tuple[Make, str]:
+@dataclass(frozen=True)
+class HttpOptions:
+    """What a client says of its HTTP connections."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls | ssl.SSLContext | None = None
+    http2: bool | None = None
+
+
+def make_channel(target: Any, limits: ClientLimits, http: HttpOptions | None = None) -> tuple[Make, str]:
     """(a function that gives a new channel, what the target is called). Raises ConfigurationError, and opens nothing.
 
     A channel that is given ready-made is given out each time: whether it can be opened again is its own affair.
     """
+    made, name, is_http = _make(target, limits, http or HttpOptions())
+    if http is not None and not is_http and http != HttpOptions():
+        raise ConfigurationError(f"headers, tls and http2 are for a URL, and {name} is none")
+    return made, name
+
+
+def _make(target: Any, limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
     if isinstance(target, str):
-        return _from_text(target, limits, headers)
+        return _from_text(target, limits, http)
     if isinstance(target, os.PathLike):
-        return _from_path(os.fspath(target), limits)
+        return *_from_path(os.fspath(target), limits), False
     if isinstance(target, Mapping):
-        return _from_entry(target, limits, headers)
+        return _from_entry(target, limits, http)
     if isinstance(target, Sequence) and target and all(isinstance(word, str) for word in target):
-        return _process(target, limits)
+        return *_process(target, limits), False
     if hasattr(target, "link") and hasattr(target, "start"):
         from erlmcp.client.memory import MemoryChannel
 
-        return lambda: MemoryChannel(target, limits=limits), f"server {getattr(target, 'name', '')!r}"
+        return lambda: MemoryChannel(target, limits=limits), f"server {getattr(target, 'name', '')!r}", False
     if hasattr(target, "send") and hasattr(target, "is_http"):
-        return lambda: cast(Channel, target), getattr(target, "address", type(target).__name__)
+        return lambda: cast(Channel, target), getattr(target, "address", type(target).__name__), False
     raise ConfigurationError(f"{target!r} is nothing a client can connect to; {_EXPECTED}")
 
 
-def _from_text(text: str, limits: ClientLimits, headers: Mapping[str, str] | None) -> tuple[Make, str]:
+def _from_text(text: str, limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
     if text.startswith(("http://", "https://")):
-        return _http(text, headers)
+        return *_http(text, http), True
     if text.startswith("unix:"):
-        return _unix(text.removeprefix("unix:").removeprefix("//"), limits)
+        return *_unix(text.removeprefix("unix:").removeprefix("//"), limits), False
     if text.startswith("tcp://"):
         host, colon, port = text.removeprefix("tcp://").rstrip("/").rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise ConfigurationError(f"{text}: expected tcp://host:port")
         from erlmcp.client.stream import StreamChannel
 
-        return lambda: StreamChannel(host.strip("[]"), int(port), limits=limits), text
+        return lambda: StreamChannel(host.strip("[]"), int(port), limits=limits), text, False
     if _is_socket(text):
-        return _unix(text, limits)
+        return *_unix(text, limits), False
     words = shlex.split(text)
     if len(words) > 1 or (words and shutil.which(words[0])):
-        return _process(words, limits)
+        return *_process(words, limits), False
     raise ConfigurationError(f"{text!r} is nothing a client can connect to; {_EXPECTED}")
 
 
@@ -68,17 +90,17 @@ def _from_path(path: str, limits: ClientLimits) -> tuple[Make, str]:
     return _unix(path, limits)
 
 
-def _from_entry(entry: Mapping[str, Any], limits: ClientLimits, headers: Mapping[str, str] | None) -> tuple[Make, str]:
+def _from_entry(entry: Mapping[str, Any], limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
     servers = entry.get("mcpServers")
     if isinstance(servers, Mapping):
         if len(servers) != 1:
             raise ConfigurationError(f"mcpServers has {len(servers)} entries; give one of them: {', '.join(servers)}")
-        return _from_entry(next(iter(servers.values())), limits, headers)
+        return _from_entry(next(iter(servers.values())), limits, http)
     if isinstance(entry.get("url"), str):
-        return _http(entry["url"], {**entry.get("headers", {}), **(headers or {})})
+        return *_http(entry["url"], replace(http, headers={**entry.get("headers", {}), **http.headers})), True
     if isinstance(entry.get("command"), str):
         words = [entry["command"], *entry.get("args", [])]
-        return _process(words, limits, env=entry.get("env"), cwd=entry.get("cwd"))
+        return *_process(words, limits, env=entry.get("env"), cwd=entry.get("cwd")), False
     raise ConfigurationError(f"an mcpServers entry has 'command' or 'url', got {sorted(entry)}")
 
 
@@ -96,11 +118,10 @@ def _unix(path: str, limits: ClientLimits) -> tuple[Make, str]:
     return lambda: StreamChannel(path=path, limits=limits), f"unix:{path}"
 
 
-def _http(url: str, headers: Mapping[str, str] | None) -> tuple[Make, str]:
-    import importlib
+def _http(url: str, http: HttpOptions) -> tuple[Make, str]:
+    from erlmcp.client.http import HttpChannel
 
-    kind = importlib.import_module("erlmcp.client.http").HttpChannel
-    return lambda: cast(Channel, kind(url, headers=dict(headers or {}))), url
+    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2), url
 
 
 def _is_socket(path: str) -> bool:

@@ -206,6 +206,13 @@ def test_a_target_that_cannot_be_is_refused_at_once(target: Any, message: str) -
         Client(target)
 
 
+@pytest.mark.parametrize("options", [{"headers": {"a": "b"}}, {"tls": object()}, {"http2": False}])
+def test_words_for_http_are_refused_where_the_target_is_no_url(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="are for a URL"):
+        Client(["python"], **options)
+    Client("http://127.0.0.1:1/mcp", **dict.fromkeys(options))
+
+
 def test_a_mode_or_level_that_is_unknown_is_refused_at_once(tmp_path: Any) -> None:
     with pytest.raises(ConfigurationError, match="2026-01-01"):
         Client(["x"], mode="2026-01-01")

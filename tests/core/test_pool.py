@@ -485,10 +485,10 @@ def test_a_lease_outlives_its_pool_harmlessly(impl: Impl) -> None:
     del pool
     gc.collect()
     with pytest.raises(StaleHandleError):
-        ended.member
+        _ = ended.member
     if impl("pool").__name__.startswith("erlmcp._core"):
         with pytest.raises(StaleHandleError):
-            live.member
+            _ = live.member
         with pytest.raises(StaleHandleError):
             live.__exit__(None, None, None)
 

@@ -12,6 +12,7 @@ import pytest
 from rawpeer import make_house
 from scripted import nothing_left, once, scripted, talking
 
+from erlmcp import Client
 from erlmcp.client.http import HttpChannel
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConfigurationError, ConnectionClosedError
@@ -199,3 +200,20 @@ def test_old_versions_of_tls_are_not_spoken() -> None:
     assert context.check_hostname
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert make_context(Tls()) is context
+
+
+@pytest.mark.parametrize("http2", [None, False])
+async def test_a_client_passes_on_whom_to_trust_and_which_protocol(
+    certs: Path, loop_kind: str, http2: bool | None
+) -> None:
+    pytest.importorskip("h2")
+    async with (
+        nothing_left(),
+        http(make_house().server, tls=server_side(certs), http2=True) as listener,
+        Client(f"https://127.0.0.1:{listener.port}/mcp", tls=trusting(certs), http2=http2) as client,
+    ):
+        await client.ping()
+        assert bool(client.channel.pool._shared) is (http2 is None)
+    with pytest.raises(ConnectionClosedError):
+        async with http(make_house().server, tls=server_side(certs)) as listener:
+            await Client(f"https://127.0.0.1:{listener.port}/mcp").connect()
