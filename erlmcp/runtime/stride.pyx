@@ -383,7 +383,7 @@ cdef str TOOL = "tool"
 
 
 # What is the same in every language: handed over as it is, it is not changed by either side.
-cdef inline bint is_scalar(object value):
+cdef inline bint is_scalar(object value) noexcept:
     return value is None or type(value) in (str, int, float, bool)
 
 
