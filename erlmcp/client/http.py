@@ -95,6 +95,7 @@ class HttpChannel:
         self._ending: asyncio.TimerHandle | None = None  # ... and until when others may learn whether they are, too
         self._words: set[Word] = set()
         self._listener: Listener | None = None
+        self._awaited: asyncio.TimerHandle | None = None  # until when the listener's stream is waited for
         self._old: OldPair | None = None
         self._old_asks: Post | None = None
         self._is_closed = False
@@ -275,9 +276,32 @@ class HttpChannel:
             word.abandon(error)
 
     def _begin_work(self) -> None:
-        """The handshake is over: send what was held back for it, and listen to what the server says by itself."""
+        """The handshake is over: listen to what the server says by itself, and send what was held back.
+
+        In that order: a question that belongs to no stream goes to this one, and a server that has none yet drops it.
+        So what was held back waits for it, for ``listen_wait_s`` at most: some servers send its head with its first
+        event only.
+        """
         if self._ending is not None:
             return
+        if self.heads.session and self._listener is None and self._old is None and not self._is_closed:
+            self._awaited = asyncio.get_running_loop().call_later(self.limits.listen_wait_s, self.listening)
+            self._listener = Listener(self)
+        else:
+            self._release()
+
+    def listening(self) -> None:
+        """The listener has its stream, or will have none, or takes too long."""
+        if self._awaited is not None:
+            self._stop_waiting()
+            self._release()
+
+    def _stop_waiting(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+
+    def _release(self) -> None:
         held, self._held = self._held or [], None
         for post in held:
             if not post.is_over:
@@ -285,8 +309,6 @@ class HttpChannel:
                     self.pool.send(post)
                 except ErlmcpError as error:
                     post.fail(error)
-        if self.heads.session and self._listener is None and self._old is None and not self._is_closed:
-            self._listener = Listener(self)
 
     # ---- the session
 
@@ -350,6 +372,7 @@ class HttpChannel:
             post.abandon()
 
     def _stop_streams(self) -> None:
+        self._stop_waiting()
         if self._listener is not None:
             self._listener.close()
             self._listener = None

@@ -23,6 +23,7 @@ class HttpLimits:
     # Waits
     connect_timeout_s: float = 10.0  # name, TCP and TLS together
     exchange_timeout_s: float = 30.0  # a notification, an answer, the head of a stream, a DELETE
+    listen_wait_s: float = 0.25  # that a session's first requests wait for the stream that the server speaks on
     linger_s: float = 1.0  # between the answer on an event stream and the end of the stream
     close_timeout_s: float = 2.0
     # What a server may send

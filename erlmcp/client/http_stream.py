@@ -35,6 +35,8 @@ class _Stream(Exchange):
             self.is_over = True
             self._leave()
             self._owner.refused(answer)
+        else:
+            self._owner.opened()
 
     def part(self, data: bytes) -> None:
         for event in self.events.feed(data):
@@ -97,6 +99,10 @@ class Listener:
         except ErlmcpError as error:
             log.debug("no stream from %s: %s", channel.url, error)
             self.close()
+            channel.listening()
+
+    def opened(self) -> None:
+        self._channel.listening()
 
     def event(self, event: SseEvent) -> None:
         self._failed_count = 0
@@ -111,10 +117,12 @@ class Listener:
             self._channel.end_session(None)
         elif answer.status >= 500:
             self._again()
+        self._channel.listening()
 
     def broken(self, error: ErlmcpError, *, was_open: bool) -> None:
         self._stream = None
         self._again()
+        self._channel.listening()
 
     def _again(self) -> None:
         limits = self._channel.limits
@@ -145,6 +153,9 @@ class OldPair:
             self, channel.heads.of_stream(""), EventReader(limits.event_bytes_max), limits.exchange_timeout_s
         )
         channel.pool.send_apart(self._stream)
+
+    def opened(self) -> None:
+        """It says where to POST in its first event."""
 
     def event(self, event: SseEvent) -> None:
         if event.event == "endpoint" and not self._is_known:

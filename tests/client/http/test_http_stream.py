@@ -285,6 +285,39 @@ async def test_the_stream_of_the_session_is_opened_again_with_the_last_id(loop_k
         assert last == [None, "g1"]
 
 
+async def test_no_call_overtakes_the_stream_that_the_server_speaks_on(loop_kind: str) -> None:
+    """A question of the server's that belongs to no stream would be lost before that one is there."""
+    is_open = asyncio.Event()
+
+    async def stream(line: Line, asked: Asked) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        is_open.set()
+        line.begin_stream()
+        await line.until_closed()
+
+    def answer(line: Line, asked: Asked) -> None:
+        line.result(asked, {"in_time": is_open.is_set()})
+
+    async with nothing_left(), scripted(session(answer, stream=stream)) as peer:
+        async with talking(peer.url, is_modern=False, limits={"listen_wait_s": WAIT_S}) as talk:
+            await talk.shake_hands()
+            assert (await talk.call()).result == {"in_time": True}
+
+
+async def test_a_stream_whose_head_does_not_come_holds_the_calls_back_for_a_moment_only() -> None:
+    async def stream(line: Line, asked: Asked) -> None:
+        await line.until_closed()
+
+    async with (
+        nothing_left(),
+        scripted(session(lambda line, asked: line.result(asked), stream=stream)) as peer,
+        talking(peer.url, is_modern=False, limits={"listen_wait_s": 0.01}) as talk,
+    ):
+        await talk.shake_hands()
+        assert (await talk.call()).kind == 3
+
+
 async def test_a_server_without_that_stream_is_asked_once() -> None:
     async with nothing_left(), scripted(session(lambda line, asked: line.result(asked))) as peer:
         async with talking(peer.url, is_modern=False) as talk:
