@@ -1,7 +1,7 @@
-"""The client command of the official conformance suite: ``conformance client --command "python client.py" ...``.
+"""The client that the suite's client scenarios start: ``python client.py URL``, the scenario in the environment.
 
-The suite starts a server per scenario, names scenario and revision in the environment, and appends the server's URL.
-What is asked of the client is in the scenarios' own descriptions; those about authorization are not for this command.
+The suite gives MCP_CONFORMANCE_SCENARIO, MCP_CONFORMANCE_PROTOCOL_VERSION, and as JSON in MCP_CONFORMANCE_CONTEXT what
+a scenario wants called. What is judged is what the suite's server was sent, and that this program ends with code 0.
 """
 
 from __future__ import annotations
@@ -10,74 +10,108 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from erlmcp import Client, McpError
-from erlmcp.errors import InvalidAnswerError
 
-SCENARIO = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
-REVISION = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
-CONTEXT: dict[str, Any] = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
-ROUNDS = ("test_mrtr_echo_state", "test_mrtr_unrelated", "test_mrtr_no_state", "test_mrtr_no_result_type")
+MODERN = "2026-07-28"
+TIMEOUT_S = 20.0
+MRTR_TOOLS = ("test_mrtr_echo_state", "test_mrtr_unrelated", "test_mrtr_no_state", "test_mrtr_no_result_type")
 
-
-async def call(client: Client, name: str, arguments: dict[str, Any] | None = None) -> None:
-    print(name, await client.call_tool(name, arguments, raise_on_error=False))
+Context = dict[str, Any]
+Play = Callable[[Client, Context], Awaitable[None]]
 
 
-async def call_all(client: Client) -> None:
-    """Every tool that the client offers, with a value for each argument."""
+def accept(params: dict[str, Any]) -> dict[str, Any]:
+    """A user who says yes, and leaves every field as the form has it."""
+    return {}
+
+
+async def list_tools(client: Client, context: Context) -> None:
+    await client.list_tools()
+
+
+async def add_numbers(client: Client, context: Context) -> None:
+    await client.list_tools()
+    await client.call_tool("add_numbers", {"a": 5, "b": 3})
+
+
+async def take_defaults(client: Client, context: Context) -> None:
+    await client.call_tool("test_client_elicitation_defaults")
+
+
+async def reconnect(client: Client, context: Context) -> None:
+    await client.call_tool("test_reconnection")
+
+
+async def keep_state(client: Client, context: Context) -> None:
+    for name in MRTR_TOOLS:
+        await client.call_tool(name)
+
+
+async def send_standard_headers(client: Client, context: Context) -> None:
     for tool in await client.list_tools():
-        await call(client, tool.name, dict.fromkeys(tool.input_schema.get("properties") or {}, "x"))
+        await client.call_tool(tool.name, raise_on_error=False)
+    for resource in await client.list_resources():
+        await client.read_resource(resource.uri)
+    for prompt in await client.list_prompts():
+        await client.get_prompt(prompt.name)
 
 
-async def ask_everything(client: Client) -> None:
-    """One of each; a scenario's server need not have them all."""
-    tools = await client.list_tools()
-    for tool in tools[:1]:
-        await call(client, tool.name)
-    try:
-        for prompt in await client.list_prompts():
-            await client.get_prompt(prompt.name)
-        for resource in await client.list_resources():
-            await client.read_resource(resource.uri)
-    except (McpError, InvalidAnswerError) as error:
-        print("not there:", error)
+async def send_custom_headers(client: Client, context: Context) -> None:
+    await client.list_tools()
+    for call in context["toolCalls"]:
+        await client.call_tool(call["name"], call.get("arguments"))
 
 
-async def play(client: Client) -> None:
-    if SCENARIO == "tools_call":
-        await call(client, "add_numbers", {"a": 5, "b": 3})
-    elif SCENARIO == "elicitation-sep1034-client-defaults":
-        await call(client, "test_client_elicitation_defaults")
-    elif SCENARIO == "sse-retry":
-        await call(client, "test_reconnection")
-    elif SCENARIO == "sep-2322-client-request-state":
-        for name in ROUNDS:
-            await call(client, name)
-    elif SCENARIO == "http-custom-headers":
-        for each in CONTEXT.get("toolCalls", ()):
-            await call(client, each["name"], each.get("arguments"))
-    elif SCENARIO == "http-invalid-tool-headers":
-        await call_all(client)
-    elif SCENARIO == "json-schema-2020-12-preservation":
-        focal = next(tool for tool in (await client.request("tools/list"))["tools"] if "$schema" in tool["inputSchema"])
-        await call(client, "json_schema_echo", {"schema": focal["inputSchema"]})
-    elif SCENARIO not in ("initialize", "json-schema-ref-no-deref"):  # For these a list of tools is enough.
-        await ask_everything(client)
+async def call_every_tool(client: Client, context: Context) -> None:
+    """What the list leaves out is not called."""
+    for tool in await client.list_tools():
+        names = tool.input_schema.get("properties", {})
+        await client.call_tool(tool.name, dict.fromkeys(names, "x"), raise_on_error=False)
 
 
-async def main() -> None:
-    mode = "auto" if REVISION >= "2026-07-28" else "legacy"
-    handlers: dict[str, Any] = {
-        "elicitation": lambda params: {},  # accepted as it is: with its defaults
-        "sampling": lambda params: "A sampled answer.",
-        "roots": ["file:///home/ada"],
-    }
-    async with Client(sys.argv[-1], mode=mode, timeout_s=20.0, **handlers) as client:
-        await client.list_tools()
-        await play(client)
+async def echo_schema(client: Client, context: Context) -> None:
+    tools = await client.request("tools/list")
+    for tool in tools["tools"]:
+        if tool["name"] != "json_schema_echo":
+            await client.call_tool("json_schema_echo", {"schema": tool["inputSchema"]})
+
+
+PLAYS: dict[str, Play] = {
+    "initialize": list_tools,
+    "tools_call": add_numbers,
+    "elicitation-sep1034-client-defaults": take_defaults,
+    "sse-retry": reconnect,
+    "request-metadata": list_tools,
+    "sep-2322-client-request-state": keep_state,
+    "http-standard-headers": send_standard_headers,
+    "http-custom-headers": send_custom_headers,
+    "http-invalid-tool-headers": call_every_tool,
+    "json-schema-ref-no-deref": list_tools,
+    "json-schema-2020-12-preservation": echo_schema,
+}
+
+
+async def play(url: str) -> None:
+    scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
+    version = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION")
+    client = Client(
+        url,
+        mode="auto" if version == MODERN else "legacy",
+        timeout_s=TIMEOUT_S,
+        elicitation=accept,
+        sampling=lambda params: "the answer",
+        roots=["file:///project"],
+    )
+    async with client:
+        await PLAYS[scenario](client, context)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(play(sys.argv[-1]))
+    except McpError as error:
+        sys.exit(f"{os.environ['MCP_CONFORMANCE_SCENARIO']}: {error}")

@@ -1,9 +1,11 @@
-"""Runs the official conformance suite against examples/everything.py and judges its results.
+"""Runs the official conformance suite against examples/everything.py and our client, and judges its results.
 
     python tests/conformance/runner.py --erlmcp .venv/bin/erlmcp --node NODE --suite INDEX.JS
 
-The two frozen requirement sets are run whole, then scenarios that no set requires. A run fails on any failed check of a
-scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold.
+Of the two frozen requirement sets the server's scenarios are run whole and the client's one by one, without those of
+authorization, which are listed as not built; then scenarios that no set requires. A run fails on any failed check of a
+scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold; a client's
+scenario on a warning too.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -24,8 +28,11 @@ from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "examples/everything.py"
-# Requirement set -> the number of server scenarios in it (suite 0.2.0-alpha.12).
+CLIENT = [sys.executable, str(Path(__file__).with_name("client.py"))]
+# Requirement set -> the number of server scenarios in it (suite 0.2.0-alpha.12), and of client scenarios.
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
+REQUIRED_OF_CLIENT = {"2025-11-25": 18, "2026-07-28": 32}
+NOT_BUILT = "auth/"
 # Scenario -> the revisions at which it is run besides.
 EXTRA = {
     "http-header-validation": ["2026-07-28"],
@@ -34,6 +41,7 @@ EXTRA = {
     "server-sse-polling": ["2025-11-25"],
     "json-schema-2020-12": ["2025-11-25", "2026-07-28"],
 }
+EXTRA_OF_CLIENT = {"json-schema-2020-12-preservation": ["2025-11-25", "2026-07-28"]}
 START_TIMEOUT_S = 30.0
 RUN_TIMEOUT_S = 600.0
 
@@ -75,11 +83,11 @@ def wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     sys.exit(f"the server was not reachable at {url} within {START_TIMEOUT_S} s")
 
 
-def required_scenarios(suite: str, revision: str) -> list[str]:
-    """The server scenarios that a revision's frozen list holds; the package carries the list as YAML."""
+def required_scenarios(suite: str, revision: str, leg: str) -> list[str]:
+    """The scenarios that a revision's frozen list holds for a server or a client; the package carries it as YAML."""
     text = (Path(suite).parents[1] / "requirements" / f"{revision}.yaml").read_text(encoding="utf-8")
-    section = re.search(r"^server:\n((?:[ #].*\n|\n)*)", text, re.M)
-    return re.findall(r"^  - ([\w-]+)$", section[1], re.M) if section else []
+    section = re.search(rf"^{leg}:\n((?:[ #].*\n|\n)*)", text, re.M)
+    return re.findall(r"^  - ([\w/-]+)$", section[1], re.M) if section else []
 
 
 def read_checks(folder: Path) -> dict[str, Counter[str]]:
@@ -92,18 +100,19 @@ def read_checks(folder: Path) -> dict[str, Counter[str]]:
     return found
 
 
-def run_suite(node: str, suite: str, url: str, folder: Path, *arguments: str) -> tuple[int, str]:
-    command = [node, suite, "server", "--url", url, "-o", str(folder), *arguments]
+def run_suite(node: str, suite: str, leg: Sequence[str], folder: Path, *arguments: str) -> tuple[int, str]:
+    """``leg``: which side is judged, and how it is reached."""
+    command = [node, suite, *leg, "-o", str(folder), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
     )
     return done.returncode, done.stdout + done.stderr
 
 
-def judge_set(node: str, suite: str, url: str, folder: Path, revision: str) -> Verdict:
+def judge_set(node: str, suite: str, leg: Sequence[str], folder: Path, revision: str) -> Verdict:
     """Run a whole set: each scenario of the frozen list must have run, with a success and without a failure."""
-    code, said = run_suite(node, suite, url, folder, "--requirements", revision)
-    wanted = required_scenarios(suite, revision)
+    code, said = run_suite(node, suite, leg, folder, "--requirements", revision)
+    wanted = required_scenarios(suite, revision, "server")
     checks = read_checks(folder)
     failed = []
     for name in wanted:
@@ -118,14 +127,42 @@ def judge_set(node: str, suite: str, url: str, folder: Path, revision: str) -> V
     return Verdict(f"requirements {revision}", passed, failed, said)
 
 
-def judge_scenario(node: str, suite: str, url: str, folder: Path, scenario: str, revision: str) -> Verdict:
+def judge_scenario(node: str, suite: str, leg: Sequence[str], folder: Path, scenario: str, revision: str) -> Verdict:
     """Run one scenario; any failed check fails it, and so does a scenario without a successful one."""
-    code, said = run_suite(node, suite, url, folder, "--scenario", scenario, "--spec-version", revision)
+    code, said = run_suite(node, suite, leg, folder, "--scenario", scenario, "--spec-version", revision)
     count = sum(read_checks(folder).values(), Counter())
     failed = [f"{count['FAILURE']} failed checks"] if count["FAILURE"] else []
     if code and not failed:
         failed = [f"the suite ended with code {code}"]
-    return Verdict(f"{scenario} {revision}", count["SUCCESS"], failed, said)
+    return Verdict(f"{leg[0]} {scenario} {revision}", count["SUCCESS"], failed, said)
+
+
+def judge_server(node: str, suite: str, url: str, folder: Path) -> list[Verdict]:
+    leg = ["server", "--url", url]
+    verdicts = [judge_set(node, suite, leg, folder / revision, revision) for revision in REQUIRED]
+    for scenario, revisions in EXTRA.items():
+        for revision in revisions:
+            place = folder / f"{scenario}-{revision}"
+            verdicts.append(judge_scenario(node, suite, leg, place, scenario, revision))
+    return verdicts
+
+
+def judge_client(node: str, suite: str, folder: Path) -> list[Verdict]:
+    """Each required scenario but those that are not built, of which the number must be as it was."""
+    leg = ["client", "--command", shlex.join(CLIENT)]
+    verdicts = []
+    for revision, count in REQUIRED_OF_CLIENT.items():
+        wanted = required_scenarios(suite, revision, "client")
+        missing = [name for name in wanted if name.startswith(NOT_BUILT)]
+        if len(wanted) != count:
+            wrong = f"the frozen list holds {len(wanted)} client scenarios, expected {count}"
+            verdicts.append(Verdict(f"client requirements {revision}", 0, [wrong], ""))
+        print(f"not built  client {revision}: {len(missing)} of {count}: {', '.join(missing)}", flush=True)
+        extra = [name for name, revisions in EXTRA_OF_CLIENT.items() if revision in revisions]
+        for scenario in [*(name for name in wanted if name not in missing), *extra]:
+            place = folder / f"client-{scenario}-{revision}"
+            verdicts.append(judge_scenario(node, suite, leg, place, scenario, revision))
+    return verdicts
 
 
 def main() -> int:
@@ -143,15 +180,11 @@ def main() -> int:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
             wait_until_up(url, server)
-            ask = (options.node, options.suite, url)
-            verdicts = [judge_set(*ask, folder / revision, revision) for revision in REQUIRED]
-            for scenario, revisions in EXTRA.items():
-                for revision in revisions:
-                    place = folder / f"{scenario}-{revision}"
-                    verdicts.append(judge_scenario(*ask, place, scenario, revision))
+            verdicts = judge_server(options.node, options.suite, url, folder)
         finally:
             server.terminate()
             server.wait(timeout=30)
+        verdicts += judge_client(options.node, options.suite, folder)
     return report(verdicts, server.returncode)
 
 

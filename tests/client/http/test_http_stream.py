@@ -299,10 +299,13 @@ async def test_no_call_overtakes_the_stream_that_the_server_speaks_on(loop_kind:
     def answer(line: Line, asked: Asked) -> None:
         line.result(asked, {"in_time": is_open.is_set()})
 
-    async with nothing_left(), scripted(session(answer, stream=stream)) as peer:
-        async with talking(peer.url, is_modern=False, limits={"listen_wait_s": WAIT_S}) as talk:
-            await talk.shake_hands()
-            assert (await talk.call()).result == {"in_time": True}
+    async with (
+        nothing_left(),
+        scripted(session(answer, stream=stream)) as peer,
+        talking(peer.url, is_modern=False, limits={"listen_wait_s": WAIT_S}) as talk,
+    ):
+        await talk.shake_hands()
+        assert (await talk.call()).result == {"in_time": True}
 
 
 async def test_a_stream_whose_head_does_not_come_holds_the_calls_back_for_a_moment_only() -> None:
