@@ -1,7 +1,8 @@
 """The command ``erlmcp``.
 
-Exit codes: 0 done, 1 the tool answered with an error, 2 the command was written wrongly, 3 the server's file or object
-cannot be loaded, 4 an address cannot be used or reached, 130 interrupted.
+Exit codes: 0 done, 1 the tool or the server answered with an error, 2 the command was written wrongly, 3 the server's
+file or object cannot be loaded, 4 an address cannot be used, a server cannot be reached, or it broke off, 130
+interrupted.
 
 Starting must be quick: this module and the parser import nothing heavy, and each command imports what it needs itself.
 """
@@ -18,7 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from erlmcp.cli.fault import CommandError, describe
     from erlmcp.cli.parser import build_parser
 
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, more = parser.parse_known_args(arguments)
+    if more:
+        if not hasattr(options, "words") or any(word.startswith("-") for word in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        options.words += more  # argparse takes the words before the first option among them only
     try:
         code: int = importlib.import_module(options.module_of_command).run(options)
         return code

@@ -1,4 +1,4 @@
-"""``erlmcp call``: one tool, of a file or of a running server."""
+"""``erlmcp call``: one tool, of a file or of a running server; many times over for a small load test."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from erlmcp.cli.fault import CANNOT_REACH, TOOL_FAILED, CommandError, nearest
+from erlmcp.cli.dial import dial, list_all
+from erlmcp.cli.fault import TOOL_FAILED, CommandError, nearest
 from erlmcp.cli.paint import paint
-from erlmcp.errors import INVALID_PARAMS, MISSING_CLIENT_CAPABILITY, ConnectionClosedError, ErlmcpError, McpError
+from erlmcp.cli.target import read_target
+from erlmcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, McpError
 
+if TYPE_CHECKING:
+    from erlmcp.client.client import Client
 
-class Callee(Protocol):
-    """What a tool is called through."""
-
-    def call_tool(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]: ...
-    def tool_names(self) -> list[str]: ...
+QUESTIONS: Final = ("elicitation/create", "sampling/createMessage", "roots/list")
 
 
 def read_arguments(words: Sequence[str]) -> dict[str, Any]:
@@ -37,40 +37,39 @@ def read_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    words = list(options.words)
-    target = None if options.module else words.pop(0)
+    target, words = read_target(options, options.words)
     if not words:
-        raise CommandError("which tool? erlmcp call FILE|URL TOOL key=value ...; erlmcp inspect FILE shows the tools")
+        raise CommandError("which tool? erlmcp call TARGET TOOL key=value ...; erlmcp list TARGET shows the tools")
     tool, arguments = words[0], read_arguments(words[1:])
-    if target is not None and target.startswith(("http://", "https://")):
-        from erlmcp.cli.callee import RemoteCallee
+    if options.repeat is None and options.concurrency is None:
 
-        callee: Callee = RemoteCallee(target, options.timeout, options.header, show_notice)
-    else:
-        from erlmcp.cli.callee import LocalCallee
-        from erlmcp.cli.load import load_server
+        async def once(client: Client, connect_s: float) -> int:
+            return show(await call(client, tool, arguments), as_json=options.json)
 
-        server = load_server(target, options.module, keep_traceback=options.traceback)
-        callee = LocalCallee(server, options.timeout, show_notice)
-    return show(call(callee, tool, arguments), as_json=options.json)
+        return dial(options, target, once)
+    from erlmcp.cli.loadtest import attack
+
+    async def one(client: Client) -> str | None:
+        result = await client.call_tool(tool, arguments, raise_on_error=False)
+        return "the tool failed" if result.is_error else None
+
+    return attack(options, target, f"call of {tool}", one)
 
 
-def call(callee: Callee, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The result, or a CommandError that says what to do."""
+async def call(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The result as it came, or a CommandError that says what to do."""
     try:
-        return callee.call_tool(tool, arguments)
+        return (await client.call_tool(tool, arguments, raise_on_error=False)).raw
     except McpError as error:
         if error.code == MISSING_CLIENT_CAPABILITY:
             raise _cannot_answer(", ".join(_needed(error.data)) or "something") from None
+        if error.code == METHOD_NOT_FOUND and (asked := str(error.message).rpartition(": ")[2]) in QUESTIONS:
+            raise _cannot_answer(asked) from None
         if error.code == INVALID_PARAMS:
-            names = callee.tool_names()
+            names = [str(item.get("name")) for item in await list_all(client, "tools/list", "tools")]
             if tool not in names:
                 raise CommandError(f"no tool {tool}; {nearest(tool, names)}") from None
-        raise CommandError(f"the server refused: {error}", TOOL_FAILED) from None
-    except (ConnectionClosedError, TimeoutError) as error:
-        raise CommandError(f"{error or 'no answer in time; --timeout SECONDS waits longer'}", CANNOT_REACH) from None
-    except ErlmcpError as error:
-        raise CommandError(str(error), CANNOT_REACH) from None
+        raise
 
 
 def _needed(data: object) -> list[str]:
@@ -86,16 +85,11 @@ def _cannot_answer(asked: str) -> CommandError:
 
 
 def show(result: dict[str, Any], *, as_json: bool) -> int:
-    """Print a result; 1 where it is an error or is not there yet."""
+    """Print a result; 1 where it is an error."""
     failed = bool(result.get("isError"))
     stream = sys.stderr if failed and not as_json else sys.stdout
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False), file=stream)
-    elif result.get("resultType") == "input_required":
-        asked = ", ".join(item.get("method", "?") for item in result.get("inputRequests", {}).values()) or "a retry"
-        raise CommandError(
-            f"the tool asks for {asked}, which this command cannot answer; call it from a client", TOOL_FAILED
-        )
     else:
         for block in result.get("content", []):
             text = show_block(block)
@@ -116,17 +110,3 @@ def show_block(block: dict[str, Any]) -> str:
         resource = block.get("resource", {})
         return str(resource.get("text") or f"[resource {resource.get('uri')}, {resource.get('mimeType')}]")
     return json.dumps(block, ensure_ascii=False)
-
-
-def show_notice(message: dict[str, Any]) -> None:
-    """Progress and log messages go to stderr while the tool runs."""
-    params = message.get("params", {})
-    if message.get("method") == "notifications/progress":
-        total = f"/{params['total']}" if params.get("total") is not None else ""
-        line = f"{params.get('progress')}{total} {params.get('message') or ''}"
-    elif message.get("method") == "notifications/message":
-        data = params.get("data")
-        line = f"{params.get('level')}: {data if isinstance(data, str) else json.dumps(data)}"
-    else:
-        return
-    print(paint(line.rstrip(), "dim", sys.stderr), file=sys.stderr)

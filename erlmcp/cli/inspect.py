@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erlmcp.cli.load import load_server
@@ -62,10 +63,15 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(offered, indent=2, ensure_ascii=False, default=str))
         return 0
-    print(paint(f"{server.name} {server.version}", "bold"))
+    show_offer(f"{server.name} {server.version}", offered)
+    return 0
+
+
+def show_offer(head: str, offered: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Print the descriptors of each kind in ``KINDS``, those that there are."""
+    print(paint(head, "bold"))
     for kind, (title, key) in KINDS.items():
-        rows = [(item[key] + signature(item), first_line(item)) for item in offered.get(kind, [])]
+        rows = [(str(item.get(key)) + signature(item), first_line(item)) for item in offered.get(kind, [])]
         if rows:
             print(f"\n{paint(title, 'bold')} ({len(rows)})")
             print("\n".join(columns(rows)))
-    return 0

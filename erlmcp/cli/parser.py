@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 EXIT_CODES = """exit codes:
   0    done
-  1    the tool answered with an error
+  1    the tool or the server answered with an error, or a call of a load test failed
   2    the command was written wrongly
   3    the server's file or object cannot be loaded
-  4    an address cannot be used or reached
+  4    an address cannot be used, a server cannot be reached, or it broke off
   130  interrupted
 """
+TARGETS = """TARGET is one of
+  FILE[:OBJECT]              a Python file, its server run in this process
+  http://..., https://...    Streamable HTTP, or the older HTTP+SSE
+  unix:PATH, tcp://HOST:PORT newline-delimited JSON-RPC
+  FILE.json#NAME             an entry of mcpServers; #NAME may be left out where there is one
+"""
+POSITIVE_MAX = 1_000_000_000
 TARGET_HELP = "a Python file, with the name of the server object after a colon where it is not server, mcp or app"
 
 
@@ -36,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_inspect(commands)
     _add_call(commands)
+    _add_list(commands)
+    _add_ping(commands)
     _add_version(commands)
     _add_bench(commands)
     return parser
@@ -109,6 +119,52 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print the descriptors as JSON")
 
 
+def _positive(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < POSITIVE_MAX:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+        return value
+
+    return read
+
+
+def _add_calling(parser: argparse.ArgumentParser, words: str) -> None:
+    """A server to talk to: everything but the words that stand where the caller wants them."""
+    parser.add_argument("words", nargs="*", metavar="WORD", help=words)
+    where = parser.add_argument_group("instead of TARGET")
+    where.add_argument("-m", "--module", metavar="MODULE[:OBJECT]", help="an importable module, in this process")
+    where.add_argument("--command", dest="command_line", metavar="LINE", help="a program to start, with its arguments")
+    where.add_argument("--config", metavar="FILE", help="a file with mcpServers; TARGET is the NAME of an entry then")
+    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    parser.add_argument(
+        "--timeout",
+        type=_positive(float, "seconds"),
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for each answer (default: 60)",
+    )
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="an HTTP header to send; may be repeated"
+    )
+    parser.add_argument(
+        "--mode", default="auto", help="auto, legacy (the handshake revisions) or a revision (default: auto)"
+    )
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    count = _positive(int, "a whole number above 0")
+    parser.add_argument(
+        "--repeat", type=count, metavar="N", help="so many times: a load test; with times and a histogram"
+    )
+    parser.add_argument(
+        "--concurrency", type=count, metavar="N", help="so many at a time (1000 calls without --repeat)"
+    )
+
+
 def _add_call(commands: Any) -> None:
     parser = _add_command(
         commands,
@@ -117,15 +173,34 @@ def _add_call(commands: Any) -> None:
         "Call one tool and print what it returns.\n\n"
         "A value is read as JSON where it is JSON, and is a string otherwise:\n"
         "  erlmcp call examples/quickstart.py add a=1 b=2\n"
-        "  erlmcp call http://127.0.0.1:8080/mcp add a=1 b=2",
+        "  erlmcp call http://127.0.0.1:8080/mcp add a=1 b=2\n"
+        "  erlmcp call --command 'npx -y some-server' add a=1 b=2\n"
+        "  erlmcp call mcp.json#quickstart add a=1 b=2 --repeat 10000 --concurrency 8\n\n" + TARGETS,
     )
-    parser.add_argument("-m", "--module", metavar="MODULE[:OBJECT]", help="an importable module instead of a file")
-    parser.add_argument("words", nargs="+", metavar="WORD", help="FILE[:OBJECT] or URL, then TOOL, then key=value ...")
-    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait (default: 60)")
-    parser.add_argument(
-        "--header", action="append", default=[], metavar="NAME:VALUE", help="an HTTP header to send; may be repeated"
+    _add_calling(parser, "TARGET, then TOOL, then key=value ...")
+    _add_load(parser)
+
+
+def _add_list(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "list",
+        "show what a running server offers",
+        "List what a running server offers; inspect shows the same of a file, without running the server.\n\n"
+        + TARGETS,
     )
+    _add_calling(parser, "TARGET, then tools, resources, templates or prompts (default: all)")
+
+
+def _add_ping(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "ping",
+        "tell whether a server answers, what it is and how fast",
+        "Tell whether a server answers, what it is and how long that takes.\n\n" + TARGETS,
+    )
+    _add_calling(parser, "TARGET")
+    _add_load(parser)
 
 
 def _add_version(commands: Any) -> None:

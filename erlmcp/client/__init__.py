@@ -1,1 +1,1 @@
-"""The client side: ``erlmcp.Client``, the channels that it talks through, and a small blocking one for single calls."""
+"""The client side: ``erlmcp.Client``, and the channels that it talks through."""

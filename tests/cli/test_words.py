@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from erlmcp.cli import main
-from erlmcp.cli.call import read_arguments, show, show_block, show_notice
-from erlmcp.cli.callee import read_headers
+from erlmcp.cli.call import read_arguments, show, show_block
+from erlmcp.cli.dial import show_log, show_noise, show_progress, show_stderr
 from erlmcp.cli.fault import CommandError, describe, nearest
 from erlmcp.cli.inspect import signature, type_name
 from erlmcp.cli.load import split_target
 from erlmcp.cli.paint import columns, paint
 from erlmcp.cli.serve import read_address
 from erlmcp.cli.setting import apply_limits
+from erlmcp.cli.target import read_headers
 
 
 class Terminal(io.StringIO):
@@ -178,18 +179,30 @@ def test_an_error_result_goes_to_stderr_and_gives_exit_code_one(capsys: pytest.C
     assert '"isError": true' in capsys.readouterr().out
 
 
-def test_a_result_that_asks_for_input_is_explained() -> None:
-    result = {"resultType": "input_required", "inputRequests": {"a": {"method": "elicitation/create"}}}
-    with pytest.raises(CommandError, match="asks for elicitation/create"):
-        show(result, as_json=False)
+def test_what_a_server_says_beside_the_answer_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    show_progress(1, 2, "half")
+    show_progress(2, None, None)
+    show_log({"level": "info", "data": {"a": "å"}})
+    show_log({"level": "error", "data": "plain"})
+    show_noise("Listening...")
+    show_stderr("one\ntwo\n")
+    show_stderr("")
+    wanted = [
+        "1/2 half",
+        "2",
+        'info: {"a": "å"}',
+        "error: plain",
+        "no message: Listening...",
+        "server: one",
+        "server: two",
+    ]
+    assert capsys.readouterr() == ("", "\n".join([*wanted, ""]))
 
 
-def test_progress_and_logs_are_told_on_stderr_while_the_tool_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    show_notice({"method": "notifications/progress", "params": {"progress": 1, "total": 2, "message": "half"}})
-    show_notice({"method": "notifications/progress", "params": {"progress": 2}})
-    show_notice({"method": "notifications/message", "params": {"level": "info", "data": {"a": 1}}})
-    show_notice({"method": "notifications/else"})
-    assert capsys.readouterr() == ("", '1/2 half\n2\ninfo: {"a": 1}\n')
+def test_of_a_long_standard_error_the_end_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_stderr("\n".join(f"line {number}" for number in range(100)))
+    lines = capsys.readouterr().err.splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (20, "server: line 80", "server: line 99")
 
 
 def test_the_nearest_names_are_offered_or_all_of_them() -> None:
@@ -204,7 +217,7 @@ def test_an_exception_is_described_in_one_line() -> None:
     assert describe(ValueError()) == "ValueError"
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "inspect", "call", "version", "bench"])
+@pytest.mark.parametrize("command", ["run", "serve", "inspect", "call", "list", "ping", "version", "bench"])
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
