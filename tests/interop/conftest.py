@@ -1,12 +1,13 @@
-"""What the other implementations' clients talk to: examples/everything.py, over HTTP and over stdio."""
+"""What the other implementations' clients talk to: examples/everything.py, over HTTP and over stdio; where node is."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,24 @@ def url() -> Iterator[str]:
 def command() -> list[str]:
     """The command that serves the example over stdio."""
     return [sys.executable, "-m", "erlmcp", "run", EVERYTHING]
+
+
+@pytest.fixture(scope="session")
+def find_node() -> Callable[..., tuple[str, Path]]:
+    """A function that gives node and a node_modules folder with these packages; skips where there is none."""
+
+    def find(*names: str) -> tuple[str, Path]:
+        folder = os.environ.get("ERLMCP_NODE_MODULES")
+        if not folder:
+            pytest.skip("ERLMCP_NODE_MODULES is not set: no node packages to test with")
+        modules = Path(folder) / "node_modules"
+        for name in names:
+            if not (modules / "@modelcontextprotocol" / name).exists():
+                pytest.skip(f"@modelcontextprotocol/{name} is not in {modules}")
+        own = modules / ".bin" / "node"
+        node = str(own) if own.exists() else shutil.which("node")
+        if node is None:
+            pytest.skip("node is not installed")
+        return node, modules
+
+    return find

@@ -6,9 +6,9 @@ They need node and their packages: ``ERLMCP_NODE_MODULES`` names a folder whose 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,6 @@ pytestmark = pytest.mark.interop
 
 SCRIPT = Path(__file__).with_name("client.mjs")
 CASES = [("sdk", "legacy"), ("client", "legacy"), ("client", "auto"), ("client", "pin")]
-
-
-def find_node() -> tuple[str, Path]:
-    """node and a node_modules folder with both clients; skips where there is none."""
-    folder = os.environ.get("ERLMCP_NODE_MODULES")
-    if not folder:
-        pytest.skip("ERLMCP_NODE_MODULES is not set: no node packages to test with")
-    modules = Path(folder) / "node_modules"
-    for name in ("sdk", "client"):
-        if not (modules / "@modelcontextprotocol" / name).exists():
-            pytest.skip(f"@modelcontextprotocol/{name} is not in {modules}")
-    own = modules / ".bin" / "node"
-    node = str(own) if own.exists() else shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    return node, modules
 
 
 @pytest.fixture(scope="module", params=["http", "stdio"])
@@ -47,10 +31,11 @@ def seen(
     transport: str,
     url: str,
     command: list[str],
+    find_node: Callable[..., tuple[str, Path]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What the client saw."""
-    node, modules = find_node()
+    node, modules = find_node("sdk", "client")
     folder = tmp_path_factory.mktemp("node")
     (folder / "node_modules").symlink_to(modules)
     script = shutil.copy(SCRIPT, folder)
