@@ -49,9 +49,8 @@ def run(options: argparse.Namespace) -> int:
         return dial(options, target, once)
     from erlmcp.cli.loadtest import attack
 
-    async def one(client: Client) -> str | None:
-        result = await client.call_tool(tool, arguments, raise_on_error=False)
-        return "the tool failed" if result.is_error else None
+    async def one(client: Client) -> None:
+        await client.call_tool(tool, arguments)
 
     return attack(options, target, f"call of {tool}", one)
 
@@ -91,8 +90,11 @@ def show(result: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False), file=stream)
     else:
-        for block in result.get("content", []):
-            text = show_block(block)
+        blocks = result.get("content") or []
+        texts = [show_block(block) for block in blocks]
+        if not texts and "structuredContent" in result:
+            texts = [json.dumps(result["structuredContent"], indent=2, ensure_ascii=False)]
+        for text in texts:
             print(paint(text, "red", stream) if failed else text, file=stream)
     return TOOL_FAILED if failed else 0
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from erlmcp.cli.paint import paint
 
-ROWS_MAX: Final = 20
+ROWS_MAX: Final = 24
 SUB_BITS: Final = (3, 2, 1, 0)  # 8, 4, 2 rows to each power of two, or one
 BAR_CHARS_MAX: Final = 60
 BAR_CHARS_MIN: Final = 10

@@ -16,7 +16,7 @@ from erlmcp.cli.chart import draw, rows_of
 from erlmcp.cli.dial import dial
 from erlmcp.cli.fault import TOOL_FAILED
 from erlmcp.cli.paint import paint
-from erlmcp.errors import ErlmcpError, McpError
+from erlmcp.errors import ErlmcpError, McpError, ToolError
 
 if TYPE_CHECKING:
     from erlmcp.client.client import Client
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 REPEAT: Final = 1000  # where only --concurrency is given
 TICK_S: Final = 0.1
 KINDS_MAX: Final = 50  # of errors; what more there are is counted together
+EXAMPLE_CHARS_MAX: Final = 200
 PERCENTS: Final = (50, 95, 99)
 
-# One call: None where it went well, else what was wrong; or an ErlmcpError.
-One = Callable[["Client"], Awaitable["str | None"]]
+# One call; what goes wrong is an ErlmcpError.
+One = Callable[["Client"], Awaitable[Any]]
 
 
 @dataclass
@@ -41,11 +42,15 @@ class Report:
     connect_s: float
     elapsed_s: float = 0.0
     done_count: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)  # by kind
+    examples: dict[str, str] = field(default_factory=dict)  # the first of each kind
 
-    def add_error(self, kind: str) -> None:
-        if kind not in self.errors and len(self.errors) >= KINDS_MAX:
-            kind = "other errors"
+    def add_error(self, error: ErlmcpError) -> None:
+        kind = kind_of(error)
+        if kind not in self.errors:
+            if len(self.errors) >= KINDS_MAX:
+                kind = "other errors"
+            self.examples.setdefault(kind, " ".join(str(error).split())[:EXAMPLE_CHARS_MAX])
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
 
@@ -80,13 +85,11 @@ async def measure(client: Client, one: One, repeat: int, report: Report, tell: C
         for _ in left:
             started_ns = clock_ns()
             try:
-                wrong = await one(client)
+                await one(client)
             except ErlmcpError as error:
-                wrong = kind_of(error)
-            if wrong is None:
-                record(clock_ns() - started_ns)
+                report.add_error(error)
             else:
-                report.add_error(wrong)
+                record(clock_ns() - started_ns)
             report.done_count += 1
 
     async def watch() -> None:
@@ -107,8 +110,10 @@ async def measure(client: Client, one: One, repeat: int, report: Report, tell: C
 
 
 def kind_of(error: ErlmcpError) -> str:
-    """Errors of one kind are counted together: by code and words for a refusal, by class for the rest."""
-    return f"the server refused: {error}" if isinstance(error, McpError) else type(error).__name__
+    """What errors are counted by: whose they are, with a refusal's code."""
+    if isinstance(error, ToolError):
+        return "the tool failed"
+    return f"the server refused ({error.code})" if isinstance(error, McpError) else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -146,6 +151,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "max": _ms(latency.max),
         },
         "errors": report.errors,
+        "error_examples": report.examples,
         "histogram": [
             {"from_ms": _ms(first), "to_ms": _ms(last + 1), "count": count}
             for first, last, count in rows_of(latency.buckets())
@@ -170,7 +176,8 @@ def as_text(report: Report) -> list[str]:
         lines += draw([(time_text(first), count) for first, _, count in rows_of(latency.buckets())])
     if report.errors:
         lines += ["", paint(f"errors ({failed:,})", "red")]
-        lines += [f"  {count:>8,}  {kind}" for kind, count in sorted(report.errors.items(), key=lambda item: -item[1])]
+        by_count = sorted(report.errors.items(), key=lambda item: -item[1])
+        lines += [f"  {count:>8,}  {kind}, such as: {report.examples[kind]}" for kind, count in by_count]
     return lines
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from erlmcp.cli import loadtest
 from erlmcp.cli.chart import bar, draw, rows_of
-from erlmcp.cli.loadtest import KINDS_MAX, Report, as_json, as_text, kind_of, measure, progress, time_text
+from erlmcp.cli.loadtest import KINDS_MAX, Report, as_json, as_text, measure, progress, time_text
 from erlmcp.core import Histogram
-from erlmcp.errors import ConnectionClosedError, McpError
+from erlmcp.errors import ConnectionClosedError, McpError, ToolError
 
 
 def test_rows_are_log_linear_without_gaps_and_hold_every_value() -> None:
@@ -77,17 +77,16 @@ def test_a_time_has_three_digits_and_a_unit(value_ns: float, text: str) -> None:
 
 async def test_every_call_is_made_once_and_errors_are_counted_by_kind() -> None:
     report = Report("call of x", 4, Histogram(), 0.001)
-    ways: list[Any] = [None, "the tool failed", McpError(-32602, "no"), ConnectionClosedError("gone")]
+    ways = [None, ToolError("it\nbroke"), McpError(-32602, "no"), ConnectionClosedError("gone")]
     made = 0
 
-    async def one(client: Any) -> str | None:
+    async def one(client: Any) -> None:
         nonlocal made
         way = ways[made % len(ways)]
         made += 1
         await asyncio.sleep(0)
-        if isinstance(way, Exception):
+        if way is not None:
             raise way
-        return way
 
     told: list[int] = []
     client: Any = None
@@ -95,23 +94,25 @@ async def test_every_call_is_made_once_and_errors_are_counted_by_kind() -> None:
     assert (made, report.done_count, report.latency.count, told[-1]) == (40, 40, 10, 40)
     assert report.errors == {
         "the tool failed": 10,
-        "the server refused: no (-32602)": 10,
+        "the server refused (-32602)": 10,
         "ConnectionClosedError": 10,
     }
     assert as_json(report)["errors"] == report.errors
-    assert "errors (30)" in "\n".join(as_text(report))
+    text = "\n".join(as_text(report))
+    assert "errors (30)" in text
+    assert "10  the tool failed, such as: it broke" in text
 
 
 def test_the_kinds_of_errors_are_bounded() -> None:
     report = Report("x", 1, Histogram(), 0.0)
     for number in range(2 * KINDS_MAX):
-        report.add_error(kind_of(McpError(number, "no")))
-    assert len(report.errors) == KINDS_MAX + 1
+        report.add_error(McpError(number, "no"))
+    assert len(report.errors) == len(report.examples) == KINDS_MAX + 1
     assert report.errors["other errors"] == KINDS_MAX
 
 
 def test_a_test_in_which_everything_failed_has_no_percentiles() -> None:
-    report = Report("x", 1, Histogram(), 0.0, 1.0, 2, {"the tool failed": 2})
+    report = Report("x", 1, Histogram(), 0.0, 1.0, 2, {"the tool failed": 2}, {"the tool failed": "no"})
     text = "\n".join(as_text(report))
     assert "2 failed" in text
     assert "p50" not in text

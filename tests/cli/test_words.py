@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,11 @@ def test_an_error_result_goes_to_stderr_and_gives_exit_code_one(capsys: pytest.C
     assert capsys.readouterr() == ("", "broken\n")
     assert show(result, as_json=True) == 1
     assert '"isError": true' in capsys.readouterr().out
+
+
+def test_a_result_without_content_shows_its_structure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show({"content": [], "structuredContent": {"a": "å"}}, as_json=False) == 0
+    assert json.loads(capsys.readouterr().out) == {"a": "å"}
 
 
 def test_what_a_server_says_beside_the_answer_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
