@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 
@@ -36,14 +37,16 @@ def _deadline(deadline_ns: int | None) -> int | None:
 
 
 class Correlation:
-    """Ids and what waits under them, in the order of put."""
+    """Ids and what waits under them, in the order of put. Threads may share it: what they race for is decided by single
+    steps of a dict.
+    """
 
     def __init__(self, count_max: int = 1_000_000) -> None:
         if not 1 <= count_max <= COUNT_LIMIT:
             raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
         self._count_max = count_max
         self._waiting: dict[str | int, tuple[object, int | None]] = {}
-        self._last_id = 0
+        self._ids = itertools.count(1)
         self._now_ns = 0
 
     @property
@@ -57,10 +60,7 @@ class Correlation:
         return _key(id) in self._waiting
 
     def next_id(self) -> int:
-        self._last_id += 1
-        while self._last_id in self._waiting:
-            self._last_id += 1
-        return self._last_id
+        return next(id for id in self._ids if id not in self._waiting)
 
     def put(self, id: str | int, pending: object, deadline_ns: int | None = None) -> None:
         _deadline(deadline_ns)
@@ -75,7 +75,9 @@ class Correlation:
             raise KeyError(id)
         if len(self) >= self._count_max:
             raise LimitError("count_max", self._count_max)
-        self._waiting[key] = (pending, deadline_ns)
+        entry = (pending, deadline_ns)
+        if self._waiting.setdefault(key, entry) is not entry:
+            raise KeyError(id)
 
     def put_next(self, pending: object, deadline_ns: int | None = None) -> int:
         _deadline(deadline_ns)
@@ -88,12 +90,13 @@ class Correlation:
         each, waiting = list(ids), list(pendings)
         if len(each) != len(waiting):
             raise ValueError(f"there is one pending for each id, got {len(each)} ids and {len(waiting)} pendings")
-        before = dict(self._waiting)
+        done: list[str | int] = []
         try:
             for id, pending in zip(each, waiting, strict=True):
                 self.put(id, pending, deadline_ns)
+                done.append(id)
         except BaseException:
-            self._waiting = before
+            self.take_many(done)
             raise
 
     def take(self, id: object) -> object | None:
@@ -117,17 +120,19 @@ class Correlation:
         self._now_ns = now_ns = max(self._now_ns, _time(now_ns))
         late = sorted(
             (deadline_ns, order, id)
-            for order, (id, (_, deadline_ns)) in enumerate(self._waiting.items())
+            for order, (id, (_, deadline_ns)) in enumerate(list(self._waiting.items()))
             if deadline_ns is not None and deadline_ns <= now_ns
         )
-        return [(id, self._waiting.pop(id)[0]) for _, _, id in late]
+        taken = [(id, self._waiting.pop(id, None)) for _, _, id in late]
+        return [(id, entry[0]) for id, entry in taken if entry is not None]
 
     def drain(self) -> list[tuple[str | int, object]]:
         all_waiting, self._waiting = self._waiting, {}
         return [(id, pending) for id, (pending, _) in all_waiting.items()]
 
     def next_deadline_ns(self) -> int | None:
-        return min((deadline_ns for _, deadline_ns in self._waiting.values() if deadline_ns is not None), default=None)
+        deadlines = [deadline_ns for _, deadline_ns in list(self._waiting.values())]
+        return min((deadline_ns for deadline_ns in deadlines if deadline_ns is not None), default=None)
 
     def check(self) -> None:
         assert len(self) <= self._count_max, "more ids than count_max"

@@ -419,7 +419,7 @@ def test_threads_that_share_it_take_each_thing_once(new: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(100)
     finally:
         sys.setswitchinterval(interval)
     waiting.check()
