@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Tie(Room):
@@ -62,3 +63,13 @@ class Watch(Room):
         for name in self.names:
             tell("added", name)
         self.bonds.take_events()
+
+
+class InstructionsTie(Counted):
+    situation = Tie
+    counted = ("bind_1000_keys_to_another",)
+
+
+class InstructionsWatch(Counted):
+    situation = Watch
+    counted = ("tell_of_1000_names_and_take_the_events",)

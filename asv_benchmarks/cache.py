@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Full(Room):
@@ -92,3 +93,13 @@ class Tagged(Room):
         self.fill()
         memory: int = self.cache.memory_bytes
         return memory / len(self.cache)
+
+
+class InstructionsFull(Counted):
+    situation = Full
+    counted = ("get_1000_hits", "put_2000_that_evict")
+
+
+class InstructionsTagged(Counted):
+    situation = Tagged
+    counted = ("put_1000_and_invalidate_50_tags",)

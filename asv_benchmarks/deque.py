@@ -6,6 +6,7 @@ import threading
 from types import ModuleType
 
 from asv_benchmarks import Room
+from asv_benchmarks.instruction import Counted
 
 
 class Owner(Room):
@@ -62,3 +63,8 @@ class Words(Room):
         thief.start()
         deque.work(1, 10_000)
         thief.join()
+
+
+class Instructions(Counted):
+    situation = Owner
+    counted = ("push_and_pop_1000_times", "push_and_steal_1000_times")

@@ -6,6 +6,7 @@ import random
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Lookup(Room):
@@ -71,3 +72,13 @@ class Change(Room):
         table = self.room_module.Names()
         for name in self.near:
             table.put(name, 1)
+
+
+class InstructionsLookup(Counted):
+    situation = Lookup
+    counted = ("getitem_1024_times", "get_many_1024")
+
+
+class InstructionsChange(Counted):
+    situation = Change
+    counted = ("put_and_remove_1000_times",)

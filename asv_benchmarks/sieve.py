@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, tool_names
+from asv_benchmarks.instruction import Counted
 
 
 class Full(Room):
@@ -68,3 +69,8 @@ class Skewed(Room):
             if sieve.get(key) is None:
                 sieve[key] = key
         return float(sieve.hit_rate)
+
+
+class Instructions(Counted):
+    situation = Full
+    counted = ("get_1000_hits", "put_2000_that_evict")

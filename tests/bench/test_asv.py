@@ -34,7 +34,6 @@ KNOWN_KEYS = {
 # fmt: on
 IMPLEMENTATIONS = ["core", "model"]
 PARAMS = {"journey": [IMPLEMENTATIONS, ["baseline", "1", "2", "3", "4", "5"]]}
-UNCOUNTED = {"bonds", "cache", "deque", "names", "sieve"}  # younger than the history: without points yet
 MODULES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 
@@ -107,7 +106,7 @@ def test_every_module_holds_a_benchmark() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_each_module_times_and_counts(name: str) -> None:
     methods = [method for found in classes(module(name)) for method in timed_methods(found)]
-    for kind in ("time_",) if name in UNCOUNTED else ("time_", "track_instructions_"):
+    for kind in ("time_", "track_instructions_"):
         assert [method for method in methods if method.startswith(kind)], f"{name} has no {kind}"
 
 
