@@ -271,8 +271,27 @@ def test_references_are_given_back(new: Any) -> None:
     assert [sys.getrefcount(thing) for thing in things] == before
 
 
+def setdefault_tells(testing: Any) -> bool:
+    """Whether dict.setdefault raises where memory runs out; that of CPython 3.13.0 gives the value, and no entry."""
+    for count in range(40):
+        found, put = dict.fromkeys(map(str, range(count))), None
+        try:
+            testing.set_nomemory(0, 1)
+            put = found.setdefault("another", found)
+            testing.remove_mem_hooks()
+        except MemoryError:
+            testing.remove_mem_hooks()
+        except SystemError:  # the call after it finds the exception
+            return False
+        if put is not None and "another" not in found:
+            return False
+    return True
+
+
 def test_every_allocation_of_python_can_fail_and_nothing_is_half_done() -> None:
     testing = pytest.importorskip("_testcapi")
+    if not setdefault_tells(testing):
+        pytest.skip("this interpreter's dict.setdefault hides that memory ran out")
     kind = importlib.import_module("erlmcp._core.bonds").Bonds
     acts: list[Callable[[Any], object]] = [
         lambda bonds: bonds.bind("key", "name"),

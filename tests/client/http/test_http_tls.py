@@ -32,10 +32,13 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("ca", "other"):
         openssl(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # asked for since CPython 3.13
             *("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
         )
     for name in ("server", "client"):
-        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:mcp.example\n")
+        (folder / f"{name}.ext").write_text(
+            "subjectAltName=IP:127.0.0.1,DNS:mcp.example\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         openssl(
             *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"),
             *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
