@@ -357,13 +357,17 @@ cdef class Histogram:
         cdef histogram_t* mine = &self.histogram
         cdef histogram_t* theirs
         cdef bint is_less
+        cdef uint64_t clamped
+        cdef uint64_t left = 0
         cdef int64_t i
         self.same_shape(other)
         theirs = &(<Histogram>other).histogram
+        clamped = meter_get(&mine.clamped) - meter_get(&theirs.clamped)
         is_less = meter_get(&mine.clamped) < meter_get(&theirs.clamped)
         for i in range(mine.bucket_count):
             is_less |= meter_get(&mine.counts[i]) < meter_get(&theirs.counts[i])
-        if is_less:
+            left += meter_get(&mine.counts[i]) - meter_get(&theirs.counts[i])
+        if is_less or clamped > left:  # values of one bucket, some clamped into it and some not
             raise ValueError("the other histogram holds values that this one does not")
         for i in range(mine.bucket_count):
             meter_add(&mine.counts[i], -meter_get(&theirs.counts[i]))

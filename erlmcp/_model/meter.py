@@ -184,7 +184,7 @@ class Histogram:
         self._same_shape(other)
         if any(mine < less for mine, less in zip(self._counts, other._counts, strict=True)):
             raise ValueError("the other histogram holds values that this one does not")
-        if self._clamped < other._clamped:
+        if not 0 <= self._clamped - other._clamped <= self.count - other.count:
             raise ValueError("the other histogram holds values that this one does not")
         self._counts = [mine - less for mine, less in zip(self._counts, other._counts, strict=True)]
         self._sum -= other._sum

@@ -230,6 +230,10 @@ def test_only_what_a_histogram_holds_can_be_taken_away(impl):
     made = filled(impl("meter"), [1, 2, 3])
     with pytest.raises(ValueError, match="does not"):
         made.subtract(filled(impl("meter"), [4]))
+    clamped = filled(impl("meter"), [0, 0, -1])
+    with pytest.raises(ValueError, match="does not"):
+        clamped.subtract(filled(impl("meter"), [0, 0, 0]))
+    assert (clamped.count, clamped.clamped) == (3, 1)
     assert made.count == 3
     top = filled(impl("meter"), [2**44 - 1])
     with pytest.raises(ValueError, match="does not"):
