@@ -12,18 +12,46 @@ from dataclasses import dataclass, fields, replace
 
 from erlmcp.errors import ConfigurationError
 
-PHASE_OF = {"async_execution": 3, "native_json": 4, "zero_copy": 4}
+PHASE_OF = {
+    "batching": 1,
+    "caching": 1,
+    "prewarm": 1,
+    "pooling": 2,
+    "pipelining": 2,
+    "http2": 2,
+    "keepalive": 2,
+    "async_execution": 3,
+    "native_json": 4,
+    "zero_copy": 4,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
     """What is switched on.
 
+    Of both ends of a byte stream. ``batching``: the messages of a turn of the loop leave in one write; off: a write for
+    each.
+
+    Of a client. ``caching``: answers are kept for as long as the server says; off: none is. ``prewarm``: opening an
+    HTTP channel opens its connections; off: each is opened when a request waits for it. ``pooling``: an HTTP/1.1
+    connection is kept for the next request; off: the client closes it after its answer. ``keepalive``: the server may
+    keep it, too; off: each request says ``Connection: close``. ``http2``: HTTP/2 is offered where it may be; off:
+    never. ``pipelining``: many requests are in flight on a byte stream; off: one, and the streams that hear of changes.
+
+    Of a server.
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
     request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request.
     """
 
+    batching: bool = True
+    caching: bool = True
+    prewarm: bool = True
+    pooling: bool = True
+    pipelining: bool = True
+    http2: bool = True
+    keepalive: bool = True
     async_execution: bool = True
     native_json: bool = True
     zero_copy: bool = True

@@ -20,6 +20,7 @@ from erlmcp.errors import (
     InvalidAnswerError,
     LimitError,
 )
+from erlmcp.flags import Flags
 from erlmcp.spec.version import LEGACY
 
 WAIT_S_MAX: Final = 1e9  # an infinity is a number too
@@ -49,8 +50,8 @@ class Asking:
         self._loss: Exception | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
 
-    def _make_target(self, http: HttpOptions) -> None:
-        self._make, self.name = make_channel(self._target, self.limits, http)
+    def _make_target(self, http: HttpOptions, flags: Flags) -> None:
+        self._make, self.name = make_channel(self._target, self.limits, http, flags)
 
     # -- who the server is ---------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from erlmcp.client.result import CallResult, resource_error, tool_error, typed
 from erlmcp.client.subscription import Subscription
 from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
+from erlmcp.flags import Flags
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
@@ -57,7 +58,8 @@ class Client(Asking):
     call that has no callback of its own, ``on_notification`` (method, params) of each other notification, ``on_noise``
     what the server wrote that is no message. ``elicitation``, ``sampling`` and ``roots`` answer the server's questions
     (``erlmcp.client.question``). ``cache``: whether answers are kept for as long as the server says they may be.
-    ``reconnect``: whether the first call after a loss connects anew.
+    ``reconnect``: whether the first call after a loss connects anew. ``flags``: what is switched on; without them, what
+    the environment says. A channel that is given ready-made has its own.
 
     Raises ConfigurationError for a target or mode that cannot be.
     """
@@ -83,6 +85,7 @@ class Client(Asking):
         roots: Any = None,
         cache: bool = True,
         reconnect: bool = True,
+        flags: Flags | None = None,
     ) -> None:
         if mode not in MODES:
             raise ConfigurationError(f"mode {mode!r} is unknown; expected one of {', '.join(MODES)}")
@@ -95,13 +98,14 @@ class Client(Asking):
         self.client_info = dict(client_info or CLIENT_INFO)
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
-        self._make_target(HttpOptions(dict(headers or {}), tls, http2))
+        self.flags = flags = flags or Flags.load()
+        self._make_target(HttpOptions(dict(headers or {}), tls, http2), flags)
         self._on_log = on_log
         self._on_progress = on_progress
         self._on_notification = on_notification
         self._on_noise = on_noise
         self._reconnect = reconnect
-        self._kept = Kept(limits.cache_count_max) if cache else None
+        self._kept = Kept(limits.cache_count_max) if cache and flags.caching else None
         self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
         self._idempotent: set[str] = set()  # tools that may be called again
         self._by_uri: dict[str, Subscription] = {}

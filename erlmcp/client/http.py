@@ -38,6 +38,7 @@ from erlmcp.errors import (
     LimitError,
     SessionLostError,
 )
+from erlmcp.flags import Flags
 from erlmcp.spec import key
 from erlmcp.spec import method as methods
 from erlmcp.spec.version import LEGACY, MODERN
@@ -74,15 +75,18 @@ class HttpChannel:
         unix: str | None = None,
         limits: HttpLimits | None = None,
         pool: HttpPool | None = None,
+        flags: Flags | None = None,
     ) -> None:
         self.url = url
-        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=http2, unix=unix)
+        self.flags = flags = flags or (pool.flags if pool is not None else Flags.load())
+        offered = http2 if flags.http2 else False
+        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=offered, unix=unix)
         if pool is not None and pool.endpoint != self.endpoint:
             raise ConfigurationError(f"the pool is for another endpoint, or other credentials, than {url}")
         self._owns_pool = pool is None
-        self.pool = pool or HttpPool(self.endpoint, limits)
+        self.pool = pool or HttpPool(self.endpoint, limits, flags)
         self.limits = limits = limits or self.pool.limits
-        self.heads = Heads(url, self.endpoint.authority, headers or {})
+        self.heads = Heads(url, self.endpoint.authority, headers or {}, is_kept_alive=flags.keepalive)
         self._correlation = core.Correlation(limits.inflight_count_max)
         self._inbound = self._make_inbound("newline")
         self._inbound_of_lines = self._make_inbound("content_length")
@@ -117,12 +121,13 @@ class HttpChannel:
     async def open(self, front: Front) -> None:
         if self._is_closed:
             if self._owns_pool:
-                self.pool = HttpPool(self.endpoint, self.limits)
+                self.pool = HttpPool(self.endpoint, self.limits, self.flags)
             self.heads.forget()
             self._is_closed = False
         self._front = front
         try:
-            await self.pool.warm()
+            if self.flags.prewarm:
+                await self.pool.warm()
         except BaseException:
             await self.aclose()
             raise

@@ -41,13 +41,17 @@ class RequestHead:
 
     __slots__ = ("fields", "kept", "start", "target", "verb")
 
-    def __init__(self, verb: str, target: str, authority: str, fields: list[tuple[str, str]]) -> None:
-        """ValueError where a part holds what its place does not allow."""
+    def __init__(
+        self, verb: str, target: str, authority: str, fields: list[tuple[str, str]], *, is_last: bool = False
+    ) -> None:
+        """``is_last``: on HTTP/1.1, the connection is not to be kept. ValueError where a part holds what its place does
+        not allow."""
         self.verb = verb
         self.target = target
         self.fields = fields
         self.kept: object = None  # for HTTP/2, which has another form of it
-        head = core.request_head(verb, target, [("Host", authority), *fields])
+        last = [("Connection", "close")] if is_last else []
+        head = core.request_head(verb, target, [("Host", authority), *last, *fields])
         # Of HTTP/1.1: all of it, or all up to the length of the body.
         self.start = head[:-2] + b"Content-Length: " if verb == "POST" else head
 
@@ -189,7 +193,7 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._break(self._fault_of(event.message))
         if is_free and self.is_open:
-            if self._parser.closed:
+            if self._parser.closed or not self.pool.is_keeping:
                 self.close()
             else:
                 self.pool.release(self)

@@ -24,9 +24,10 @@ KEPT_COUNT_MAX: Final = 256
 class Heads:
     """Makes heads, and keeps those of requests that come again."""
 
-    def __init__(self, url: str, authority: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, authority: str, headers: Mapping[str, str], *, is_kept_alive: bool = True) -> None:
         """ConfigurationError for headers that cannot be sent."""
         self.url = url
+        self._is_last = not is_kept_alive
         self.authority = authority
         self.kept: dict[tuple[str, str | None], RequestHead] = {}
         self._given = [*headers.items()]
@@ -72,7 +73,7 @@ class Heads:
         if request.headers is not None:
             fields += request.headers.items()
         try:
-            head = RequestHead("POST", self.target, self.authority, fields)
+            head = self._head("POST", fields)
         except ValueError as error:
             raise ConfigurationError(f"a header of {method} cannot be sent: {error}") from error
         if request.headers is None and self.era:
@@ -86,16 +87,19 @@ class Heads:
         fields = [("Content-Type", JSON), ("Accept", f"{JSON}, {EVENTS}"), *self._of_session()]
         if method and self.era == MODERN:
             fields.append(("Mcp-Method", method))
-        return RequestHead("POST", self.target, self.authority, fields)
+        return self._head("POST", fields)
 
     def of_stream(self, last_id: str) -> RequestHead:
         fields = [("Accept", EVENTS), *self._of_session()]
         if last_id:
             fields.append(("Last-Event-ID", last_id))
-        return RequestHead("GET", self.target, self.authority, fields)
+        return self._head("GET", fields)
 
     def of_farewell(self) -> RequestHead:
-        return RequestHead("DELETE", self.target, self.authority, self._of_session())
+        return self._head("DELETE", self._of_session())
+
+    def _head(self, verb: str, fields: list[tuple[str, str]]) -> RequestHead:
+        return RequestHead(verb, self.target, self.authority, fields, is_last=self._is_last)
 
     def _of_session(self) -> list[tuple[str, str]]:
         fields = [*self._given]

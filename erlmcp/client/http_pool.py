@@ -20,6 +20,7 @@ from erlmcp.client.http_endpoint import Endpoint
 from erlmcp.client.http_limit import HttpLimits
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConnectionClosedError, ErlmcpError, LimitError
+from erlmcp.flags import Flags
 from erlmcp.policy.size import PoolSize
 
 BEAT_S: Final = 1.0
@@ -28,11 +29,14 @@ BEAT_S: Final = 1.0
 class HttpPool:
     """The connections to one endpoint. For one event loop."""
 
-    def __init__(self, endpoint: Endpoint, limits: HttpLimits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: HttpLimits | None = None, flags: Flags | None = None) -> None:
         self.endpoint = endpoint
+        self.flags = flags = flags or Flags.load()
+        self.is_keeping = flags.pooling and flags.keepalive  # a connection of HTTP/1.1 for the next exchange
         self.limits = limits = limits or HttpLimits()
         self.url = f"{endpoint.scheme}://{endpoint.authority}"
-        self.size = PoolSize(limits.connection_count_min, limits.connection_count_max, limits.opening_count_max)
+        count_min = limits.connection_count_min if flags.prewarm and self.is_keeping else 0
+        self.size = PoolSize(count_min, limits.connection_count_max, limits.opening_count_max)
         self.sent_total = self.opened_total = self.closed_total = self.failed_total = 0
         self._connections: set[Any] = set()
         self._idle: list[HttpConnection] = []

@@ -13,6 +13,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.direct import Waiting, make_direct
 from erlmcp.client.pipe import Pipe, closed_by_us
 from erlmcp.errors import ConnectionClosedError
+from erlmcp.flags import Flags
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front, Request
@@ -23,8 +24,15 @@ class MemoryChannel(Pipe):
     long as the channel is open. With ``objects``, calls that need no bytes take a shorter way
     (``erlmcp.client.direct``)."""
 
-    def __init__(self, server: Any, *, objects: bool = True, limits: ClientLimits | None = None) -> None:
-        super().__init__(limits)
+    def __init__(
+        self,
+        server: Any,
+        *,
+        objects: bool = True,
+        limits: ClientLimits | None = None,
+        flags: Flags | None = None,
+    ) -> None:
+        super().__init__(limits, flags)
         self.server = server
         self._objects = objects
         self._waits: set[Waiting] = set()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 from erlmcp.client.bound import ClientLimits
 from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
+from erlmcp.flags import Flags
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ class Pipe:
 
     is_http = False
 
-    def __init__(self, limits: ClientLimits | None = None) -> None:
+    def __init__(self, limits: ClientLimits | None = None, flags: Flags | None = None) -> None:
         self.limits = limits = limits or ClientLimits()
+        self.flags = flags = flags or Flags.load()
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
         self.write_count = 0
-        self._inflight_max = limits.inflight_count_max
+        self._is_batching = flags.batching
+        self._inflight_max = limits.inflight_count_max if flags.pipelining else 1
         # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
         self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
         self._front: Front | None = None
@@ -66,6 +69,7 @@ class Pipe:
         )
         self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
         self._queue: deque[Request] = deque()
+        self._streams: list[Request] = []  # sent, and not to be answered before their end
         self._sent_count = 0
         self._is_paused = False
         self._is_dirty = False
@@ -90,7 +94,7 @@ class Pipe:
     def send(self, request: Request) -> None:
         if self._lost is not None:
             raise self._lost()
-        if self._sent_count >= self._inflight_max or self._is_paused:
+        if self._is_paused or (self._sent_count >= self._inflight_max and self._is_full()):
             count_max = self.limits.queue_count_max
             if len(self._correlation) - self._sent_count >= count_max:
                 raise LimitError("queue_count_max", count_max, "the server does not keep up")
@@ -108,6 +112,14 @@ class Pipe:
         if request.deadline_ns is not None and request.deadline_ns < self._armed_ns:
             self._arm(request.deadline_ns)
 
+    def _is_full(self) -> bool:
+        """Whether as many answers are waited for as may be; a listen stream is no answer that will come."""
+        return self._sent_count - len(self._open_streams()) >= self._inflight_max
+
+    def _open_streams(self) -> list[Request]:
+        self._streams = [each for each in self._streams if each.id in self._correlation]
+        return self._streams
+
     def _post(self, request: Request) -> None:
         try:
             self._outbound.request(request.id, request.method, request.params)
@@ -118,6 +130,8 @@ class Pipe:
             self._outbound.request(request.id, request.method, request.params)
         request.is_sent = True
         self._sent_count += 1
+        if request.deadline_ns is None:
+            self._open_streams().append(request)
         if not self._is_dirty:
             self._is_dirty = True
             self._loop.call_soon(self._flush)
@@ -125,7 +139,9 @@ class Pipe:
     def _pump(self) -> None:
         """Send from the line what there is room for."""
         queue = self._queue
-        while queue and self._sent_count < self._inflight_max and not self._is_paused and self._lost is None:
+        while queue and not self._is_paused and self._lost is None:
+            if self._sent_count >= self._inflight_max and self._is_full():
+                return
             request = queue.popleft()
             if request.id not in self._correlation:
                 continue  # expired, or given up
@@ -162,9 +178,16 @@ class Pipe:
     def _flush(self) -> None:
         self._is_dirty = False
         data = self._outbound.take()
-        if data and self._lost is None:
+        if not data or self._lost is not None:
+            return
+        if self._is_batching:
             self.write_count += 1
             self._write(data)
+            return
+        for line in data.split(b"\n")[:-1]:
+            if self._lost is None:
+                self.write_count += 1
+                self._write(line + b"\n")
 
     def _pause(self) -> None:
         """The server does not read: no request is written until it does."""

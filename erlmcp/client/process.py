@@ -27,6 +27,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.pipe import Pipe, closed_by_us
 from erlmcp.client.stream import reason_of
 from erlmcp.errors import ConnectionClosedError, LimitError, ServerExitedError
+from erlmcp.flags import Flags
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front
@@ -51,8 +52,9 @@ class ProcessChannel(Pipe):
         inherit_env: bool = False,
         cwd: str | os.PathLike[str] | None = None,
         limits: ClientLimits | None = None,
+        flags: Flags | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, flags)
         self.command = list(command)
         self._env = {key: value for key, value in os.environ.items() if inherit_env or key in ENVIRONMENT}
         self._env.update(env or {})

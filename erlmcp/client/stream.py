@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.pipe import Pipe, closed_by_us
 from erlmcp.errors import ConnectionClosedError, LimitError
+from erlmcp.flags import Flags
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front
@@ -27,8 +28,9 @@ class StreamChannel(Pipe, asyncio.Protocol):
         *,
         path: str | os.PathLike[str] | None = None,
         limits: ClientLimits | None = None,
+        flags: Flags | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, flags)
         self._host, self._port = host, port
         self._path = None if path is None else os.fspath(path)
         self.address = f"unix:{self._path}" if self._path is not None else f"tcp://{host}:{port}"

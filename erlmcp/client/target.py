@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.channel import Channel
 from erlmcp.errors import ConfigurationError
+from erlmcp.flags import Flags
 
 if TYPE_CHECKING:
     import ssl
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from erlmcp.client.tls import Tls
 
 Make = Callable[[], Channel]
+Pipe = dict[str, Any]  # what the channels of byte streams are told
 _EXPECTED = (
     "expected http(s)://..., unix:/path, tcp://host:port, a command line, a list of words, an mcpServers entry, "
     "a Server, or a channel"
@@ -35,93 +37,97 @@ class HttpOptions:
     http2: bool | None = None
 
 
-def make_channel(target: Any, limits: ClientLimits, http: HttpOptions | None = None) -> tuple[Make, str]:
+def make_channel(
+    target: Any, limits: ClientLimits, http: HttpOptions | None = None, flags: Flags | None = None
+) -> tuple[Make, str]:
     """(a function that gives a new channel, what the target is called). Raises ConfigurationError, and opens nothing.
 
     A channel that is given ready-made is given out each time: whether it can be opened again is its own affair.
     """
-    made, name, is_http = _make(target, limits, http or HttpOptions())
+    pipe = {"limits": limits, "flags": flags}
+    made, name, is_http = _make(target, pipe, http or HttpOptions())
     if http is not None and not is_http and http != HttpOptions():
         raise ConfigurationError(f"headers, tls and http2 are for a URL, and {name} is none")
     return made, name
 
 
-def _make(target: Any, limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
+def _make(target: Any, pipe: Pipe, http: HttpOptions) -> tuple[Make, str, bool]:
     if isinstance(target, str):
-        return _from_text(target, limits, http)
+        return _from_text(target, pipe, http)
     if isinstance(target, os.PathLike):
-        return *_from_path(os.fspath(target), limits), False
+        return *_from_path(os.fspath(target), pipe), False
     if isinstance(target, Mapping):
-        return _from_entry(target, limits, http)
+        return _from_entry(target, pipe, http)
     if isinstance(target, Sequence) and target and all(isinstance(word, str) for word in target):
-        return *_process(target, limits), False
+        return *_process(target, pipe), False
     if hasattr(target, "link") and hasattr(target, "start"):
         from erlmcp.client.memory import MemoryChannel
 
-        return lambda: MemoryChannel(target, limits=limits), f"server {getattr(target, 'name', '')!r}", False
+        return lambda: MemoryChannel(target, **pipe), f"server {getattr(target, 'name', '')!r}", False
     if hasattr(target, "send") and hasattr(target, "is_http"):
         return lambda: cast(Channel, target), getattr(target, "address", type(target).__name__), False
     raise ConfigurationError(f"{target!r} is nothing a client can connect to; {_EXPECTED}")
 
 
-def _from_text(text: str, limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
+def _from_text(text: str, pipe: Pipe, http: HttpOptions) -> tuple[Make, str, bool]:
     if text.startswith(("http://", "https://")):
-        return *_http(text, http), True
+        return *_http(text, http, pipe["flags"]), True
     if text.startswith("unix:"):
-        return *_unix(text.removeprefix("unix:").removeprefix("//"), limits), False
+        return *_unix(text.removeprefix("unix:").removeprefix("//"), pipe), False
     if text.startswith("tcp://"):
         host, colon, port = text.removeprefix("tcp://").rstrip("/").rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise ConfigurationError(f"{text}: expected tcp://host:port")
         from erlmcp.client.stream import StreamChannel
 
-        return lambda: StreamChannel(host.strip("[]"), int(port), limits=limits), text, False
+        return lambda: StreamChannel(host.strip("[]"), int(port), **pipe), text, False
     if _is_socket(text):
-        return *_unix(text, limits), False
+        return *_unix(text, pipe), False
     words = shlex.split(text)
     if len(words) > 1 or (words and shutil.which(words[0])):
-        return *_process(words, limits), False
+        return *_process(words, pipe), False
     raise ConfigurationError(f"{text!r} is nothing a client can connect to; {_EXPECTED}")
 
 
-def _from_path(path: str, limits: ClientLimits) -> tuple[Make, str]:
+def _from_path(path: str, pipe: Pipe) -> tuple[Make, str]:
     if not _is_socket(path):
         raise ConfigurationError(f"{path} is no socket; to start a program give a list of its words")
-    return _unix(path, limits)
+    return _unix(path, pipe)
 
 
-def _from_entry(entry: Mapping[str, Any], limits: ClientLimits, http: HttpOptions) -> tuple[Make, str, bool]:
+def _from_entry(entry: Mapping[str, Any], pipe: Pipe, http: HttpOptions) -> tuple[Make, str, bool]:
     servers = entry.get("mcpServers")
     if isinstance(servers, Mapping):
         if len(servers) != 1:
             raise ConfigurationError(f"mcpServers has {len(servers)} entries; give one of them: {', '.join(servers)}")
-        return _from_entry(next(iter(servers.values())), limits, http)
+        return _from_entry(next(iter(servers.values())), pipe, http)
     if isinstance(entry.get("url"), str):
-        return *_http(entry["url"], replace(http, headers={**entry.get("headers", {}), **http.headers})), True
+        http = replace(http, headers={**entry.get("headers", {}), **http.headers})
+        return *_http(entry["url"], http, pipe["flags"]), True
     if isinstance(entry.get("command"), str):
         words = [entry["command"], *entry.get("args", [])]
-        return *_process(words, limits, env=entry.get("env"), cwd=entry.get("cwd")), False
+        return *_process(words, pipe, env=entry.get("env"), cwd=entry.get("cwd")), False
     raise ConfigurationError(f"an mcpServers entry has 'command' or 'url', got {sorted(entry)}")
 
 
-def _process(words: Sequence[str], limits: ClientLimits, **options: Any) -> tuple[Make, str]:
+def _process(words: Sequence[str], pipe: Pipe, **options: Any) -> tuple[Make, str]:
     from erlmcp.client.process import ProcessChannel
 
-    return lambda: ProcessChannel(words, limits=limits, **options), shlex.join(words)
+    return lambda: ProcessChannel(words, **pipe, **options), shlex.join(words)
 
 
-def _unix(path: str, limits: ClientLimits) -> tuple[Make, str]:
+def _unix(path: str, pipe: Pipe) -> tuple[Make, str]:
     from erlmcp.client.stream import StreamChannel
 
     if not path:
         raise ConfigurationError("unix: needs a path, for instance unix:/run/server.sock")
-    return lambda: StreamChannel(path=path, limits=limits), f"unix:{path}"
+    return lambda: StreamChannel(path=path, **pipe), f"unix:{path}"
 
 
-def _http(url: str, http: HttpOptions) -> tuple[Make, str]:
+def _http(url: str, http: HttpOptions, flags: Flags | None) -> tuple[Make, str]:
     from erlmcp.client.http import HttpChannel
 
-    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2), url
+    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2, flags=flags), url
 
 
 def _is_socket(path: str) -> bool:

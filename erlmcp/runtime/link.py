@@ -44,7 +44,7 @@ class Link:
             batch_count_max=limits.batch_count_max,
         )
         self.outbound = core.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
-        self._write = write
+        self._write = write if host.flags.batching else _apart(write, framing)
         self._stride = host.stride
         self.closed = False
         self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
@@ -150,6 +150,23 @@ class Link:
             self.closed = True
             self._write = _nowhere  # What it belongs to holds this link.
             self.session.close(reason)
+
+
+def _apart(write: Callable[[bytes], None], framing: str) -> Callable[[bytes], None]:
+    """``write`` for each message of what is to be written."""
+
+    def write_each(data: bytes) -> None:
+        start = 0
+        while start < len(data):
+            if framing == "newline":
+                end = data.index(b"\n", start) + 1
+            else:
+                body = data.index(b"\r\n\r\n", start) + 4
+                end = body + int(data[data.index(b":", start) + 1 : body])
+            write(data[start:end])
+            start = end
+
+    return write_each
 
 
 def _nowhere(_data: bytes) -> None:

@@ -25,6 +25,7 @@ from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
 
 if TYPE_CHECKING:
     from erlmcp.core import Call, Meta, Routes
+    from erlmcp.flags import Flags
     from erlmcp.limits import Limits
     from erlmcp.runtime.executor import Executor
     from erlmcp.runtime.lane import ThreadLanes
@@ -43,6 +44,7 @@ class Host(Protocol):
 
     routes: Routes
     limits: Limits
+    flags: Flags
     mask_errors: bool
     native_json: bool
     hub: Hub
