@@ -14,6 +14,7 @@ from erlmcp.errors import ConfigurationError
 
 PHASE_OF = {
     "batching": 1,
+    "aggregation": 1,
     "caching": 1,
     "prewarm": 1,
     "pooling": 2,
@@ -33,11 +34,13 @@ class Flags:
     Of both ends of a byte stream. ``batching``: the messages of a turn of the loop leave in one write; off: a write for
     each.
 
-    Of a client. ``caching``: answers are kept for as long as the server says; off: none is. ``prewarm``: opening an
-    HTTP channel opens its connections; off: each is opened when a request waits for it. ``pooling``: an HTTP/1.1
-    connection is kept for the next request; off: the client closes it after its answer. ``keepalive``: the server may
-    keep it, too; off: each request says ``Connection: close``. ``http2``: HTTP/2 is offered where it may be; off:
-    never. ``pipelining``: many requests are in flight on a byte stream; off: one, and the streams that hear of changes.
+    Of a client. ``aggregation``: on 2025-03-26 the requests of a turn are one JSON-RPC array, where the client was made
+    with ``json_rpc_batch``; off: they are not, whatever was asked for. ``caching``: answers are kept for as long as the
+    server says; off: none is. ``prewarm``: opening an HTTP channel opens its connections; off: each is opened when a
+    request waits for it. ``pooling``: an HTTP/1.1 connection is kept for the next request; off: the client closes it
+    after its answer. ``keepalive``: the server may keep it, too; off: each request says ``Connection: close``.
+    ``http2``: HTTP/2 is offered where it may be; off: never. ``pipelining``: many requests are in flight on a byte
+    stream; off: one, and the streams that hear of changes.
 
     Of a server.
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
@@ -46,6 +49,7 @@ class Flags:
     """
 
     batching: bool = True
+    aggregation: bool = True
     caching: bool = True
     prewarm: bool = True
     pooling: bool = True

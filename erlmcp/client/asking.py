@@ -50,8 +50,9 @@ class Asking:
         self._loss: Exception | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
 
-    def _make_target(self, http: HttpOptions, flags: Flags) -> None:
-        self._make, self.name = make_channel(self._target, self.limits, http, flags)
+    def _make_target(self, http: HttpOptions, flags: Flags, json_rpc_batch: bool) -> None:
+        made = make_channel(self._target, self.limits, http, flags, json_rpc_batch=json_rpc_batch)
+        self._make, self.name = made
 
     # -- who the server is ---------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class ClientLimits:
     timeout_s: float = 60.0  # each request, where the call does not say otherwise
     inflight_count_max: int = 1000  # sent and not answered, on one connection
     queue_count_max: int = 10_000  # waiting for their turn behind those
+    batch_count_max: int = 100  # requests of one JSON-RPC array (2025-03-26), where those are asked for
     input_round_max: int = 10  # of a request that the server answers with questions (2026-07-28, mrtr)
     task_count_max: int = 1024  # questions of the server and coroutine callbacks that run at a time
     page_count_max: int = 1000  # of one list

@@ -58,8 +58,9 @@ class Client(Asking):
     call that has no callback of its own, ``on_notification`` (method, params) of each other notification, ``on_noise``
     what the server wrote that is no message. ``elicitation``, ``sampling`` and ``roots`` answer the server's questions
     (``erlmcp.client.question``). ``cache``: whether answers are kept for as long as the server says they may be.
-    ``reconnect``: whether the first call after a loss connects anew. ``flags``: what is switched on; without them, what
-    the environment says. A channel that is given ready-made has its own.
+    ``reconnect``: whether the first call after a loss connects anew. ``json_rpc_batch``: where 2025-03-26 is spoken
+    over a byte stream, the requests of a turn of the loop leave as one JSON-RPC array. ``flags``: what is switched on;
+    without them, what the environment says. A channel that is given ready-made has its own.
 
     Raises ConfigurationError for a target or mode that cannot be.
     """
@@ -85,6 +86,7 @@ class Client(Asking):
         roots: Any = None,
         cache: bool = True,
         reconnect: bool = True,
+        json_rpc_batch: bool = False,
         flags: Flags | None = None,
     ) -> None:
         if mode not in MODES:
@@ -99,7 +101,7 @@ class Client(Asking):
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
         self.flags = flags = flags or Flags.load()
-        self._make_target(HttpOptions(dict(headers or {}), tls, http2), flags)
+        self._make_target(HttpOptions(dict(headers or {}), tls, http2), flags, json_rpc_batch)
         self._on_log = on_log
         self._on_progress = on_progress
         self._on_notification = on_notification

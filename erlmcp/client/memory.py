@@ -31,8 +31,9 @@ class MemoryChannel(Pipe):
         objects: bool = True,
         limits: ClientLimits | None = None,
         flags: Flags | None = None,
+        json_rpc_batch: bool = False,
     ) -> None:
-        super().__init__(limits, flags)
+        super().__init__(limits, flags, json_rpc_batch=json_rpc_batch)
         self.server = server
         self._objects = objects
         self._waits: set[Waiting] = set()

@@ -14,10 +14,12 @@ Invariant: whoever takes a request out of the correlation ends it; so it ends on
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
@@ -25,6 +27,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
 from erlmcp.flags import Flags
 from erlmcp.spec import method as m
+from erlmcp.spec.version import BATCH_VERSION
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front, Request
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 NEVER: Final = sys.maxsize
 SECOND_NS: Final = 1_000_000_000
 RESULT, ERROR, BATCH = 3, 4, 5
+_REQUEST: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":\d+,"method":')
 HIGH_WATER_BYTES: Final = 64 * 1024  # asyncio's: from there on nothing more is to be written
 
 
@@ -42,12 +46,14 @@ class Pipe:
 
     is_http = False
 
-    def __init__(self, limits: ClientLimits | None = None, flags: Flags | None = None) -> None:
+    def __init__(
+        self, limits: ClientLimits | None = None, flags: Flags | None = None, *, json_rpc_batch: bool = False
+    ) -> None:
         self.limits = limits = limits or ClientLimits()
         self.flags = flags = flags or Flags.load()
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
         self.write_count = 0
-        self._is_batching = flags.batching
+        self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
         self._inflight_max = limits.inflight_count_max if flags.pipelining else 1
         # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
         self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
@@ -70,6 +76,8 @@ class Pipe:
         self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
         self._queue: deque[Request] = deque()
         self._streams: list[Request] = []  # sent, and not to be answered before their end
+        self._array_count = 1  # requests that may be one array, by the revision that was found
+        self._is_whole = self.flags.batching  # what was gathered leaves as it is
         self._sent_count = 0
         self._is_paused = False
         self._is_dirty = False
@@ -180,14 +188,20 @@ class Pipe:
         data = self._outbound.take()
         if not data or self._lost is not None:
             return
-        if self._is_batching:
-            self.write_count += 1
-            self._write(data)
-            return
-        for line in data.split(b"\n")[:-1]:
+        for piece in (data,) if self._is_whole else self._pieces(data):
             if self._lost is None:
                 self.write_count += 1
-                self._write(line + b"\n")
+                self._write(piece)
+
+    def _pieces(self, data: bytes) -> list[bytes]:
+        """The writes that what was gathered leaves in. Requests that follow each other may be one array; notifications
+        and answers are not put into one with them, as a batch of 2025-03-26 is of one kind."""
+        messages: list[bytes] = []
+        for is_request, lines in groupby(data.split(b"\n")[:-1], _is_request):
+            count = self._array_count if is_request else 1
+            while group := [*islice(lines, count)]:
+                messages.append(b"[%b]\n" % b",".join(group) if len(group) > 1 else group[0] + b"\n")
+        return [b"".join(messages)] if self.flags.batching else messages
 
     def _pause(self) -> None:
         """The server does not read: no request is written until it does."""
@@ -198,7 +212,9 @@ class Pipe:
         self._pump()
 
     def negotiated(self, era: str, version: str) -> None:
-        """The bytes of a stream are the same in all eras."""
+        """The bytes of a stream are the same in all eras, but for the arrays of one."""
+        self._array_count = self._array_count_max if version == BATCH_VERSION else 1
+        self._is_whole = self.flags.batching and self._array_count == 1
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -285,6 +301,11 @@ class Pipe:
         front, self._front = self._front, None
         if front is not None and not by_us:
             front.lost(make())
+
+
+def _is_request(line: bytes) -> bool:
+    """Of a line that ``Outbound`` wrote."""
+    return _REQUEST.match(line) is not None
 
 
 def _unopened() -> ConnectionClosedError:

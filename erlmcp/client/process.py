@@ -53,8 +53,9 @@ class ProcessChannel(Pipe):
         cwd: str | os.PathLike[str] | None = None,
         limits: ClientLimits | None = None,
         flags: Flags | None = None,
+        json_rpc_batch: bool = False,
     ) -> None:
-        super().__init__(limits, flags)
+        super().__init__(limits, flags, json_rpc_batch=json_rpc_batch)
         self.command = list(command)
         self._env = {key: value for key, value in os.environ.items() if inherit_env or key in ENVIRONMENT}
         self._env.update(env or {})

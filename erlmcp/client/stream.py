@@ -29,8 +29,9 @@ class StreamChannel(Pipe, asyncio.Protocol):
         path: str | os.PathLike[str] | None = None,
         limits: ClientLimits | None = None,
         flags: Flags | None = None,
+        json_rpc_batch: bool = False,
     ) -> None:
-        super().__init__(limits, flags)
+        super().__init__(limits, flags, json_rpc_batch=json_rpc_batch)
         self._host, self._port = host, port
         self._path = None if path is None else os.fspath(path)
         self.address = f"unix:{self._path}" if self._path is not None else f"tcp://{host}:{port}"

@@ -38,16 +38,23 @@ class HttpOptions:
 
 
 def make_channel(
-    target: Any, limits: ClientLimits, http: HttpOptions | None = None, flags: Flags | None = None
+    target: Any,
+    limits: ClientLimits,
+    http: HttpOptions | None = None,
+    flags: Flags | None = None,
+    *,
+    json_rpc_batch: bool = False,
 ) -> tuple[Make, str]:
     """(a function that gives a new channel, what the target is called). Raises ConfigurationError, and opens nothing.
 
     A channel that is given ready-made is given out each time: whether it can be opened again is its own affair.
     """
-    pipe = {"limits": limits, "flags": flags}
+    pipe = {"limits": limits, "flags": flags, "json_rpc_batch": json_rpc_batch}
     made, name, is_http = _make(target, pipe, http or HttpOptions())
     if http is not None and not is_http and http != HttpOptions():
         raise ConfigurationError(f"headers, tls and http2 are for a URL, and {name} is none")
+    if json_rpc_batch and (is_http or hasattr(target, "is_http")):
+        raise ConfigurationError(f"json_rpc_batch is for a byte stream that the client opens itself, not for {name}")
     return made, name
 
 
