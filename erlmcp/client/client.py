@@ -9,17 +9,19 @@ scope, and no scope of ours ever stands open in a frame of the program's.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from erlmcp import core
 from erlmcp.client import annotation
 from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Conversation, Progress
 from erlmcp.client.direct import DirectResult, Waiting
-from erlmcp.client.kept import RESOURCES, Kept
+from erlmcp.client.kept import RESOURCES, TOOLS, Kept
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import CallResult, resource_error, tool_error, typed
 from erlmcp.client.subscription import Subscription
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.client")
 
 CLIENT_INFO: Final = {"name": "erlmcp", "version": "0.1.0"}
+KEY_CHARS_MAX: Final = 4096  # of a call whose answer is kept; longer ones are made each time
 MODES: Final = ("auto", LEGACY, *KNOWN_VERSIONS)
 Call = tuple[str, Mapping[str, Any] | None]
 
@@ -110,6 +113,7 @@ class Client(Asking):
         self._kept = Kept(limits.cache_count_max) if cache and flags.caching else None
         self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
         self._idempotent: set[str] = set()  # tools that may be called again
+        self._lasting: set[str] = set()  # tools that gave an answer that may be kept
         self._by_uri: dict[str, Subscription] = {}
         self._noise_count = 0
 
@@ -141,8 +145,13 @@ class Client(Asking):
                 if raise_on_error and result.is_error:
                     raise tool_error(result)
                 return result
-        params = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
+        params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
         again = name in self._idempotent
+        if again and name in self._lasting and on_progress is None and meta is None:
+            result = await self._call_kept(name, params["arguments"], timeout_s)
+            if raise_on_error and result.is_error:
+                raise tool_error(result)
+            return result
         headers = self._headers(name, arguments) if self._mirrored else None
         try:
             raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
@@ -156,10 +165,31 @@ class Client(Asking):
             raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
         if raw.get("resultType", COMPLETE) != COMPLETE:
             raw = await self._finish(raw, m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+        if again and "ttlMs" in raw and self._kept is not None and self.era == MODERN:
+            self._lasting.add(name)
         result = CallResult(raw)
         if raise_on_error and raw.get("isError") is True:
             raise tool_error(result)
         return result
+
+    async def _call_kept(self, name: str, arguments: dict[str, Any], timeout_s: float | None) -> CallResult:
+        """A call of a tool that may be called again, and whose answers are known to last: once for all who ask at the
+        same time, and not at all while its answer may be kept. Everybody gets objects of their own."""
+
+        async def load() -> tuple[Any, Any]:
+            # Any meta leads past here.
+            found = await self.call_tool(name, arguments, timeout_s=timeout_s, meta={}, raise_on_error=False)
+            return core.encode(found.raw), None if found.is_error else found.raw.get("ttlMs")
+
+        try:
+            text = json.dumps([name, arguments], sort_keys=True, ensure_ascii=False)
+        except (TypeError, ValueError):
+            text = ""  # Not JSON: the call will say so.
+        if not 0 < len(text) <= KEY_CHARS_MAX:
+            return await self.call_tool(name, arguments, timeout_s=timeout_s, meta={}, raise_on_error=False)
+        encoded = await self._keep(f"{m.TOOLS_CALL} {text}", load, TOOLS)
+        bytes_max = self.limits.message_bytes_max
+        return CallResult(core.decode(encoded, depth_max=self.limits.depth_max, string_bytes_max=bytes_max))
 
     async def _settle(self, waiting: Waiting, timeout_s: float | None) -> CallResult:
         return await waiting.settle(self.limits.timeout_s if timeout_s is None else timeout_s)
@@ -205,6 +235,7 @@ class Client(Asking):
         """Learn what calls need to know of the tools, and leave out those that must not be called."""
         self._mirrored.clear()
         self._idempotent.clear()
+        self._lasting.clear()
         fit = []
         for tool in tools:
             if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
@@ -350,8 +381,12 @@ class Client(Asking):
             self._kept.drop(m.RESOURCES_LIST)
             self._kept.drop(m.TEMPLATES_LIST)
             self._kept.drop_tag(RESOURCES)
+        elif method == m.TOOLS_CHANGED:
+            self._kept.drop(m.TOOLS_LIST)
+            self._kept.drop_tag(TOOLS)
+            self._lasting.clear()
         else:
-            self._kept.drop(m.TOOLS_LIST if method == m.TOOLS_CHANGED else m.PROMPTS_LIST)
+            self._kept.drop(m.PROMPTS_LIST)
 
     # -- lists and what is kept ----------------------------------------------------------------------------------------
 
@@ -378,3 +413,4 @@ class Client(Asking):
         self._by_uri.clear()
         self._mirrored.clear()
         self._idempotent.clear()
+        self._lasting.clear()

@@ -18,6 +18,7 @@ HIT, LOAD = 0, 2
 MS_NS: Final = 1_000_000
 TTL_MS_MAX: Final = 7 * 24 * 3600 * 1000
 RESOURCES: Final = "resources"
+TOOLS: Final = "tools"
 
 Load = Callable[[], Coroutine[Any, Any, tuple[Any, Any]]]
 
