@@ -21,6 +21,7 @@ class ClientLimits:
     # Calls
     timeout_s: float = 60.0  # each request, where the call does not say otherwise
     inflight_count_max: int = 1000  # sent and not answered, on one connection
+    inflight_count_min: int = 1000  # where it is less: of a byte stream, the limit goes by latency between the two
     queue_count_max: int = 10_000  # waiting for their turn behind those
     batch_count_max: int = 100  # requests of one JSON-RPC array (2025-03-26), where those are asked for
     input_round_max: int = 10  # of a request that the server answers with questions (2026-07-28, mrtr)

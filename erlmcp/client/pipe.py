@@ -6,7 +6,8 @@ timer, no write of its own.
 Plan. A request lies in the correlation from ``send`` to its end, with its deadline; one timer of the loop serves the
 earliest of all. What is sent within a turn of the loop leaves in one write at its end. Not more than
 ``inflight_count_max`` are sent and unanswered, and none is written while the server does not read: the others wait in
-a line, in the correlation already, so that they expire, are cancelled and are lost like those that were sent.
+a line, in the correlation already, so that they expire, are cancelled and are lost like those that were sent. Where the
+limit is to follow the latency (``erlmcp.policy.inflight``), one request at a time is timed, and nothing else is.
 
 Invariant: whoever takes a request out of the correlation ends it; so it ends once, whatever comes twice, late or never.
 """
@@ -26,6 +27,7 @@ from erlmcp import core
 from erlmcp.client.bound import ClientLimits
 from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
 from erlmcp.flags import Flags
+from erlmcp.policy.inflight import InflightSize
 from erlmcp.spec import method as m
 from erlmcp.spec.version import BATCH_VERSION
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 NEVER: Final = sys.maxsize
 SECOND_NS: Final = 1_000_000_000
 RESULT, ERROR, BATCH = 3, 4, 5
+_NOBODY: Final[Any] = object()  # timed where nothing is to be
 _REQUEST: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":\d+,"method":')
 HIGH_WATER_BYTES: Final = 64 * 1024  # asyncio's: from there on nothing more is to be written
 
@@ -54,7 +57,6 @@ class Pipe:
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
         self.write_count = 0
         self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
-        self._inflight_max = limits.inflight_count_max if flags.pipelining else 1
         # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
         self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
         self._front: Front | None = None
@@ -75,7 +77,12 @@ class Pipe:
         )
         self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
         self._queue: deque[Request] = deque()
-        self._streams: list[Request] = []  # sent, and not to be answered before their end
+        self._streams: list[Request] = []  # requests that are not to be answered before their end
+        count_min, count_max = limits.inflight_count_min, limits.inflight_count_max
+        self._size = InflightSize(count_min, count_max) if count_min < count_max and self.flags.pipelining else None
+        self._timed: Request | None = None if self._size is not None else _NOBODY
+        self._timed_ns = 0
+        self._inflight_max = self._size.limit if self._size is not None else count_max if self.flags.pipelining else 1
         self._array_count = 1  # requests that may be one array, by the revision that was found
         self._is_whole = self.flags.batching  # what was gathered leaves as it is
         self._sent_count = 0
@@ -117,12 +124,15 @@ class Pipe:
             except BaseException:
                 self._correlation.take(request.id)
                 raise
-        if request.deadline_ns is not None and request.deadline_ns < self._armed_ns:
+        if request.deadline_ns is None:
+            self._open_streams().append(request)
+        elif request.deadline_ns < self._armed_ns:
             self._arm(request.deadline_ns)
 
     def _is_full(self) -> bool:
         """Whether as many answers are waited for as may be; a listen stream is no answer that will come."""
-        return self._sent_count - len(self._open_streams()) >= self._inflight_max
+        stream_count = sum(request.is_sent for request in self._open_streams())
+        return self._sent_count - stream_count >= self._inflight_max
 
     def _open_streams(self) -> list[Request]:
         self._streams = [each for each in self._streams if each.id in self._correlation]
@@ -138,8 +148,9 @@ class Pipe:
             self._outbound.request(request.id, request.method, request.params)
         request.is_sent = True
         self._sent_count += 1
-        if request.deadline_ns is None:
-            self._open_streams().append(request)
+        if self._timed is None and request.deadline_ns is not None:
+            self._timed = request
+            self._timed_ns = time.monotonic_ns()
         if not self._is_dirty:
             self._is_dirty = True
             self._loop.call_soon(self._flush)
@@ -188,7 +199,11 @@ class Pipe:
         data = self._outbound.take()
         if not data or self._lost is not None:
             return
-        for piece in (data,) if self._is_whole else self._pieces(data):
+        if self._is_whole:
+            self.write_count += 1
+            self._write(data)
+            return
+        for piece in self._pieces(data):
             if self._lost is None:
                 self.write_count += 1
                 self._write(piece)
@@ -225,6 +240,8 @@ class Pipe:
             if request is not None:
                 if request.is_sent:
                     self._sent_count -= 1
+                if request is self._timed:
+                    self._time()
                 future = request.future
                 if not future.done():
                     future.set_result(call)
@@ -243,15 +260,26 @@ class Pipe:
                     self._receive(item)
                 else:
                     self._sent_count -= request.is_sent
+                    if request is self._timed:
+                        self._time()
                     request.settle(item)
         elif call.kind in (RESULT, ERROR):
             self.stray_count += 1
         elif call.method is None and call.id in self._correlation:
             request = self._correlation.take(call.id)
             self._sent_count -= request.is_sent
+            if request is self._timed:
+                self._time()
             request.fail(InvalidAnswerError(f"the answer to {request.method} is no JSON-RPC message: {call.message}"))
         elif self._front is not None:
             self._front.received(call)
+
+    def _time(self) -> None:
+        """The timed request was answered."""
+        self._timed = None
+        now_ns = time.monotonic_ns()
+        if self._size is not None:
+            self._inflight_max = self._size.answered(now_ns, now_ns - self._timed_ns, is_full=bool(self._queue))
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -261,6 +289,8 @@ class Pipe:
             self._pump()
 
     def _withdraw(self, request: Request, reason: str) -> None:
+        if request is self._timed:
+            self._timed = None
         if request.is_sent:
             self._sent_count -= 1
             if request.method != m.INITIALIZE:  # MUST NOT be cancelled (basic/utilities/cancellation)
@@ -276,8 +306,10 @@ class Pipe:
     def _expire(self) -> None:
         self._timer = None
         self._armed_ns = NEVER
-        for _id, found in self._correlation.expire(time.monotonic_ns()):
-            request: Any = found
+        expired: list[tuple[Any, Any]] = self._correlation.expire(time.monotonic_ns())
+        if self._size is not None and any(request.is_sent for _id, request in expired):
+            self._inflight_max = self._size.slowed()
+        for _id, request in expired:
             self._withdraw(request, "timed out")
             request.fail(CallTimeoutError("timeout_s", request.timeout_s, request.method))
         deadline_ns = self._correlation.next_deadline_ns()
