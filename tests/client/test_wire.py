@@ -143,7 +143,7 @@ async def in_arrays(peer: Peer) -> None:
 
 
 async def messages_of_a_turn(peer: Callable[..., Any], **options: Any) -> list[Any]:
-    """What the server reads of five calls, and a notification in the midst of them."""
+    """What the server reads of five calls, and two notifications in the midst of them."""
     seen: list[Any] = []
 
     async def script(peer: Peer) -> None:
@@ -153,7 +153,7 @@ async def messages_of_a_turn(peer: Callable[..., Any], **options: Any) -> list[A
     async with peer(script) as target, Client(target, **options) as client:
         names = [f"tool{number}" for number in range(5)]
         calls = [client.call_tool(name) for name in names]
-        found = await asyncio.gather(*calls[:3], client.roots_changed(), *calls[3:])
+        found = await asyncio.gather(*calls[:3], client.roots_changed(), client.roots_changed(), *calls[3:])
         assert [result.text for result in found if result is not None] == names
     assert [message["method"] for message in seen[:2]] == ["initialize", "notifications/initialized"]
     return seen[2:]
@@ -173,14 +173,14 @@ async def test_where_it_is_asked_for_the_requests_of_a_turn_are_one_array_and_an
 ) -> None:
     found = await messages_of_a_turn(peer, mode="2025-03-26", json_rpc_batch=True)
     notified = "notifications/roots/list_changed"
-    assert names_in(found) == [["tool0", "tool1", "tool2"], notified, ["tool3", "tool4"]]
+    assert names_in(found) == [["tool0", "tool1", "tool2"], notified, notified, ["tool3", "tool4"]]
 
 
 async def test_an_array_has_no_more_than_batch_count_max_requests(peer: Callable[..., Any]) -> None:
     limits = ClientLimits(batch_count_max=2)
     found = await messages_of_a_turn(peer, mode="2025-03-26", json_rpc_batch=True, limits=limits)
     notified = "notifications/roots/list_changed"
-    assert names_in(found) == [["tool0", "tool1"], "tool2", notified, ["tool3", "tool4"]]
+    assert names_in(found) == [["tool0", "tool1"], "tool2", notified, notified, ["tool3", "tool4"]]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_an_array_has_no_more_than_batch_count_max_requests(peer: Callable
 )
 async def test_without_being_asked_for_there_are_no_arrays(peer: Callable[..., Any], options: dict[str, Any]) -> None:
     found = await messages_of_a_turn(peer, mode="2025-03-26", **options)
-    assert [type(message) for message in found] == [dict] * 6
+    assert [type(message) for message in found] == [dict] * 7
 
 
 async def test_other_revisions_have_no_arrays(peer: Callable[..., Any]) -> None:

@@ -10,7 +10,9 @@ from scripted import Asked, Line, Peer, nothing_left, once, scripted
 
 from erlmcp import Client, Flags
 from erlmcp.client.http import HttpChannel
+from erlmcp.client.http_endpoint import make_endpoint
 from erlmcp.client.http_limit import HttpLimits
+from erlmcp.client.http_pool import HttpPool
 from erlmcp.client.tls import Tls
 
 DISCOVERED = {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
@@ -62,6 +64,18 @@ async def test_with_prewarm_connections_are_open_before_the_first_request(prewar
         assert channel.stats()["count"] == (3 if prewarm else 0)
         assert peer.requests == []
         await channel.aclose()
+
+
+@pytest.mark.parametrize(
+    ("off", "found"), [({}, 3), ({"prewarm": False}, 0), ({"pooling": False}, 0), ({"keepalive": False}, 0)], ids=str
+)
+def test_connections_that_nobody_asked_for_are_wanted_only_where_they_are_kept(
+    off: dict[str, bool], found: int
+) -> None:
+    endpoint = make_endpoint("http://127.0.0.1/mcp")
+    pool = HttpPool(endpoint, HttpLimits(connection_count_min=3), Flags(**off))
+    pool.size.observe(0, 1)
+    assert pool.size.shortage(0, 0) == found
 
 
 @pytest.mark.parametrize(("http2", "given"), [(True, None), (False, None), (False, True)])
