@@ -37,6 +37,7 @@ class ClientLimits:
     stderr_bytes_max: int = 64 * KIB  # kept, the latest
     # What is kept
     cache_count_max: int = 1000
+    cache_bytes_max: int = 64 * MIB  # all of it together, as JSON; a larger answer is not kept
     event_count_max: int = 1024  # of one subscription, not taken by its reader yet
 
     def __post_init__(self) -> None:

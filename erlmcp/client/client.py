@@ -110,7 +110,7 @@ class Client(Asking):
         self._on_notification = on_notification
         self._on_noise = on_noise
         self._reconnect = reconnect
-        self._kept = Kept(limits.cache_count_max) if cache and flags.caching else None
+        self._kept = Kept(limits.cache_count_max, limits.cache_bytes_max) if cache and flags.caching else None
         self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
         self._idempotent: set[str] = set()  # tools that may be called again
         self._lasting: set[str] = set()  # tools that gave an answer that may be kept

@@ -26,8 +26,8 @@ Load = Callable[[], Coroutine[Any, Any, tuple[Any, Any]]]
 class Kept:
     """``await kept.get(key, load)``; ``load()`` gives (value, its ttlMs as the server wrote it)."""
 
-    def __init__(self, count_max: int) -> None:
-        self._core = core.Cache(count_max, now_ns=time.monotonic_ns())
+    def __init__(self, count_max: int, bytes_max: int) -> None:
+        self._core = core.Cache(count_max, bytes_max=bytes_max, now_ns=time.monotonic_ns())
         self._tasks: dict[Any, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
@@ -57,7 +57,11 @@ class Kept:
             ttl_ns = int(min(ttl_ms, TTL_MS_MAX) * MS_NS) if _is_time(ttl_ms) else 0
             self._core.now_ns = time.monotonic_ns()
             # A ttl of 0 is no end in the cache, and no time at all on the wire.
-            waiters = self._core.finish(ticket, value, 0, ttl_ns, tags) if ttl_ns > 0 else self._core.fail(ticket)
+            size_bytes = _bytes_of(value) if ttl_ns > 0 else 0
+            if ttl_ns > 0 and size_bytes <= self._core.bytes_max:
+                waiters = self._core.finish(ticket, value, size_bytes, ttl_ns, tags)
+            else:
+                waiters = self._core.fail(ticket)
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(value)
@@ -80,6 +84,15 @@ class Kept:
 
     def clear(self) -> None:
         self._core.clear()
+
+
+def _bytes_of(value: Any) -> int:
+    """What a value counts for: bytes by their length, lists by their items, typed results by their JSON."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, list):
+        return sum(map(_bytes_of, value))
+    return len(value.model_dump_json()) if hasattr(value, "model_dump_json") else 0
 
 
 def _is_time(ttl_ms: Any) -> bool:

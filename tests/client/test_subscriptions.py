@@ -242,7 +242,7 @@ async def test_without_a_cache_each_question_goes_to_the_server(memory: Any) -> 
 
 
 async def test_a_load_that_fails_fails_for_all_who_wait_and_is_not_kept() -> None:
-    kept = Kept(10)
+    kept = Kept(10, 100)
     gate = asyncio.Event()
 
     async def load() -> tuple[Any, Any]:
@@ -260,6 +260,22 @@ async def test_a_load_that_fails_fails_for_all_who_wait_and_is_not_kept() -> Non
 
     assert await kept.get("k", fine) == "v"
     assert len(kept) == 1
+
+
+async def test_what_is_kept_has_a_budget_of_bytes() -> None:
+    kept = Kept(10, 100)
+
+    def bringing(value: Any) -> Any:
+        async def load() -> tuple[Any, Any]:
+            return value, 1000
+
+        return load
+
+    assert await kept.get("too large", bringing(bytes(101))) == bytes(101)
+    assert len(kept) == 0
+    for number in range(4):
+        await kept.get(f"{number}", bringing([bytes(20), bytes(20)]))
+    assert len(kept) == 2
 
 
 async def test_resources_that_changed_are_read_anew_and_roots_that_changed_are_told(peer: Any) -> None:
