@@ -131,6 +131,9 @@ cdef void histogram_span(const histogram_t* self, histogram_span_t* span) noexce
     span.smallest = max(min(span.smallest, self.value_max), meter_bucket_first(low, self.sub_bits))
     span.largest = min(meter_get_signed(&self.largest), meter_bucket_first(high + 1, self.sub_bits) - 1)
     span.largest = max(min(span.largest, self.value_max), meter_bucket_first(high, self.sub_bits))
+    if span.smallest > span.largest:  # taken from under a writer, between its value and its count
+        span.smallest = meter_bucket_first(low, self.sub_bits)
+        span.largest = min(meter_bucket_first(high + 1, self.sub_bits) - 1, self.value_max)
 
 
 cdef inline int64_t read_value(object value) except? -1:

@@ -298,8 +298,8 @@ def test_what_is_taken_from_under_the_writers_and_what_is_left_make_the_whole():
     def take():
         while not done.is_set():
             part = made.take()
-            assert part.count == 0 or 1 <= part.min <= part.max <= count + 2
-            assert made.percentile(50) <= count + 2
+            assert part.count == 0 or 1 <= part.min <= part.max <= (count + 2) * 1.01
+            assert made.percentile(50) <= (count + 2) * 1.01
             taken.merge(part)
 
     together(lambda: write(1), lambda: write(2), take)
