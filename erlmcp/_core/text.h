@@ -53,7 +53,7 @@ static inline int text_has_surrogate(PyObject *str) {
 /* 1; 0 where the str cannot be written in UTF-8 (no exception is set); -1 with MemoryError. Looks for surrogates before
  * the encoder does: its complaint is an object that the collector knows, and making one may run foreign code.
  */
-static inline int text_of_str_slow(text_t *text, PyObject *str, uint64_t seed) {
+static __attribute__((noinline, cold)) int text_of_str_slow(text_t *text, PyObject *str, uint64_t seed) {
     Py_ssize_t size;
     const char *data;
 #if PY_VERSION_HEX < 0x030C0000
