@@ -67,13 +67,13 @@ class Histogram:
         """How many values were recorded."""
     @property
     def min(self) -> int:
-        """Exact, but after ``subtract``, or taken from under a writer, the first value of the lowest bucket in use; 0 where
-        nothing was recorded.
+        """Exact, but after ``subtract``, or taken from under a writer, the first value of the lowest bucket in use.
+        0 where nothing was recorded.
         """
     @property
     def max(self) -> int:
-        """Exact, but after ``subtract``, or taken from under a writer, the last value of the highest bucket in use; 0 where
-        nothing was recorded.
+        """Exact, but after ``subtract``, or taken from under a writer, the last value of the highest bucket in use.
+        0 where nothing was recorded.
         """
     @property
     def sum(self) -> int:
