@@ -19,8 +19,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import TIMEOUT_MAX, current_thread
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
+from erlmcp.aio.pool import Leak
 from erlmcp.core import IMPLEMENTATION
 from erlmcp.core import Pool as Core
 from erlmcp.errors import LimitError, PoolClosedError, PoolTimeoutError, StaleHandleError
@@ -29,16 +30,6 @@ T = TypeVar("T")
 LOG = logging.getLogger("erlmcp.pool")
 UPKEEP_MIN_S, UPKEEP_MAX_S = 0.001, 1.0
 OPENERS_MAX = 32
-
-
-class Leak(NamedTuple):
-    """A loan that goes on. ``is_lost``: its block was dropped without an end; never known for ``acquire``."""
-
-    member: Any
-    borrower: str
-    age_s: float
-    is_lost: bool
-    handle: int
 
 
 class Whole:
@@ -135,6 +126,7 @@ class Pool(Generic[T]):
         self._upkeep_s = max(UPKEEP_MIN_S, min([UPKEEP_MAX_S, *beats]))
         # Reentrant: dropping an object under it may run code that gives a member back.
         self._lock = threading.RLock()
+        self._warming = threading.RLock()  # who opens members for nobody
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._acquired: dict[int, list[Any]] = {}
         self._upkeeper: threading.Thread | None = None
@@ -184,6 +176,11 @@ class Pool(Generic[T]):
         """Opens members at the same time until there are ``count_min``. ExceptionGroup of what ``open`` raised."""
         self._stop_where_closed()
         self._start()
+        with self._warming:
+            self._warm()
+
+    def _warm(self) -> None:
+        self._stop_where_closed()
         count = left = self.core.shortage
         errors: list[Exception] = []
 
@@ -227,8 +224,11 @@ class Pool(Generic[T]):
             for leak in self.leaks(self._reclaim_ns / 1e9):
                 self._reclaim_if_lent(leak, "reclaimed")
         self._settle()
-        if not self._is_closed:
-            self.warm()
+        if not self._is_closed and self._warming.acquire(blocking=False):
+            try:
+                self._warm()
+            finally:
+                self._warming.release()
 
     def start(self) -> None:
         """Starts the upkeep. Needs no call: the first loan that has to wait or to open does it."""

@@ -439,6 +439,19 @@ def test_warming_opens_the_least_at_the_same_time(factory):
     assert factory.open_numbers == []
 
 
+def test_the_upkeep_does_not_warm_what_is_being_warmed(factory):
+    factory.open_gate.clear()
+    pool = pool_of(factory, count_max=64, count_min=40)
+    warming = Running(pool.warm)
+    until(lambda: pool.stats()["opening_count"] == 32)
+    pool.upkeep()
+    assert pool.stats()["opening_count"] == 32
+    factory.open_gate.set()
+    warming.result()
+    assert len(pool) == 40
+    pool.close()
+
+
 def test_warming_tells_every_failure_and_keeps_what_could_be_opened(factory):
     factory.failures = [OSError("one"), OSError("two")]
     pool = pool_of(factory, count_min=3)
