@@ -103,7 +103,12 @@ def test_an_interrupted_load_test_tells_what_it_measured(tmp_path: Path) -> None
         "    await asyncio.sleep(0.001)\n    return 'rested'\n"
     )
     words = [*COMMAND, "call", str(file), "nap", "--repeat", "1000000", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may inherit "ignored"
+    try:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    with process:
         assert process.stderr is not None
         for _ in range(5):
             process.stderr.readline()
