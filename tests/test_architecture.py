@@ -53,7 +53,13 @@ ALLOWED: dict[tuple[str, str], str] = {
 # Only these import the compiled rooms or their twins; tests and asv_benchmarks are not part of the package.
 STAIR = {"core", "_core", "_model"}
 # Compiled rooms above floor 0, which may cimport the C faces: they call user code, or measure as an embedder would.
-COMPILED_ABOVE = {"runtime/stride.pyx", "bench/loop.pyx", "bench/load.pyx"}
+COMPILED_ABOVE = {
+    "runtime/stride.pyx",
+    "runtime/deadline.pyx",
+    "runtime/deadline.pxd",
+    "bench/loop.pyx",
+    "bench/load.pyx",
+}
 # Rooms that take clock, randomness and bytes as arguments.
 PURE = {"errors", "limits", "flags", "_core", "_model", "core", "spec", "wire", "policy"}
 IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "threading", "selectors", "ssl", "uvloop"}

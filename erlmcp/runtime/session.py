@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.runtime.quick import Stride
     from erlmcp.runtime.subscription import Hub
+    from erlmcp.runtime.timers import Timers
 
 log = logging.getLogger("erlmcp.server")
 
@@ -50,6 +51,7 @@ class Host(Protocol):
     hub: Hub
     executor: Executor
     lanes: ThreadLanes
+    timers: Timers
     stride: Stride | None
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 

@@ -8,7 +8,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from erlmcp import core
 from erlmcp.errors import ConfigurationError
@@ -16,11 +16,12 @@ from erlmcp.flags import Flags
 from erlmcp.limits import Limits
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
-from erlmcp.runtime.link import Link
 from erlmcp.runtime.quick import Stride, make_stride
 from erlmcp.runtime.subscription import Hub
+from erlmcp.runtime.timers import Timers
 from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context
+from erlmcp.server.door import Doors
 from erlmcp.server.listing import Listing
 from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
@@ -31,16 +32,12 @@ from erlmcp.server.tool import Tool
 from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import fit_other, fit_tool
 
-if TYPE_CHECKING:
-    from erlmcp.transports.asgi import AsgiApp
-    from erlmcp.transports.memory import MemoryConnection
-
 F = TypeVar("F", bound=Callable[..., Any])
 Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[Any]]
 Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
-class Server:
+class Server(Doors):
     """An MCP server of both eras.
 
     ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation;
@@ -132,6 +129,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.executor: Executor = STOPPED
         self.lanes: ThreadLanes = STOPPED
+        self.timers: Timers = STOPPED
         self.quick_route: object = None
         self.stride: Stride | None = None
 
@@ -361,6 +359,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.executor = Executor(loop)
+        self.timers = Timers(loop)
         self.stride = make_stride(self)
         self.lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
         self._running = contextlib.AsyncExitStack()
@@ -398,7 +397,8 @@ class Server:
     def _close(self) -> None:
         self.executor.close()
         self.lanes.close()
-        self.executor = self.lanes = STOPPED
+        self.timers.close()
+        self.executor = self.lanes = self.timers = STOPPED
         self._loop = self._running = self.stride = self.lifespan_value = None
 
     @asynccontextmanager
@@ -447,52 +447,6 @@ class Server:
         """Whom a requestState is bound to: a digest of the request's credential."""
         credential = context.headers.get("authorization", "")
         return hashlib.sha256(credential.encode()).hexdigest()[:16] if credential else ""
-
-    # -- serving -------------------------------------------------------------------------------------------------------
-
-    def link(self, write: Callable[[bytes], None]) -> Link:
-        """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
-        must be running."""
-        return Link(self, write)
-
-    @asynccontextmanager
-    async def memory(self) -> AsyncIterator[MemoryConnection]:
-        """An in-memory connection to this server, for tests: ``async with server.memory() as wire``."""
-        from erlmcp.transports.memory import MemoryConnection
-
-        async with self.running(), MemoryConnection(self.link) as wire:
-            yield wire
-
-    def asgi(self, path: str = "/mcp") -> AsgiApp:
-        """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the
-        first request where the host never ran its lifespan."""
-        from erlmcp.server.serve import asgi
-
-        return asgi(self, path)
-
-    def run_stdio(self) -> None:
-        """Serve over standard input and output until the input ends."""
-        from erlmcp.server.serve import run_stdio
-
-        run_stdio(self)
-
-    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp") -> None:
-        """Serve Streamable HTTP until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
-        from erlmcp.server.serve import run_http
-
-        run_http(self, host, port, path)
-
-    def run_tcp(self, host: str = "127.0.0.1", port: int = 8081) -> None:
-        """Serve newline-framed MCP over TCP until SIGINT or SIGTERM. There is no authentication: bind to loopback."""
-        from erlmcp.server.serve import run_tcp
-
-        run_tcp(self, host, port)
-
-    def run_unix(self, path: str) -> None:
-        """Serve newline-framed MCP on a Unix socket that only this user can open."""
-        from erlmcp.server.serve import run_unix
-
-        run_unix(self, path)
 
 
 def _is_context(hint: Any) -> bool:

@@ -1,0 +1,66 @@
+"""The ways to serve a server: bytes of one's own, memory, ASGI, and the transports that run until they end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+from erlmcp.runtime.link import Link
+
+if TYPE_CHECKING:
+    from erlmcp.server.app import Server
+    from erlmcp.transports.asgi import AsgiApp
+    from erlmcp.transports.memory import MemoryConnection
+
+
+class Doors:
+    """What a ``Server`` is served by."""
+
+    @property
+    def _server(self) -> Server:
+        return cast("Server", self)
+
+    def link(self, write: Callable[[bytes], None]) -> Link:
+        """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
+        must be running."""
+        return Link(self._server, write)
+
+    @asynccontextmanager
+    async def memory(self) -> AsyncIterator[MemoryConnection]:
+        """An in-memory connection to this server, for tests: ``async with server.memory() as wire``."""
+        from erlmcp.transports.memory import MemoryConnection
+
+        async with self._server.running(), MemoryConnection(self.link) as wire:
+            yield wire
+
+    def asgi(self, path: str = "/mcp") -> AsgiApp:
+        """The Streamable HTTP endpoint as an ASGI application, to be mounted in another. It starts itself with the
+        first request where the host never ran its lifespan."""
+        from erlmcp.server.serve import asgi
+
+        return asgi(self._server, path)
+
+    def run_stdio(self) -> None:
+        """Serve over standard input and output until the input ends."""
+        from erlmcp.server.serve import run_stdio
+
+        run_stdio(self._server)
+
+    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp") -> None:
+        """Serve Streamable HTTP until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
+        from erlmcp.server.serve import run_http
+
+        run_http(self._server, host, port, path)
+
+    def run_tcp(self, host: str = "127.0.0.1", port: int = 8081) -> None:
+        """Serve newline-framed MCP over TCP until SIGINT or SIGTERM. There is no authentication: bind to loopback."""
+        from erlmcp.server.serve import run_tcp
+
+        run_tcp(self._server, host, port)
+
+    def run_unix(self, path: str) -> None:
+        """Serve newline-framed MCP on a Unix socket that only this user can open."""
+        from erlmcp.server.serve import run_unix
+
+        run_unix(self._server, path)
