@@ -61,8 +61,8 @@ class Client(Asking):
     call that has no callback of its own, ``on_notification`` (method, params) of each other notification, ``on_noise``
     what the server wrote that is no message. ``elicitation``, ``sampling`` and ``roots`` answer the server's questions
     (``erlmcp.client.question``). ``cache``: whether answers are kept for as long as the server says they may be.
-    ``reconnect``: whether the first call after a loss connects anew. ``json_rpc_batch``: where 2025-03-26 is spoken
-    over a byte stream, the requests of a turn of the loop leave as one JSON-RPC array. ``flags``: what is switched on;
+    ``reconnect``: whether the first call after a loss connects anew. ``json_rpc_batch``: where 2025-03-26 is
+    spoken, the requests of a turn of the loop leave as one JSON-RPC array. ``flags``: what is switched on;
     without them, what the environment says. A channel that is given ready-made has its own.
 
     Raises ConfigurationError for a target or mode that cannot be.

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
+from erlmcp.client.http_bundle import Bundle, Turn
 from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
-from erlmcp.client.http_exchange import EventReader, Post, Word
+from erlmcp.client.http_exchange import EventReader, Post, Word, say_farewell
 from erlmcp.client.http_head import Heads, target_of
 from erlmcp.client.http_limit import HttpLimits
 from erlmcp.client.http_pool import HttpPool
@@ -41,7 +42,7 @@ from erlmcp.errors import (
 from erlmcp.flags import Flags
 from erlmcp.spec import key
 from erlmcp.spec import method as methods
-from erlmcp.spec.version import LEGACY, MODERN
+from erlmcp.spec.version import BATCH_VERSION, LEGACY, MODERN
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front, Request
@@ -60,7 +61,8 @@ class HttpChannel:
     ``ssl.SSLContext`` is taken as it is. ``http2``: with https it is offered, where the library is installed, unless
     this is False; with http it is spoken if this is True. ``unix`` is the path of a socket that stands in place of host
     and port. A ``pool`` may be shared by channels whose endpoint is equal, credentials included; who made it closes it.
-    A channel that was closed can be opened again.
+    With ``json_rpc_batch``, where 2025-03-26 is spoken, the requests of a turn of the loop are one array. A channel
+    that was closed can be opened again.
     """
 
     is_http = True
@@ -76,6 +78,7 @@ class HttpChannel:
         limits: HttpLimits | None = None,
         pool: HttpPool | None = None,
         flags: Flags | None = None,
+        json_rpc_batch: bool = False,
     ) -> None:
         self.url = url
         self.flags = flags = flags or (pool.flags if pool is not None else Flags.load())
@@ -102,6 +105,8 @@ class HttpChannel:
         self._awaited: asyncio.TimerHandle | None = None  # until when the listener's stream is waited for
         self._old: OldPair | None = None
         self._old_asks: Post | None = None
+        self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
+        self._turn: Turn | None = None  # where requests go in arrays
         self._is_closed = False
 
     def _make_inbound(self, framing: str) -> core.Inbound:
@@ -147,7 +152,10 @@ class HttpChannel:
         try:
             self._out.request(id, request.method, request.params)
             post.body = self._out.take()
-            self.dispatch(post)
+            if self._turn is None:
+                self.dispatch(post)
+            else:
+                self._turn.add(post)
         except BaseException:
             self._correlation.take(id)
             raise
@@ -158,7 +166,16 @@ class HttpChannel:
         if self._held is None:
             self.pool.send(post)
         else:
-            self._held.append(post)
+            self._held += post.members
+
+    def dispatch_all(self, posts: list[Post]) -> None:
+        """Send them in one array. Those that cannot be sent fail."""
+        first = posts[0]
+        try:
+            self.dispatch(first if len(posts) == 1 else Bundle(self, posts, first.head))
+        except ErlmcpError as error:
+            for post in posts:
+                post.fail(error)
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         if self._is_closed:
@@ -182,6 +199,7 @@ class HttpChannel:
 
     def negotiated(self, era: str, version: str) -> None:
         self.heads.set(era=era, version=version)
+        self._turn = Turn(self) if version == BATCH_VERSION and self._array_count_max > 1 else None
 
     async def aclose(self) -> None:
         if not self._is_closed:
@@ -193,7 +211,9 @@ class HttpChannel:
             if self._timer is not None:
                 self._timer.cancel()
             if self.heads.session:
-                await self._end_politely()
+                head = self.heads.of_farewell()
+                self.heads.set(session="")
+                await say_farewell(self.pool, head, self.limits.close_timeout_s)
         if self._owns_pool:
             await self.pool.aclose()
 
@@ -216,10 +236,11 @@ class HttpChannel:
         if kind in (RESULT, ERROR):
             found: Any = call.pending
             if found is None and call.id is None and kind == ERROR and post is not None and not post.is_over:
-                found = self._correlation.take(post.request.id)
-            if found is not None:
+                self.forget(post)
+                post.settle(call)
+            elif found is not None:
                 found.settle(call)
-                if found is not post:
+                if found is not post and (post is None or found.bundle is not post):
                     self._drop_elsewhere(found)
                 if self._ending is not None:
                     self.ended()
@@ -251,7 +272,8 @@ class HttpChannel:
 
     def forget(self, post: Post) -> None:
         """It ended badly."""
-        self._correlation.take(post.request.id)
+        for each in post.members:
+            self._correlation.take(each.request.id)
         if self._ending is not None:
             asyncio.get_running_loop().call_soon(self.ended)
 
@@ -308,10 +330,11 @@ class HttpChannel:
 
     def _release(self) -> None:
         held, self._held = self._held or [], None
+        send = self.pool.send if self._turn is None else self._turn.add
         for post in held:
             if not post.is_over:
                 try:
-                    self.pool.send(post)
+                    send(post)
                 except ErlmcpError as error:
                     post.fail(error)
 
@@ -336,7 +359,7 @@ class HttpChannel:
             if post.session != self.heads.session:
                 post.fail(self._loss())  # of the session before this one
                 return
-            self._refused.append(post)
+            self._refused += post.members
         if self.heads.session and self._ending is None:
             self._ending = asyncio.get_running_loop().call_later(self.limits.linger_s, self._end_now)
             self._stop_streams()
@@ -384,25 +407,6 @@ class HttpChannel:
         if self._old is not None:
             self._old.close()
             self._old = None
-
-    async def _end_politely(self) -> None:
-        """DELETE the session; a server may refuse that, or not be there any more."""
-        head = self.heads.of_farewell()
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.heads.set(session="")
-
-        def done(error: ErlmcpError | None) -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        word = Word(head, None, self.pool, self.limits.close_timeout_s, done)
-        try:
-            self.pool.send(word)
-            await ended
-        except ErlmcpError as error:
-            word.abandon(error)
-        finally:
-            word.abandon(ConnectionClosedError("the channel was closed"))
 
     def may_resume(self) -> bool:
         return self.heads.era != MODERN and not self._is_closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
@@ -72,6 +72,7 @@ class Post(Exchange):
         "_retry",
         "_sent_count",
         "_timer",
+        "bundle",
         "redirect_count",
         "request",
         "session",
@@ -81,6 +82,7 @@ class Post(Exchange):
         super().__init__(head, body)
         self.request = request
         self.session = session
+        self.bundle: Post | None = None  # that it goes in, where requests go in arrays
         self._channel = channel
         self._events: EventReader | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +90,11 @@ class Post(Exchange):
         self._resumed_count = self._sent_count = self.redirect_count = 0
         # What a server said to ``initialize`` that may know the old pair of endpoints only.
         self._refused: Answer | None = None
+
+    @property
+    def members(self) -> Iterable[Post]:
+        """Itself: a bundle is many."""
+        return (self,)
 
     def sending(self) -> None:
         self.request.is_sent = True
@@ -174,6 +181,8 @@ class Post(Exchange):
             self.connection.abandon(self)
         else:
             self._channel.pool.drop(self)
+        if self.bundle is not None and self.bundle.is_over:
+            self.bundle.abandon()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -361,6 +370,24 @@ class Word(Exchange):
             self.is_over = True
             self._timer.cancel()
             self._done(error)
+
+
+async def say_farewell(pool: HttpPool, head: RequestHead, timeout_s: float) -> None:
+    """DELETE the session; a server may refuse that, or not be there any more."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: ErlmcpError | None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    word = Word(head, None, pool, timeout_s, done)
+    try:
+        pool.send(word)
+        await ended
+    except ErlmcpError as error:
+        word.abandon(error)
+    finally:
+        word.abandon(ConnectionClosedError("the channel was closed"))
 
 
 def status_error(url: str, answer: Answer) -> HttpStatusError:

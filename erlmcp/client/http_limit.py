@@ -44,6 +44,7 @@ class HttpLimits:
     # What is sent
     request_bytes_max: int = 64 * MIB
     inflight_count_max: int = 100_000
+    batch_count_max: int = 100  # requests of one JSON-RPC array
 
     def __post_init__(self) -> None:
         for item in fields(self):

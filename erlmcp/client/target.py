@@ -53,8 +53,8 @@ def make_channel(
     made, name, is_http = _make(target, pipe, http or HttpOptions())
     if http is not None and not is_http and http != HttpOptions():
         raise ConfigurationError(f"headers, tls and http2 are for a URL, and {name} is none")
-    if json_rpc_batch and (is_http or hasattr(target, "is_http")):
-        raise ConfigurationError(f"json_rpc_batch is for a byte stream that the client opens itself, not for {name}")
+    if json_rpc_batch and hasattr(target, "is_http"):
+        raise ConfigurationError(f"json_rpc_batch is for a connection that the client opens itself, not for {name}")
     return made, name
 
 
@@ -78,7 +78,7 @@ def _make(target: Any, pipe: Pipe, http: HttpOptions) -> tuple[Make, str, bool]:
 
 def _from_text(text: str, pipe: Pipe, http: HttpOptions) -> tuple[Make, str, bool]:
     if text.startswith(("http://", "https://")):
-        return *_http(text, http, pipe["flags"]), True
+        return *_http(text, http, pipe), True
     if text.startswith("unix:"):
         return *_unix(text.removeprefix("unix:").removeprefix("//"), pipe), False
     if text.startswith("tcp://"):
@@ -110,7 +110,7 @@ def _from_entry(entry: Mapping[str, Any], pipe: Pipe, http: HttpOptions) -> tupl
         return _from_entry(next(iter(servers.values())), pipe, http)
     if isinstance(entry.get("url"), str):
         http = replace(http, headers={**entry.get("headers", {}), **http.headers})
-        return *_http(entry["url"], http, pipe["flags"]), True
+        return *_http(entry["url"], http, pipe), True
     if isinstance(entry.get("command"), str):
         words = [entry["command"], *entry.get("args", [])]
         return *_process(words, pipe, env=entry.get("env"), cwd=entry.get("cwd")), False
@@ -131,10 +131,11 @@ def _unix(path: str, pipe: Pipe) -> tuple[Make, str]:
     return lambda: StreamChannel(path=path, **pipe), f"unix:{path}"
 
 
-def _http(url: str, http: HttpOptions, flags: Flags | None) -> tuple[Make, str]:
+def _http(url: str, http: HttpOptions, pipe: Pipe) -> tuple[Make, str]:
     from erlmcp.client.http import HttpChannel
 
-    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2, flags=flags), url
+    options = {"flags": pipe["flags"], "json_rpc_batch": pipe["json_rpc_batch"]}
+    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2, **options), url
 
 
 def _is_socket(path: str) -> bool:
