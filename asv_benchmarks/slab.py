@@ -25,6 +25,12 @@ class Slab(Room):
         for handle in self.handles:
             get(handle)
 
+    def time_scan_of_1000(self, implementation: str) -> None:
+        scan = self.slab.scan
+        cursor, _found = scan(0, 100)
+        while cursor:
+            cursor, _found = scan(cursor, 100)
+
 
 class Memory(Room):
     room = "slab"

@@ -36,6 +36,8 @@ class Limits:
     outbox_bytes_max: int = 64 * MIB
     thread_count_max: int = 32
     thread_queue_max: int = 1024
+    job_count_max: int = 10_000
+    job_running_max: int = 64
     request_timeout_s: float = 300.0
     input_round_max: int = 16
     drain_timeout_s: float = 10.0

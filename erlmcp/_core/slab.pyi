@@ -27,6 +27,10 @@ class Slab(Generic[T]):
         """StaleHandleError where the handle is not, or no longer, given out."""
     def take(self, handle: int) -> T:
         """Removes and gives the object. StaleHandleError as in ``get``."""
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[int, T]]]:
+        """Up to ``count`` handles and objects, and the cursor to go on with, 0 at the end. What is there from the first
+        call to the last is given exactly once, whatever changes in between. ValueError for a negative cursor, and for a
+        ``count`` below 1."""
     def clear(self) -> None:
         """Takes everything: all handles become stale."""
     def check(self) -> None:

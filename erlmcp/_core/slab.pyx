@@ -142,6 +142,25 @@ cdef class Slab:
         Py_DECREF(taken)
         return taken
 
+    def scan(self, Py_ssize_t cursor=0, Py_ssize_t count=100):
+        cdef list found = []
+        cdef slab_slot_t* slot
+        cdef uint64_t handle
+        cdef object item
+        if cursor < 0 or count < 1:
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
+        while cursor < <Py_ssize_t>self.slab.capacity:
+            slot = &self.slab.slots[cursor]
+            if slot.item != NULL:
+                if count == 0:
+                    return cursor, found
+                count -= 1
+                item = <object><PyObject*>slot.item
+                handle = <uint64_t>slot.generation << 32 | <uint64_t>cursor
+                found.append((handle, item))  # may run the collector, and with it what changes the slab
+            cursor += 1
+        return 0, found
+
     def clear(self):
         drop_all(&self.slab)
 

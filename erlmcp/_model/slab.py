@@ -45,6 +45,18 @@ class Slab:
         del self._items[handle]
         return item
 
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[int, Any]]]:
+        if cursor < 0 or count < 1:
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
+        found: list[tuple[int, Any]] = []
+        for index in range(cursor, len(self._generations)):
+            handle = self._generations[index] << 32 | index
+            if handle in self._items:
+                if len(found) == count:
+                    return index, found
+                found.append((handle, self._items[handle]))
+        return 0, found
+
     def clear(self) -> None:
         for handle in sorted(self._items, key=lambda handle: handle & 0xFFFFFFFF):
             self.take(handle)

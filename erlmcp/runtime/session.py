@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from erlmcp.runtime.executor import Executor
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.runtime.quick import Stride
+    from erlmcp.runtime.scheduler import Scheduler
     from erlmcp.runtime.subscription import Hub
     from erlmcp.runtime.timers import Timers
 
@@ -52,6 +53,7 @@ class Host(Protocol):
     executor: Executor
     lanes: ThreadLanes
     timers: Timers
+    scheduler: Scheduler
     stride: Stride | None
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 
@@ -274,6 +276,7 @@ class Session:
     def close(self, reason: str = "the connection was closed") -> None:
         """End the conversation: cancel what runs, fail what waits for the client. May be called more than once."""
         self.host.hub.leave(self)
+        self.host.scheduler.drop(self)
         for exchange in list(self.inflight.values()):
             exchange.cancel()
         waiting: list[tuple[Any, Any]] = [] if self._correlation is None else self._correlation.drain()

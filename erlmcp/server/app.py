@@ -17,8 +17,10 @@ from erlmcp.limits import Limits
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.quick import Stride, make_stride
+from erlmcp.runtime.scheduler import Scheduler
 from erlmcp.runtime.subscription import Hub
 from erlmcp.runtime.timers import Timers
+from erlmcp.server.agenda import Agenda
 from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context
 from erlmcp.server.door import Doors
@@ -37,7 +39,7 @@ Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[
 Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
-class Server(Doors):
+class Server(Doors, Agenda):
     """An MCP server of both eras.
 
     ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation;
@@ -130,6 +132,7 @@ class Server(Doors):
         self.executor: Executor = STOPPED
         self.lanes: ThreadLanes = STOPPED
         self.timers: Timers = STOPPED
+        self.scheduler = Scheduler(int(self.limits.job_count_max), int(self.limits.job_running_max))
         self.quick_route: object = None
         self.stride: Stride | None = None
 
@@ -366,6 +369,7 @@ class Server(Doors):
         try:
             if self._lifespan is not None:
                 self.lifespan_value = await self._running.enter_async_context(self._lifespan(self))
+            self.scheduler.start(self.timers, self.drive, self.lanes)
         except BaseException:
             self._close()
             raise
@@ -388,6 +392,7 @@ class Server(Doors):
                         self._close()
 
     async def _stop_handlers(self) -> None:
+        self.scheduler.stop()
         self.hub.close()
         if running := list(self.executor.running):
             for task in running:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from erlmcp.errors import ConnectionClosedError, NoBackChannelError
+from erlmcp.errors import ConfigurationError, ConnectionClosedError, NoBackChannelError
 from erlmcp.server.input import (
     Elicit,
     ElicitResult,
@@ -24,6 +24,7 @@ from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
     from erlmcp.runtime.exchange import Exchange
+    from erlmcp.runtime.scheduler import Job
     from erlmcp.server.app import Server
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -110,6 +111,17 @@ class Context:
                 self._own = {}
             return self._own
         return kept
+
+    def schedule(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Job:
+        """As ``server.schedule``, for this conversation: the job ends with it, and its runs are taken from its share.
+
+        Raises ConfigurationError in 2026-07-28 over HTTP, where a request belongs to no conversation: give
+        ``server.schedule`` an ``owner`` there.
+        """
+        session = self._exchange.session
+        if session.state is None:
+            raise ConfigurationError("this request belongs to no session; use server.schedule(fn, owner=...)")
+        return self._server.schedule(fn, *args, owner=session, **options)
 
     @property
     def lifespan(self) -> Any:

@@ -146,6 +146,52 @@ def test_a_destructor_may_call_back_into_the_slab(impl):
     assert len(given_back) == 200
 
 
+def scan_all(slab, count):
+    cursor, found = slab.scan(0, count)
+    while cursor:
+        cursor, more = slab.scan(cursor, count)
+        assert 0 < len(more) <= count
+        found += more
+    return found
+
+
+def test_a_scan_gives_every_handle_once(impl):
+    slab = impl("slab").Slab()
+    assert slab.scan() == (0, [])
+    handles = [slab.put(i) for i in range(50)]
+    for handle in handles[::3]:
+        slab.take(handle)
+    wanted = [(handle, i) for i, handle in enumerate(handles) if i % 3]
+    for count in (1, 7, len(wanted), 100):
+        assert scan_all(slab, count) == wanted
+    assert slab.scan(1 << 40) == (0, [])
+
+
+def test_what_stays_is_scanned_once_whatever_comes_and_goes(impl):
+    slab = impl("slab").Slab()
+    handles = [slab.put(i) for i in range(100)]
+    cursor, found = slab.scan(0, 10)
+    step = 0
+    while cursor:
+        slab.take(handles[step * 3])
+        slab.take(handles[99 - step])
+        for _ in range(5):
+            slab.put("new")
+        step += 1
+        cursor, more = slab.scan(cursor, 10)
+        found += more
+    seen = [handle for handle, _ in found]
+    assert len(seen) == len(set(seen))
+    assert {handle for handle in handles if handle in slab} <= set(seen)
+
+
+def test_a_scan_out_of_range_is_refused(impl):
+    slab = impl("slab").Slab()
+    for cursor, count in ((-1, 1), (0, 0)):
+        with pytest.raises(ValueError, match="cursor is 0 or more and count is 1 or more"):
+            slab.scan(cursor, count)
+
+
 class SlabMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
@@ -178,6 +224,10 @@ class SlabMachine(RuleBasedStateMachine):
         for i in range(count):
             handle = self.handles[(pick + 7 * i) % len(self.handles)]
             self.both(lambda slab, handle=handle: slab.take(handle))
+
+    @rule(cursor=st.integers(0, 50), count=st.integers(1, 50))
+    def scan(self, cursor, count):
+        self.both(lambda slab: slab.scan(cursor, count))
 
     @rule()
     def clear(self):
