@@ -35,6 +35,12 @@ class Correlation(Room):
             correlation.put(id, None, 60 * SECOND)
             correlation.take(id)
 
+    def time_scan_of_1000(self, implementation: str) -> None:
+        scan = self.correlation.scan
+        cursor, _found = scan(0, 100)
+        while cursor:
+            cursor, _found = scan(cursor, 100)
+
     def time_put_1000_and_drain(self, implementation: str) -> None:
         correlation = self.make()
         for id in range(1000):

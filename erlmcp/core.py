@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import ConfigurationError
@@ -132,6 +133,16 @@ IMPLEMENTATION = _choose()
 def get_include() -> str:
     """The folder of the rooms' C headers, for the ``include_dirs`` of an extension that cimports ``erlmcp._core``."""
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), "_core")
+
+
+def walk(scan: Callable[..., tuple[int, list[Any]]], count: int = 100) -> Iterator[Any]:
+    """Everything that a room's ``scan`` gives, page by page, at the memory of one page: what is there throughout comes
+    exactly once, whatever changes meanwhile."""
+    cursor, found = scan(0, count)
+    yield from found
+    while cursor:
+        cursor, found = scan(cursor, count)
+        yield from found
 
 
 def __getattr__(name: str) -> Any:

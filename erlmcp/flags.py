@@ -24,6 +24,7 @@ PHASE_OF = {
     "async_execution": 3,
     "native_json": 4,
     "zero_copy": 4,
+    "iterators": 4,
 }
 
 
@@ -45,7 +46,8 @@ class Flags:
     Of a server.
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
     request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
-    ``zero_copy``: lists are kept as ready bytes; off: built for each request.
+    ``zero_copy``: lists are kept as ready bytes; off: built for each request. ``iterators``: what is walked (sessions,
+    connections, questions that wait) is walked page by page; off: a list of it is made first.
     """
 
     batching: bool = True
@@ -59,6 +61,7 @@ class Flags:
     async_execution: bool = True
     native_json: bool = True
     zero_copy: bool = True
+    iterators: bool = True
 
     @classmethod
     def load(cls, **given: bool | None) -> Flags:

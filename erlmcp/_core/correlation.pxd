@@ -5,9 +5,10 @@ below 0 is none.
 """
 
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 
-from erlmcp._core.chain cimport chain_node_t, chain_t
+from erlmcp._core.chain cimport chain_is_linked, chain_node_t, chain_t
 from erlmcp._core.table cimport table_t
 from erlmcp._core.wheel cimport wheel_node_t, wheel_t
 
@@ -68,3 +69,34 @@ cdef PyObject* correlation_take_token(Correlation correlation, const char* token
 cdef PyObject* correlation_take_int(Correlation correlation, int64_t id) noexcept
 # By the UTF-8 bytes of a str id, without quotes and escapes.
 cdef PyObject* correlation_take_text(Correlation correlation, const char* text, Py_ssize_t text_bytes) noexcept
+
+
+cdef inline object own(PyObject* taken):
+    pending = <object>taken if taken != NULL else None
+    Py_XDECREF(taken)
+    return pending
+
+
+cdef inline size_t correlation_gather(Correlation self, size_t cursor, Py_ssize_t count, list found) except? 0:
+    """Ids and pending objects, in turn, of up to ``count`` records that wait in places below ``cursor`` (0: all); the
+    cursor to go on with. Places are counted from the first block that was made, which is the last in the list. No
+    Python code runs meanwhile."""
+    cdef size_t below = min(cursor, self.made_count) if cursor else self.made_count
+    cdef block_t* block = self.blocks
+    cdef size_t base = self.made_count
+    cdef size_t first
+    cdef pending_t* record
+    while block != NULL and count > 0:
+        base -= block.count
+        first = base + (self.fresh if block == self.blocks else 0)
+        while below > first and count > 0:
+            below -= 1
+            record = <pending_t*>(block + 1) + (below - base)
+            if chain_is_linked(&record.node):
+                found.append(<object>record.id if record.id != NULL else <object>record.number)
+                found.append(<object>record.pending)
+                count -= 1
+        if count > 0:
+            below = min(below, base)
+        block = block.next
+    return below

@@ -50,6 +50,11 @@ class Correlation:
         """
     def drain(self) -> list[tuple[str | int, object]]:
         """Takes out all, in the order of put."""
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str | int, object]]]:
+        """Up to ``count`` of the ids that wait and their objects, in no order, and the cursor to go on with, 0 at the
+        end: a page may be the last one and empty. What waits from the first call to the last is given exactly once,
+        whatever changes in between. ValueError for a negative cursor, and for a ``count`` below 1.
+        """
     def next_deadline_ns(self) -> int | None:
         """When ``expire`` is to be called next: not later than the earliest deadline; None where there is none."""
     def check(self) -> None:

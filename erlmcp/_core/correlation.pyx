@@ -17,7 +17,7 @@ code that comes back.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memchr
@@ -106,6 +106,7 @@ cdef inline pending_t* new_record(Correlation self) except NULL:
             make_block(self)
         self.fresh -= 1
         record = <pending_t*>(self.blocks + 1) + self.fresh
+        record.node.next = NULL  # so that scan sees that nothing waits in it
     self.used_count += 1
     return record
 
@@ -434,12 +435,6 @@ cdef list hand_over(Correlation self, wheel_node_t* first):
     return pairs
 
 
-cdef inline object own(PyObject* taken):
-    pending = <object>taken if taken != NULL else None
-    Py_XDECREF(taken)
-    return pending
-
-
 cdef int visit_all(Correlation self, visit_t visit, void* arg) noexcept:
     cdef pending_t* record = pending_of_node(chain_front(&self.order))
     cdef int stop = 0
@@ -558,6 +553,13 @@ cdef class Correlation:
 
     def drain(self):
         return hand_over(self, detach_all(self))
+
+    def scan(self, Py_ssize_t cursor=0, Py_ssize_t count=100):
+        cdef list found = []
+        if cursor < 0 or count < 1:
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
+        cursor = <Py_ssize_t>correlation_gather(self, <size_t>cursor, count, found)
+        return cursor, list(zip(found[::2], found[1::2]))
 
     def next_deadline_ns(self):
         cdef uint64_t bound = wheel_next(self.wheel) if self.wheel != NULL else UINT64_MAX

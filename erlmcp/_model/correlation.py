@@ -45,7 +45,8 @@ class Correlation:
         if not 1 <= count_max <= COUNT_LIMIT:
             raise ValueError(f"count_max is from 1 to {COUNT_LIMIT}, got {count_max}")
         self._count_max = count_max
-        self._waiting: dict[str | int, tuple[object, int | None]] = {}
+        self._waiting: dict[str | int, tuple[object, int | None, int]] = {}  # with its place: the later, the higher
+        self._places = itertools.count(1)
         self._ids = itertools.count(1)
         self._now_ns = 0
 
@@ -75,7 +76,7 @@ class Correlation:
             raise KeyError(id)
         if len(self) >= self._count_max:
             raise LimitError("count_max", self._count_max)
-        entry = (pending, deadline_ns)
+        entry = (pending, deadline_ns, next(self._places))
         if self._waiting.setdefault(key, entry) is not entry:
             raise KeyError(id)
 
@@ -101,7 +102,7 @@ class Correlation:
 
     def take(self, id: object) -> object | None:
         key = _key(id)
-        return None if key is None else self._waiting.pop(key, (None, None))[0]
+        return None if key is None else self._waiting.pop(key, (None,))[0]
 
     def take_many(self, ids: Iterable[object]) -> list[object | None]:
         return [self.take(id) for id in list(ids)]
@@ -120,7 +121,7 @@ class Correlation:
         self._now_ns = now_ns = max(self._now_ns, _time(now_ns))
         late = sorted(
             (deadline_ns, order, id)
-            for order, (id, (_, deadline_ns)) in enumerate(list(self._waiting.items()))
+            for order, (id, (_, deadline_ns, _)) in enumerate(list(self._waiting.items()))
             if deadline_ns is not None and deadline_ns <= now_ns
         )
         taken = [(id, self._waiting.pop(id, None)) for _, _, id in late]
@@ -128,10 +129,18 @@ class Correlation:
 
     def drain(self) -> list[tuple[str | int, object]]:
         all_waiting, self._waiting = self._waiting, {}
-        return [(id, pending) for id, (pending, _) in all_waiting.items()]
+        return [(id, pending) for id, (pending, _, _) in all_waiting.items()]
+
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[tuple[str | int, object]]]:
+        if cursor < 0 or count < 1:
+            raise ValueError(f"cursor is 0 or more and count is 1 or more, got {cursor} and {count}")
+        waiting = [(place, id, pending) for id, (pending, _, place) in list(self._waiting.items())]
+        left = sorted((each for each in waiting if not cursor or each[0] < cursor), key=lambda each: -each[0])
+        page = [(id, pending) for _, id, pending in left[:count]]
+        return (left[count - 1][0] if len(left) > count else 0), page
 
     def next_deadline_ns(self) -> int | None:
-        deadlines = [deadline_ns for _, deadline_ns in list(self._waiting.values())]
+        deadlines = [deadline_ns for _, deadline_ns, _ in list(self._waiting.values())]
         return min((deadline_ns for deadline_ns in deadlines if deadline_ns is not None), default=None)
 
     def check(self) -> None:

@@ -18,11 +18,12 @@ import time
 import weakref
 from asyncio import current_task
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from erlmcp.core import Pool as Core
+from erlmcp.core import walk
 from erlmcp.errors import LimitError, PoolClosedError, PoolTimeoutError, StaleHandleError
 
 T = TypeVar("T")
@@ -160,6 +161,10 @@ class Pool(Generic[T]):
         self.core.now_ns = self._clock_ns()
         found = self.core.leaks(int(older_than_s * 1e9))
         return [Leak(leak.member, _name(leak.who), leak.age_ns / 1e9, leak.is_lost, leak.handle) for leak in found]
+
+    def members(self) -> Iterator[tuple[T, str, Any, int]]:
+        """Each member, "idle", "lent" or "leaving", its borrower, and since how many ns, while they come and go."""
+        return walk(self.core.scan)
 
     def reclaim(self, leak: Leak) -> None:
         """Ends a loan that nobody ends: the member is closed, its place is free. StaleHandleError where it ended."""

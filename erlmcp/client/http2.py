@@ -78,6 +78,7 @@ class Http2Connection(asyncio.Protocol):
     def __init__(self, pool: HttpPool) -> None:
         limits = pool.limits
         self.pool = pool
+        self.place = 0
         self.is_open = False
         self.is_spare = False
         self.tick = 0

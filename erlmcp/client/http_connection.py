@@ -98,6 +98,7 @@ class HttpConnection(asyncio.Protocol):
         "is_open",
         "is_spare",
         "opened_s",
+        "place",
         "pool",
         "successor",
         "tick",
@@ -109,6 +110,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, pool: HttpPool) -> None:
         limits = pool.limits
         self.pool = pool
+        self.place = 0
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport | None = None
         self.is_open = False

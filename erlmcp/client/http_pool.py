@@ -13,6 +13,7 @@ import os
 import ssl
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 from erlmcp.client.http_connection import Exchange, HttpConnection
@@ -22,6 +23,7 @@ from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConnectionClosedError, ErlmcpError, LimitError
 from erlmcp.flags import Flags
 from erlmcp.policy.size import PoolSize
+from erlmcp.runtime.roll import Roll
 
 BEAT_S: Final = 1.0
 
@@ -38,7 +40,7 @@ class HttpPool:
         count_min = limits.connection_count_min if flags.prewarm and self.is_keeping else 0
         self.size = PoolSize(count_min, limits.connection_count_max, limits.opening_count_max)
         self.sent_total = self.opened_total = self.closed_total = self.failed_total = 0
-        self._connections: set[Any] = set()
+        self._connections: Roll[Any] = Roll()
         self._idle: list[HttpConnection] = []
         self._shared: list[Any] = []  # HTTP/2
         self._aside: deque[Exchange] = deque()
@@ -67,6 +69,10 @@ class HttpPool:
             "failed_total": self.failed_total,
             "reuse": max(0.0, 1 - self.opened_total / self.sent_total) if self.sent_total else 0.0,
         }
+
+    def members(self) -> Iterator[Any]:
+        """The open connections, which may come and go meanwhile."""
+        return iter(self._connections) if self.flags.iterators else iter(list(self._connections))
 
     # ---- sending
 

@@ -119,6 +119,7 @@ class Endpoint:
         self._beat_s = limits.sse_keepalive_s
         self._tick_s = min(limits.sse_keepalive_s, limits.session_idle_s / 3)
         self._beat_due = 0.0
+        self._place = host.session_rolls.put(self)
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -398,6 +399,11 @@ class Endpoint:
             session.streams.standalone.stream.beat()
         return bool(session.inflight) or is_open
 
+    def scan(self, cursor: int = 0, count: int = 100) -> tuple[int, list[Any]]:
+        """Up to ``count`` sessions, untouched, and the cursor to go on with, 0 at the end."""
+        cursor, found = self.sessions.scan(cursor, count)
+        return cursor, [session for _id, session in found]
+
     def end_streams(self) -> None:
         """End the GET streams: nothing else would."""
         cursor = 0
@@ -412,6 +418,9 @@ class Endpoint:
 
     def close(self) -> None:
         """End all sessions and streams; the answers already given still leave."""
+        if self._place:
+            self.host.session_rolls.take(self._place)
+            self._place = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -27,7 +27,7 @@ class Link:
     of the loop turn in which they came.
     """
 
-    __slots__ = ("_dirty", "_stride", "_write", "closed", "inbound", "outbound", "session")
+    __slots__ = ("_dirty", "_stride", "_write", "closed", "inbound", "outbound", "place", "session")
 
     def __init__(self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline") -> None:
         limits = host.limits
@@ -48,6 +48,8 @@ class Link:
         self._stride = host.stride
         self.closed = False
         self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
+        self.place = 0
+        host.links.add(self)
 
     def feed(self, data: bytes) -> None:
         """Handle all messages that are complete with this read. Never raises for what the peer sent."""
@@ -149,6 +151,7 @@ class Link:
         if not self.closed:
             self.closed = True
             self._write = _nowhere  # What it belongs to holds this link.
+            self.session.host.links.discard(self)
             self.session.close(reason)
 
 

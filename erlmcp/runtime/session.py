@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from erlmcp.limits import Limits
     from erlmcp.runtime.executor import Executor
     from erlmcp.runtime.lane import ThreadLanes
+    from erlmcp.runtime.link import Link
     from erlmcp.runtime.quick import Stride
+    from erlmcp.runtime.roll import Roll, Rolls
     from erlmcp.runtime.scheduler import Scheduler
     from erlmcp.runtime.subscription import Hub
     from erlmcp.runtime.timers import Timers
@@ -54,6 +56,8 @@ class Host(Protocol):
     lanes: ThreadLanes
     timers: Timers
     scheduler: Scheduler
+    links: Roll[Link]  # those that are open
+    session_rolls: Rolls
     stride: Stride | None
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 
@@ -272,6 +276,10 @@ class Session:
         if not isinstance(value, dict):
             raise McpError(INVALID_REQUEST, f"the client's answer to {method} is not an object")
         return value
+
+    def scan_pending(self, cursor: int, count: int) -> tuple[int, list[tuple[str | int, Any]]]:
+        """Up to ``count`` of the questions that wait for the client, and the cursor to go on with, 0 at the end."""
+        return (0, []) if self._correlation is None else self._correlation.scan(cursor, count)
 
     def close(self, reason: str = "the connection was closed") -> None:
         """End the conversation: cancel what runs, fail what waits for the client. May be called more than once."""

@@ -28,6 +28,7 @@ from erlmcp.server.listing import Listing
 from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
 from erlmcp.server.resource import ResourcePlan, compile_resource
+from erlmcp.server.roster import Roster
 from erlmcp.server.service import Service
 from erlmcp.server.stopped import STOPPED, not_running
 from erlmcp.server.tool import Tool
@@ -39,7 +40,7 @@ Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[
 Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
-class Server(Doors, Agenda):
+class Server(Doors, Agenda, Roster):
     """An MCP server of both eras.
 
     ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation;
@@ -109,6 +110,7 @@ class Server(Doors, Agenda):
         self.modern_suffix = b"," + core.encode(stamp)[1:-1]
         self._lifespan = lifespan
         self._make_tables(page_size)
+        self._make_rolls()
         self.service = Service(self)
         self.service.install()
 

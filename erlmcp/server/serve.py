@@ -98,12 +98,14 @@ async def http(
 
             handler = OldSse(server, endpoint)
         listener = HttpListener(handler, server.routes, server.limits, make_stride(server, endpoint.gate))
+        place = server.connection_rolls.put(listener.connections)
         await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:
             yield listener
         finally:
             await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
             handler.close()
+            server.connection_rolls.take(place)
             if unix:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(unix)

@@ -16,13 +16,13 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import TIMEOUT_MAX, current_thread
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from erlmcp.aio.pool import Leak
-from erlmcp.core import IMPLEMENTATION
+from erlmcp.core import IMPLEMENTATION, walk
 from erlmcp.core import Pool as Core
 from erlmcp.errors import LimitError, PoolClosedError, PoolTimeoutError, StaleHandleError
 
@@ -206,6 +206,10 @@ class Pool(Generic[T]):
         self.core.now_ns = self._clock_ns()
         found = self.core.leaks(int(older_than_s * 1e9))
         return [Leak(leak.member, _name(leak.who), leak.age_ns / 1e9, leak.is_lost, leak.handle) for leak in found]
+
+    def members(self) -> Iterator[tuple[T, str, Any, int]]:
+        """Each member, "idle", "lent" or "leaving", its borrower, and since how many ns, while they come and go."""
+        return walk(self.core.scan)
 
     def reclaim(self, leak: Leak) -> None:
         """Ends a loan that nobody ends: the member is closed, its place is free. StaleHandleError where it ended."""

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 from erlmcp import core
+from erlmcp.runtime.roll import Roll
 
 if TYPE_CHECKING:
     import ssl
@@ -85,6 +86,7 @@ class HttpConnection(asyncio.Protocol):
         "gone",
         "mark",
         "mark_since",
+        "place",
         "served",
         "transport",
     )
@@ -108,6 +110,7 @@ class HttpConnection(asyncio.Protocol):
         self._date = self._extra = b""
         self._in_read = False
         self._paused = False
+        self.place = 0
         self._draining = False
         self._lingers = False
         self.front: object | None = None
@@ -375,7 +378,7 @@ class HttpListener:
         self.handler = handler
         self.stride = stride
         self.limits = limits
-        self.connections: set[Connection] = set()
+        self.connections: Roll[Connection] = Roll()
         self.is_closing = False
         self._routes = routes
         self._server: asyncio.AbstractServer | None = None
@@ -429,7 +432,7 @@ class HttpListener:
         if self.stride is not None:
             self.stride.date = self.date
         now = time.monotonic()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.sweep(now, self.limits)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
@@ -479,12 +482,12 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
         before_abort()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_timeout_s):
                 while self.connections:
                     await asyncio.sleep(0.01)
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.abort()
         self._stop_sweep()

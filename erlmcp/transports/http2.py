@@ -49,6 +49,7 @@ class Sniffer(asyncio.Protocol):
     def __init__(self, listener: HttpListener) -> None:
         self._listener = listener
         self._data = b""
+        self.place = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,6 +183,7 @@ class Http2Connection(asyncio.Protocol):
         self._reset_count = 0
         self._idle_since = time.monotonic()
         self._is_draining = False
+        self.place = 0
         self.transport: asyncio.Transport | None = None
 
     # ---- the connection

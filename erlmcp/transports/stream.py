@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from erlmcp.errors import ConfigurationError
+from erlmcp.runtime.roll import Roll
 
 log = logging.getLogger("erlmcp.stream")
 
@@ -33,13 +34,18 @@ class StreamProtocol(asyncio.Protocol):
     """Bytes of a socket to a link, and back. A client that does not read its answers is not read from any more."""
 
     def __init__(
-        self, make: LinkFactory, open_connections: set[StreamProtocol], connection_count_max: int, outbox_bytes_max: int
+        self,
+        make: LinkFactory,
+        open_connections: Roll[StreamProtocol],
+        connection_count_max: int,
+        outbox_bytes_max: int,
     ) -> None:
         self._make = make
         self._open = open_connections
         self._connection_count_max = connection_count_max
         self._outbox_bytes_max = outbox_bytes_max
         self._paused = False
+        self.place = 0
         self.transport: asyncio.Transport | None = None
         self.link: ByteLink | None = None
 
@@ -91,7 +97,7 @@ async def listen_tcp(
 ) -> Listener:
     """Listen on a TCP port; raises OSError where it cannot be had."""
     loop = asyncio.get_running_loop()
-    connections: set[StreamProtocol] = set()
+    connections: Roll[StreamProtocol] = Roll()
     server = await loop.create_server(
         lambda: StreamProtocol(make, connections, connection_count_max, outbox_bytes_max), host, port
     )
@@ -101,7 +107,7 @@ async def listen_tcp(
 async def listen_unix(make: LinkFactory, path: str, *, connection_count_max: int, outbox_bytes_max: int) -> Listener:
     """Listen on a Unix socket that only this user can reach. A socket file that nobody answers on is taken over."""
     loop = asyncio.get_running_loop()
-    connections: set[StreamProtocol] = set()
+    connections: Roll[StreamProtocol] = Roll()
     server = await loop.create_unix_server(
         lambda: StreamProtocol(make, connections, connection_count_max, outbox_bytes_max), sock=bind_unix(path)
     )
@@ -138,7 +144,7 @@ class Listener:
     """A listening socket and its connections."""
 
     def __init__(
-        self, server: asyncio.AbstractServer, connections: set[StreamProtocol], unix_path: str | None = None
+        self, server: asyncio.AbstractServer, connections: Roll[StreamProtocol], unix_path: str | None = None
     ) -> None:
         self._server = server
         self.connections = connections
@@ -152,7 +158,7 @@ class Listener:
     async def close(self, drain_timeout_s: float = 0.0) -> None:
         """Accept no more, close every connection. Answers already written still leave."""
         self._server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close()
         if self._unix_path is not None:
             with contextlib.suppress(FileNotFoundError):

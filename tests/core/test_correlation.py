@@ -6,6 +6,7 @@ import enum
 import gc
 import importlib
 import json
+import random
 import sys
 import threading
 import weakref
@@ -431,6 +432,67 @@ def test_threads_that_share_it_take_each_thing_once(new: Any) -> None:
 IDS = st.sampled_from([0, 1, 2, 64, 128, -1, 2**62, "", "0", "1", "a", "é", "x" * 40])
 
 
+def scan_all(waiting: Any, count: int) -> list[tuple[Any, Any]]:
+    cursor, found = waiting.scan(0, count)
+    while cursor:
+        cursor, more = waiting.scan(cursor, count)
+        assert len(more) <= count
+        found += more
+    return found  # type: ignore[no-any-return]
+
+
+def test_a_scan_gives_each_that_waits_once(waiting: Any) -> None:
+    assert waiting.scan() == (0, [])
+    wanted: dict[Any, int] = {}
+    for number in range(300):
+        id = f"text {number}" if number % 5 == 0 else number * 1_000_003
+        waiting.put(id, number, 10**9 if number % 3 else None)
+        wanted[id] = number
+    for id in list(wanted)[::7]:
+        waiting.take(id)
+        del wanted[id]
+    for count in (1, 10, 99, 1_000):
+        found = scan_all(waiting, count)
+        assert len(found) == len(wanted)
+        assert dict(found) == wanted
+
+
+def test_what_waits_throughout_is_scanned_once_whatever_comes_and_goes(waiting: Any) -> None:
+    rng = random.Random(3)
+    for id in range(5_000):
+        waiting.put(id, id)
+    cursor, found = waiting.scan(0, 64)
+    next_id = 5_000
+    while cursor:
+        for _ in range(40):
+            waiting.take(rng.randrange(next_id))
+            waiting.put(next_id, next_id)
+            next_id += 1
+        cursor, more = waiting.scan(cursor, 64)
+        found += more
+    seen = [id for id, _pending in found]
+    assert len(seen) == len(set(seen))
+    assert {id for id in range(5_000) if id in waiting} <= set(seen)
+
+
+def test_a_cursor_outlives_all_that_waited(waiting: Any) -> None:
+    for id in range(3_000):
+        waiting.put(id, id)
+    cursor, _found = waiting.scan(0, 100)
+    waiting.drain()
+    waiting.put("new", 1)
+    cursor, found = waiting.scan(cursor, 100)
+    assert cursor == 0
+    assert found in ([], [("new", 1)])
+    assert waiting.scan() == (0, [("new", 1)])
+
+
+def test_a_scan_out_of_range_is_refused(waiting: Any) -> None:
+    for cursor, count in ((-1, 1), (0, 0)):
+        with pytest.raises(ValueError, match="cursor is 0 or more and count is 1 or more"):
+            waiting.scan(cursor, count)
+
+
 class CorrelationMachine(RuleBasedStateMachine):
     """Core and model in step: the same answers, the same errors."""
 
@@ -504,6 +566,7 @@ class CorrelationMachine(RuleBasedStateMachine):
         core, model = self.both
         core.check()
         assert len(core) == len(model)
+        assert sorted(scan_all(core, 7), key=repr) == sorted(scan_all(model, 7), key=repr)
         bound, exact = core.next_deadline_ns(), model.next_deadline_ns()
         assert (bound is None) == (exact is None)
         assert bound is None or bound <= max(exact, self.latest)
