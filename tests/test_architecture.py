@@ -57,6 +57,7 @@ COMPILED_ABOVE = {
     "runtime/stride.pyx",
     "runtime/deadline.pyx",
     "runtime/deadline.pxd",
+    "client/ask.pyx",
     "bench/loop.pyx",
     "bench/load.pyx",
 }

@@ -2,6 +2,7 @@
 
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
 
 from erlmcp._core.buffer cimport buffer_t
 
@@ -37,3 +38,10 @@ cdef class Outbound:
 cdef int outbound_fill(
     Outbound self, const char* id, size_t id_size, Template template, PyObject** values, Py_ssize_t count
 ) except -1
+
+# Outbound.request for C callers: `head` is what stands between the id and `value`, `tail` what follows up to the end.
+# JsonError, LimitError.
+cdef int outbound_ask(Outbound self, int64_t id, bytes head, object value, bytes tail) except -1
+
+# Outbound.take for C callers.
+cdef bytes outbound_take(Outbound self)

@@ -353,6 +353,30 @@ cdef int outbound_fill(
         raise
 
 
+cdef int outbound_ask(Outbound self, int64_t id, bytes head, object value, bytes tail) except -1:
+    cdef buffer_t* out = &self.out
+    cdef size_t mark = buffer_size(out)
+    cdef size_t body
+    try:
+        open_frame(self)
+        body = buffer_size(out)
+        buffer_put(out, HEAD, HEAD_SIZE)
+        json_put_int(out, id)
+        buffer_put(out, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        json_encode_into(out, value, self.depth_max)
+        buffer_put(out, PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
+        return close_frame(self, body, True)
+    except BaseException as error:
+        undo(self, mark, error)
+        raise
+
+
+cdef bytes outbound_take(Outbound self):
+    cdef bytes taken = buffer_take(&self.out, buffer_size(&self.out))
+    buffer_trim(&self.out, KEEP_BYTES)
+    return taken
+
+
 @cython.final
 cdef class Outbound:
     def __cinit__(self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128):
@@ -443,9 +467,7 @@ cdef class Outbound:
         buffer_put(&self.out, PyBytes_AS_STRING(data), size)
 
     def take(self):
-        taken = buffer_take(&self.out, buffer_size(&self.out))
-        buffer_trim(&self.out, KEEP_BYTES)
-        return taken
+        return outbound_take(self)
 
     def __len__(self):
         return <Py_ssize_t>buffer_size(&self.out)

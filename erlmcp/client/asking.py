@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.channel import Channel, Request
 from erlmcp.client.conversation import COMPLETE, SECOND_NS, Conversation, Progress, check_input_required
+from erlmcp.client.flow import Ask
 from erlmcp.client.question import Questions
 from erlmcp.client.result import result_of
 from erlmcp.client.target import HttpOptions, make_channel
@@ -22,6 +23,9 @@ from erlmcp.errors import (
 )
 from erlmcp.flags import Flags
 from erlmcp.spec.version import LEGACY
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call
 
 WAIT_S_MAX: Final = 1e9  # an infinity is a number too
 BACKOFF_S: Final = 0.05  # before a round that has nothing but a requestState; twice as long each time ...
@@ -49,6 +53,7 @@ class Asking:
         self._is_wanted = False  # between connect and aclose
         self._loss: Exception | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
+        self._short: Ask | None = None  # how plain calls are made over a byte stream
 
     def _make_target(self, http: HttpOptions, flags: Flags, json_rpc_batch: bool) -> None:
         made = make_channel(self._target, self.limits, http, flags, json_rpc_batch=json_rpc_batch)
@@ -171,9 +176,8 @@ class Asking:
                 if conversation.loss is not None:  # In the same read as the last word of the handshake.
                     raise conversation.loss
                 self._forget()
-                self._conversation, self._loss = conversation, None
-                direct = getattr(conversation.channel, "direct", None)
-                self._direct = None if direct is None else direct(conversation.version)
+                self._loss = None
+                self._use(conversation)
                 return conversation
             except BaseException as error:
                 await conversation.aclose()
@@ -185,6 +189,15 @@ class Asking:
                 mode = LEGACY  # Servers there are that end at a request they do not know.
         raise AssertionError("unreachable")
 
+    def _use(self, conversation: Conversation | None) -> None:
+        """From here on this is the conversation, with what short ways it has."""
+        self._conversation = conversation
+        self._direct = self._short = None
+        if conversation is not None:
+            direct = getattr(conversation.channel, "direct", None)
+            self._direct = None if direct is None else direct(conversation.version)
+            self._short = conversation.short_way() if self._on_progress is None else None
+
     def _forget(self) -> None:
         """Another conversation begins."""
 
@@ -192,7 +205,7 @@ class Asking:
         """The conversation ended by itself; the next call begins another."""
         self._loss = error
         if self._conversation is conversation:
-            self._conversation = self._direct = None
+            self._use(None)
             task = asyncio.get_running_loop().create_task(conversation.aclose())
             self._leaving[task] = conversation.channel
             task.add_done_callback(self._leaving.pop)
@@ -202,8 +215,8 @@ class Asking:
             if self._opening is not None:
                 self._opening.cancel()
                 await asyncio.wait([self._opening])
-            conversation, self._conversation = self._conversation, None
-            self._direct = None
+            conversation = self._conversation
+            self._use(None)
             if conversation is not None:
                 await conversation.aclose()
             if self._leaving:
@@ -232,6 +245,15 @@ class Asking:
         """Any notification."""
         conversation = await self._conversing()
         conversation.channel.notify(method, None if params is None else dict(params))
+
+    async def _answer(self, request: Request) -> Call:
+        """The answer to what was sent the short way; cancelled, the request is taken back."""
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            if self._conversation is not None:
+                self._conversation.channel.cancel(request, "no longer wanted")
+            raise
 
     async def _once(
         self,

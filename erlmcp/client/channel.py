@@ -8,61 +8,13 @@ exactly once, by ``Request.settle`` or ``Request.fail``.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
+
+from erlmcp.client.flow import Request as Request
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
     from erlmcp.errors import McpError
-
-
-class Request:
-    """One request on its way. ``future`` gets the answer: a ``Call`` of kind RESULT or ERROR, not decoded yet."""
-
-    __slots__ = (
-        "deadline_ns",
-        "future",
-        "headers",
-        "id",
-        "is_idempotent",
-        "is_sent",
-        "method",
-        "name",
-        "params",
-        "timeout_s",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        params: dict[str, Any] | None,
-        future: asyncio.Future[Call],
-        name: str | None = None,
-        headers: dict[str, str] | None = None,
-        deadline_ns: int | None = None,
-        timeout_s: float = 0.0,
-        is_idempotent: bool = False,
-    ) -> None:
-        self.id = 0  # given by ``Channel.send``, before it returns
-        self.method = method
-        self.params = params  # JSON values, and ``core.Raw`` among them
-        self.name = name  # what params names: a tool, a prompt or a URI; HTTP's Mcp-Name
-        self.headers = headers  # HTTP's Mcp-Param-*, by their whole names, ready to be sent
-        self.future = future
-        self.deadline_ns = deadline_ns  # of time.monotonic_ns(); None: it waits until it is cancelled (a listen stream)
-        self.timeout_s = timeout_s  # what the deadline was made of, for the error
-        self.is_idempotent = is_idempotent  # may be sent again where nobody knows whether it arrived
-        # Whether any byte of it may have reached the server. A channel that learns that the server did not act on it
-        # (a 404 for its session) sets it back before it fails the request: then it is sent again.
-        self.is_sent = False
-
-    def settle(self, call: Call) -> None:
-        if not self.future.done():
-            self.future.set_result(call)
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Front(Protocol):

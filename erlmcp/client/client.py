@@ -21,9 +21,10 @@ from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Conversation, Progress
 from erlmcp.client.direct import DirectResult, Waiting
+from erlmcp.client.flow import Request
 from erlmcp.client.kept import RESOURCES, TOOLS, Kept
 from erlmcp.client.question import Handler, Questions
-from erlmcp.client.result import CallResult, resource_error, tool_error, typed
+from erlmcp.client.result import AnswerResult, CallResult, resource_error, result_of, tool_error, typed
 from erlmcp.client.subscription import Subscription
 from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
@@ -135,34 +136,35 @@ class Client(Asking):
 
         Cancelled, it tells the server that nobody wants the answer. ``on_progress(progress, total, message)``.
         """
-        direct = self._direct
-        if direct is not None and on_progress is None and meta is None:
-            found = direct(name, arguments)
-            if found is not None:
+        raw: dict[str, Any] | None = None
+        if on_progress is None and meta is None:
+            direct, short = self._direct, self._short
+            if direct is not None and (found := direct(name, arguments)) is not None:
                 if isinstance(found, DirectResult):
                     return found
                 result = found if isinstance(found, CallResult) else await self._settle(found, timeout_s)
                 if raise_on_error and result.is_error:
                     raise tool_error(result)
                 return result
-        params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
+            if short is not None and name not in self._idempotent:
+                sent = short.call(name, arguments, timeout_s)
+                if sent.__class__ is AnswerResult:
+                    return sent
+                if isinstance(sent, Request):
+                    call = sent.call or await self._answer(sent)
+                    if (plain := short.result(call)) is not None:
+                        return plain
+                    raw = result_of(call, m.TOOLS_CALL)
         again = name in self._idempotent
+        params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else dict(arguments)}
         if again and name in self._lasting and on_progress is None and meta is None:
             result = await self._call_kept(name, params["arguments"], timeout_s)
             if raise_on_error and result.is_error:
                 raise tool_error(result)
             return result
-        headers = self._headers(name, arguments) if self._mirrored else None
-        try:
-            raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
-        except McpError as error:
-            if error.code != HEADER_MISMATCH or not self._is_http:
-                raise
-            # The tool's schema was not known here, or is another one by now (2026-07-28, Streamable HTTP).
-            self.changed(m.TOOLS_CHANGED, {})
-            await self.list_tools()
-            headers = self._headers(name, arguments)
-            raw = await self._once(m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
+        headers: dict[str, str] | None = None
+        if raw is None:
+            raw, headers = await self._call(name, params, timeout_s, on_progress, meta, again)
         if raw.get("resultType", COMPLETE) != COMPLETE:
             raw = await self._finish(raw, m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again, headers)
         if again and "ttlMs" in raw and self._kept is not None and self.era == MODERN:
@@ -171,6 +173,29 @@ class Client(Asking):
         if raise_on_error and raw.get("isError") is True:
             raise tool_error(result)
         return result
+
+    async def _call(
+        self,
+        name: str,
+        params: dict[str, Any],
+        timeout_s: float | None,
+        on_progress: Progress | None,
+        meta: dict[str, Any] | None,
+        again: bool,
+    ) -> tuple[dict[str, Any], dict[str, str] | None]:
+        """(the result of one request, the headers that it was sent with)."""
+        headers = self._headers(name, params["arguments"]) if self._mirrored else None
+        options = (m.TOOLS_CALL, params, name, timeout_s, on_progress, meta, again)
+        try:
+            return await self._once(*options, headers), headers
+        except McpError as error:
+            if error.code != HEADER_MISMATCH or not self._is_http:
+                raise
+            # The tool's schema was not known here, or is another one by now (2026-07-28, Streamable HTTP).
+            self.changed(m.TOOLS_CHANGED, {})
+            await self.list_tools()
+            headers = self._headers(name, params["arguments"])
+            return await self._once(*options, headers), headers
 
     async def _call_kept(self, name: str, arguments: dict[str, Any], timeout_s: float | None) -> CallResult:
         """A call of a tool that may be called again, and whose answers are known to last: once for all who ask at the
@@ -338,6 +363,7 @@ class Client(Asking):
         conversation = await self._conversing()
         if conversation.era == MODERN:
             conversation.claim_modern()
+            self._use(conversation)
         else:
             await self._ask(m.SET_LEVEL, {"level": level})
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from erlmcp import core
 from erlmcp.client.channel import Channel, Request
-from erlmcp.client.result import error_of, result_of
+from erlmcp.client.flow import Ask, Flow
+from erlmcp.client.result import AnswerResult, error_of, result_of
 from erlmcp.errors import (
     HEADER_MISMATCH,
     INTERNAL_ERROR,
@@ -155,6 +156,14 @@ class Conversation:
         self._token += 1
         self.progress[self._token] = progress
         return self._token
+
+    def short_way(self) -> Ask | None:
+        """How plain tool calls are made from here on, where the channel has a short way."""
+        channel = self.channel
+        if Ask is None or not isinstance(channel, Flow):
+            return None
+        meta = None if self.ready_meta is None else core.encode(self.ready_meta)
+        return Ask(channel, meta, self.owner.limits.timeout_s, AnswerResult)
 
     # -- the beginning -------------------------------------------------------------------------------------------------
 

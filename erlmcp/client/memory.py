@@ -38,10 +38,10 @@ class MemoryChannel(Pipe):
         self._objects = objects
         self._waits: set[Waiting] = set()
         self._link: Any = None
-        self._is_feeding = False
 
     async def open(self, front: Front) -> None:
         self._begin()
+        self._is_prompt = True
         await self.server.start()
         self._link = self.server.link(self.feed)
         self._opened(front)
@@ -51,7 +51,7 @@ class MemoryChannel(Pipe):
         return make_direct(self.server, self._link.session, version, self._waits) if self._objects else None
 
     def send(self, request: Request) -> None:
-        if self._is_dirty or self._is_feeding or request.deadline_ns is None:
+        if self._is_dirty or not self._is_prompt or request.deadline_ns is None:
             super().send(request)  # A listen stream must not begin before its reader knows the request's id.
             return
         self._is_dirty = True  # No flush is to be scheduled: it comes at once.
@@ -62,11 +62,11 @@ class MemoryChannel(Pipe):
 
     def _write(self, data: bytes) -> None:
         link = self._link
-        outer, self._is_feeding = self._is_feeding, True
+        outer, self._is_prompt = self._is_prompt, False
         try:
             link.feed(data)
         finally:
-            self._is_feeding = outer
+            self._is_prompt = outer
         if link.closed:
             self._lose(lambda: ConnectionClosedError("the server closed the connection"))
 

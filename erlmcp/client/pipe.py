@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.client.bound import ClientLimits
+from erlmcp.client.flow import Flow
 from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
 from erlmcp.flags import Flags
 from erlmcp.policy.inflight import InflightSize
@@ -43,7 +44,7 @@ _REQUEST: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":\d+,"method":')
 HIGH_WATER_BYTES: Final = 64 * 1024  # asyncio's: from there on nothing more is to be written
 
 
-class Pipe:
+class Pipe(Flow):
     """What the channels of byte streams have in common; they bring ``_write`` and ``open``, and call ``feed``,
     ``_pause``, ``_resume`` and ``_lose``."""
 
@@ -55,12 +56,11 @@ class Pipe:
         self.limits = limits = limits or ClientLimits()
         self.flags = flags = flags or Flags.load()
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
-        self.write_count = 0
         self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
         # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
         self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
         self._front: Front | None = None
-        self._lost: Callable[[], ConnectionClosedError] | None = _unopened
+        self._lost = _unopened
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
 
@@ -76,11 +76,11 @@ class Pipe:
             depth_max=limits.depth_max,
         )
         self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
-        self._queue: deque[Request] = deque()
+        self._queue = deque()
         self._streams: list[Request] = []  # requests that are not to be answered before their end
         count_min, count_max = limits.inflight_count_min, limits.inflight_count_max
         self._size = InflightSize(count_min, count_max) if count_min < count_max and self.flags.pipelining else None
-        self._timed: Request | None = None if self._size is not None else _NOBODY
+        self._timed = None if self._size is not None else _NOBODY
         self._timed_ns = 0
         self._inflight_max = self._size.limit if self._size is not None else count_max if self.flags.pipelining else 1
         self._array_count = 1  # requests that may be one array, by the revision that was found
@@ -194,16 +194,11 @@ class Pipe:
             self._is_dirty = True
             self._loop.call_soon(self._flush)
 
-    def _flush(self) -> None:
-        self._is_dirty = False
+    def _flush_pieces(self) -> None:
         data = self._outbound.take()
         if not data or self._lost is not None:
             return
-        if self._is_whole:
-            self.write_count += 1
-            self._write(data)
-            return
-        for piece in self._pieces(data):
+        for piece in [data] if self._is_whole else self._pieces(data):
             if self._lost is None:
                 self.write_count += 1
                 self._write(piece)
@@ -233,36 +228,17 @@ class Pipe:
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> None:
-        """Handle what was read. Never raises for what the server sent."""
-        for call in self._inbound.feed(data):
-            request: Any = call.pending
-            if request is not None:
-                if request.is_sent:
-                    self._sent_count -= 1
-                if request is self._timed:
-                    self._time()
-                future = request.future
-                if not future.done():
-                    future.set_result(call)
-            else:
-                self._receive(call)
-        if self._queue:
-            self._pump()
-
     def _receive(self, call: Call) -> None:
-        """What is no answer that was waited for; the members of a batch (2025-03-26) one by one."""
-        request: Any
-        if call.kind == BATCH:
+        """One message; the members of a batch (2025-03-26) one by one."""
+        request: Any = call.pending
+        if request is not None:
+            self._sent_count -= request.is_sent
+            if request is self._timed:
+                self._time()
+            request.settle(call)
+        elif call.kind == BATCH:
             for item in call.items:
-                request = item.pending
-                if request is None:
-                    self._receive(item)
-                else:
-                    self._sent_count -= request.is_sent
-                    if request is self._timed:
-                        self._time()
-                    request.settle(item)
+                self._receive(item)
         elif call.kind in (RESULT, ERROR):
             self.stray_count += 1
         elif call.method is None and call.id in self._correlation:

@@ -30,10 +30,10 @@ class CallResult:
     """
 
     __slots__ = ("_content", "raw")
+    _content: list[Any]
 
     def __init__(self, raw: dict[str, Any]) -> None:
         self.raw = raw
-        self._content: list[Any] | None = None
 
     @property
     def data(self) -> Any:
@@ -61,7 +61,7 @@ class CallResult:
     @property
     def content(self) -> list[types.ContentBlock]:
         """The blocks as objects of ``mcp_types``. InvalidAnswerError where they are none."""
-        if self._content is None:
+        if not hasattr(self, "_content"):
             self._content = typed("list[ContentBlock]", self.raw.get("content") or [])
         return self._content
 
@@ -76,6 +76,27 @@ class CallResult:
 
     def __repr__(self) -> str:
         return f"CallResult(data={self.data!r}{', is_error=True' if self.is_error else ''})"
+
+
+class AnswerResult(CallResult):
+    """A final result without an error, which is decoded where somebody looks at it. ``Ask`` makes it, by its slot; the
+    answer is let go with its read then."""
+
+    __slots__ = ("_call", "_made")
+    _call: Call | None
+    _made: dict[str, Any]
+
+    @property
+    def raw(self) -> dict[str, Any]:  # type: ignore[override]
+        call = self._call
+        if call is not None:
+            found: Any = call.result
+            self._made, self._call = found, None
+        return self._made
+
+    @property
+    def is_error(self) -> bool:
+        return False
 
 
 def tool_error(result: CallResult) -> ToolError:
