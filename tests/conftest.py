@@ -1,4 +1,4 @@
-"""Async tests without a plugin, and a client's end of an in-memory connection.
+"""Async tests without a plugin, a client's end of an in-memory connection, and certificates for tests of TLS.
 
 An ``async def test_...`` runs on a fresh event loop; with the fixture ``loop_kind`` once on asyncio's and once on
 uvloop's. What the loop reports to its exception handler (a task's error that nobody looked at) fails the test.
@@ -12,7 +12,10 @@ import gc
 import inspect
 import json
 import logging
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,3 +214,34 @@ def quiet() -> Iterator[None]:
     logger.disabled = before
     for each in children:
         each.disabled = False
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a server's certificate for 127.0.0.1, a client's one, and an authority that knows neither."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the certificates are made by openssl")
+    folder = tmp_path_factory.mktemp("certs")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for name in ("ca", "other"):
+        openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # asked for since CPython 3.13
+            *("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
+        )
+    for name in ("server", "client"):
+        (folder / f"{name}.ext").write_text(
+            "subjectAltName=IP:127.0.0.1,DNS:mcp.example\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
+        openssl(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
+        )
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+            *("-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem"),
+        )
+    return folder

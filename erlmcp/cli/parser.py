@@ -109,6 +109,14 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--path", default="/mcp", help="path of the endpoint (default: /mcp)")
     parser.add_argument("--unix", metavar="PATH", help="newline-framed JSON-RPC on a Unix socket instead of HTTP")
     parser.add_argument("--tcp", metavar="HOST:PORT", help="newline-framed JSON-RPC on a TCP port instead of HTTP")
+    parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS with this certificate (PEM, with its chain)")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM), where that is not in the same file")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of these (PEM)")
+    parser.add_argument(
+        "--http2",
+        action=argparse.BooleanOptionalAction,
+        help="HTTP/2: by ALPN with TLS (default: where h2 is installed), without TLS by prior knowledge (default: not)",
+    )
     parser.add_argument("--reload", action="store_true", help="restart when a Python file beside FILE changes")
     _add_serving(parser)
 

@@ -6,20 +6,25 @@ import argparse
 import errno
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erlmcp.cli.fault import CANNOT_REACH, CommandError
 from erlmcp.cli.load import load_server, split_target
 from erlmcp.cli.setting import apply_limits, start_logging
+from erlmcp.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import ssl
+
     from erlmcp.server.app import Server
 
 
 def run(options: argparse.Namespace) -> int:
     if options.unix and options.tcp:
         raise CommandError("--unix and --tcp exclude each other; start one process for each")
+    _check_http(options)
     if options.reload:
         return _reload(options)
     apply_limits(options.limit)
@@ -39,7 +44,35 @@ def _serve(server: Server, options: argparse.Namespace) -> None:
     elif options.unix:
         server.run_unix(options.unix)
     else:
-        server.run_http(options.host, options.port, options.path)
+        server.run_http(options.host, options.port, options.path, tls=_make_tls(options), http2=options.http2)
+
+
+def _check_http(options: argparse.Namespace) -> None:
+    """CommandError where what is said of HTTP does not go together."""
+    wanted = {
+        "--tls-cert": options.tls_cert,
+        "--tls-key": options.tls_key,
+        "--tls-client-ca": options.tls_client_ca,
+        "--http2": options.http2,
+    }
+    given = [name for name, value in wanted.items() if value]
+    if given and (options.unix or options.tcp):
+        raise CommandError(f"{', '.join(given)}: for HTTP alone, not for {'--unix' if options.unix else '--tcp'}")
+    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
+        raise CommandError(f"{given[0]} needs --tls-cert: there is no TLS without a certificate of our own")
+    if options.http2 and find_spec("h2") is None:
+        raise CommandError("--http2 needs the package h2: pip install 'erlmcp[http2]'")
+
+
+def _make_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    from erlmcp.server.tls import make_server_context
+
+    if options.tls_cert is None:
+        return None
+    try:
+        return make_server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
 
 
 def read_address(text: str) -> tuple[str, int]:

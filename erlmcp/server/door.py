@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp.runtime.link import Link
 
@@ -47,11 +47,11 @@ class Doors:
 
         run_stdio(self._server)
 
-    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp") -> None:
-        """Serve Streamable HTTP until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
+    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp", **more: Any) -> None:
+        """Serve Streamable HTTP until SIGINT or SIGTERM, with ``tls`` and ``http2`` if so; OSError: no such address."""
         from erlmcp.server.serve import run_http
 
-        run_http(self._server, host, port, path)
+        run_http(self._server, host, port, path, **more)
 
     def run_tcp(self, host: str = "127.0.0.1", port: int = 8081) -> None:
         """Serve newline-framed MCP over TCP until SIGINT or SIGTERM. There is no authentication: bind to loopback."""

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.wire.header import LOOPBACK_NAMES, Gate
@@ -234,18 +235,20 @@ async def _until_stopped(server: Server, opening: Any, announce: Callable[[Any],
     return lanes
 
 
-def run_http(server: Server, host: str, port: int, path: str) -> None:
+def run_http(
+    server: Server, host: str, port: int, path: str, *, tls: ssl.SSLContext | None = None, http2: bool | None = None
+) -> None:
+    """``http2`` None: with ``tls``, where the library is installed and the flag is on."""
     from erlmcp import core
 
     shown = f"[{host}]" if ":" in host else host
-    route = "/" + path.strip("/")
-    run(
-        _until_stopped(
-            server,
-            http(server, host, port, path),
-            lambda listener: f"{server.name}: serving http://{shown}:{listener.port}{route} ({core.IMPLEMENTATION})",
-        )
-    )
+    route = ("http" if tls is None else "https") + "://" + shown
+    speaks = server.flags.http2 and (tls is not None and find_spec("h2") is not None if http2 is None else http2)
+
+    def announce(listener: Any) -> str:
+        return f"{server.name}: serving {route}:{listener.port}/{path.strip('/')} ({core.IMPLEMENTATION})"
+
+    run(_until_stopped(server, http(server, host, port, path, tls=tls, http2=speaks), announce))
 
 
 def run_tcp(server: Server, host: str, port: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +15,6 @@ from erlmcp.client.http import HttpChannel
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConfigurationError, ConnectionClosedError
 from erlmcp.server.serve import http
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the certificates are made by openssl")
-
-
-@pytest.fixture(scope="session")
-def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's certificate for 127.0.0.1, a client's one, and an authority that knows neither."""
-    folder = tmp_path_factory.mktemp("certs")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "other"):
-        openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # asked for since CPython 3.13
-            *("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
-        )
-    for name in ("server", "client"):
-        (folder / f"{name}.ext").write_text(
-            "subjectAltName=IP:127.0.0.1,DNS:mcp.example\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-        )
-        openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem"),
-        )
-    return folder
 
 
 def server_side(certs: Path, *protocols: str, asks_client: bool = False) -> ssl.SSLContext:
