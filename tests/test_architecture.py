@@ -60,6 +60,7 @@ COMPILED_ABOVE = {
     "client/ask.pyx",
     "bench/loop.pyx",
     "bench/load.pyx",
+    "bench/fixed.pyx",
 }
 # Rooms that take clock, randomness and bytes as arguments.
 PURE = {"errors", "limits", "flags", "_core", "_model", "core", "spec", "wire", "policy"}
@@ -259,7 +260,7 @@ def test_every_module_is_reached_by_another_one() -> None:
     """Imported, or named in a string (the lazy tables of the front door, the stair and the command line; for what a
     process of its own is to import, as ``module:name``)."""
     entries = {"erlmcp", "erlmcp.__main__"}
-    programs = {"servers"}  # bench/servers: started by path
+    programs = {"servers", "callers"}  # of bench: started by path
     imported = {edge.target for edge in edges()}
     texts = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     unreached = []

@@ -36,15 +36,6 @@ BODY = b'{"jsonrpc":"2.0","id":1000000000,"result":{%s,"isError":false,"resultTy
 HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 LINE = BODY + b"\n"
 
-cdef struct Peer:
-    int fd
-    char *rbuf
-    size_t rcap
-    size_t rlen
-    char *wbuf
-    size_t wcap
-    size_t wlen
-
 cdef struct Answer:
     const char *text
     size_t size
@@ -103,8 +94,8 @@ cdef size_t body_bytes_of(const char *head, const char *end) noexcept nogil:
     return size
 
 
-cdef bint serve_peer(Peer *peer, Answer *answer) except -1 nogil:
-    """Read once, answer all that is complete. False where the connection is over."""
+cdef bint serve_peer(Peer *peer, void *answers) except -1 nogil:
+    cdef Answer *answer = <Answer *>answers
     cdef char *at
     cdef char *end
     cdef size_t size
@@ -126,7 +117,7 @@ cdef bint serve_peer(Peer *peer, Answer *answer) except -1 nogil:
     return flush(peer, peer.fd)
 
 
-cdef int serve(int listener, Answer *answer, Peer *peers) except -1 nogil:
+cdef int serve(int listener, serve_peer_t each, void *answers, Peer *peers) except -1 nogil:
     cdef epoll_event events[EVENT_COUNT]
     cdef epoll_event event
     cdef int epoll = epoll_create1(0)
@@ -148,23 +139,28 @@ cdef int serve(int listener, Answer *answer, Peer *peers) except -1 nogil:
                     peers[fd].rlen = peers[fd].wlen = 0
                     event.data.u64 = fd
                     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)
-            elif not serve_peer(&peers[fd], answer):
+            elif not each(&peers[fd], answers):
                 close(fd)
 
 
-def http(int port):
+cdef int serve_all(int port, serve_peer_t each, void *answers) except -1:
     cdef int fd
-    cdef Answer answer = answer_of(HTTP)
     cdef Peer *peers = <Peer *>calloc(FD_MAX, sizeof(Peer))
     if peers == NULL:
         raise MemoryError
     try:
         with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
             fd = listener.fileno()
-            with nogil:  # for as long as the process lives
-                serve(fd, &answer, peers)
+            with nogil:
+                serve(fd, each, answers, peers)
     finally:
         free(peers)
+    return 0
+
+
+def http(int port):
+    cdef Answer answer = answer_of(HTTP)
+    serve_all(port, &serve_peer, &answer)
 
 
 def stdio():

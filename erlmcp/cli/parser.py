@@ -225,9 +225,10 @@ def _add_bench(commands: Any) -> None:
         "  components  the parts, each beside its twin in Python and the libraries of its kind\n"
         "  phases      what each phase of the plan buys over the baseline\n"
         "  peers       whole servers, one beside the other; with --libraries those of the components\n"
+        "  clients     our client beside others, against one server in C\n"
         "  server      our server alone\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "peers", "server", "compare"]
+    suites = ["components", "phases", "peers", "clients", "server", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -1,0 +1,1 @@
+"""Programs that measure one client each; ``erlmcp bench clients`` starts them by path."""

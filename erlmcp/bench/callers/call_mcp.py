@@ -1,0 +1,23 @@
+"""The official Python SDK's client: ``call_mcp.py http URL | stdio COMMAND...``."""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import sys
+
+from mcp import StdioServerParameters
+from mcp.client.client import Client
+from turn import TEXT, check, run, serve
+
+
+async def main(kind, *words):
+    target = words[0] if kind == "http" else StdioServerParameters(command=words[0], args=list(words[1:]))
+    async with Client(target) as client:
+
+        async def call():
+            check((await client.call_tool("echo", {"text": TEXT})).structured_content)
+
+        await serve(call)
+
+
+run(main(*sys.argv[1:]))

@@ -1,0 +1,19 @@
+"""What the C servers of the benchmarks have in common: connections, their buffers, and the loop around them."""
+
+
+cdef struct Peer:
+    int fd
+    char *rbuf
+    size_t rcap
+    size_t rlen
+    char *wbuf
+    size_t wcap
+    size_t wlen
+
+# Read once, answer all that is complete. False where the connection is over.
+ctypedef bint (*serve_peer_t)(Peer *peer, void *answers) except -1 nogil
+
+cdef bint fill(Peer *peer, int fd) except -1 nogil
+cdef bint flush(Peer *peer, int fd) noexcept nogil
+# Serve whoever connects, for as long as the process lives.
+cdef int serve_all(int port, serve_peer_t each, void *answers) except -1
