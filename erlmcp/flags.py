@@ -1,16 +1,24 @@
-"""Feature flags: one frozen record, from defaults, the environment and arguments.
+"""Feature flags: one frozen record, from defaults, a file, the environment and arguments.
 
 A phase is a set of flags; each phase holds those of the phases before it. ``ERLMCP_PHASE=baseline|1..5`` sets a phase,
-``ERLMCP_FLAGS=-zero_copy,+async_execution`` changes single flags on top of it. Only flags whose feature is built are
-listed here.
+``ERLMCP_FLAGS=-zero_copy,+async_execution`` changes single flags on top of it; below both stands the file that
+``ERLMCP_CONFIG`` names. Only flags whose feature is built are listed here: a field, its phase, and a sentence in the
+record's docstring, which ``erlmcp flags`` shows.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from dataclasses import dataclass, fields, replace
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
 
 from erlmcp.errors import ConfigurationError
+
+PHASES: Final = ("baseline", "1", "2", "3", "4", "5")
 
 PHASE_OF = {
     "batching": 1,
@@ -65,24 +73,136 @@ class Flags:
 
     @classmethod
     def load(cls, **given: bool | None) -> Flags:
-        """The defaults, changed by the environment, changed by the arguments that are not None."""
-        found: dict[str, bool] = {}
-        known = [field.name for field in fields(cls)]
-        phase = os.environ.get("ERLMCP_PHASE")
-        if phase is not None:
-            level = 0 if phase == "baseline" else int(phase) if phase in ("1", "2", "3", "4", "5") else -1
-            if level < 0:
-                raise ConfigurationError(f"ERLMCP_PHASE={phase!r} is unknown; expected baseline or 1 to 5")
-            found.update({name: PHASE_OF[name] <= level for name in known})
-        for word in filter(None, os.environ.get("ERLMCP_FLAGS", "").split(",")):
-            if word[0] not in "+-" or word[1:] not in known:
-                raise ConfigurationError(
-                    f"ERLMCP_FLAGS: {word!r} is unknown; expected + or - and one of {', '.join(known)}"
-                )
-            found[word[1:]] = word[0] == "+"
-        for name, value in given.items():
-            if name not in known:
-                raise ConfigurationError(f"unknown flag {name!r}; expected one of {', '.join(known)}")
-            if value is not None:
-                found[name] = value
-        return replace(cls(), **found)
+        """The defaults, changed by the file, the environment, and the arguments that are not None; in this order."""
+        return trace(**given).flags
+
+    def changed(self, **given: bool | None) -> Flags:
+        """The same with these set; None leaves a flag as it is. Raises ConfigurationError for an unknown name, and for
+        what is no bool."""
+        return replace(self, **checked(given))
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Flags, and where each has its value from: "default", "file", "environment", "argument" or "run time"."""
+
+    flags: Flags
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, given: Mapping[str, bool | None], origin: str) -> Traced:
+        """These set on top; raises ConfigurationError."""
+        found = checked(given)
+        return Traced(replace(self.flags, **found), {**self.origins, **dict.fromkeys(found, origin)})
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each flag: name, phase, default, value, origin, text."""
+        default = Flags()
+        return [
+            {
+                "name": name,
+                "phase": PHASE_OF[name],
+                "default": getattr(default, name),
+                "value": getattr(self.flags, name),
+                "origin": self.origins.get(name, "default"),
+                "text": text_of(name),
+            }
+            for name in names()
+        ]
+
+
+def names() -> list[str]:
+    """All flags, in the order of the record."""
+    return [each.name for each in fields(Flags)]
+
+
+def checked(given: Mapping[str, bool | None]) -> dict[str, bool]:
+    """What of ``given`` is not None; raises ConfigurationError for what no flag is or may be."""
+    found: dict[str, bool] = {}
+    for name, value in given.items():
+        if name not in PHASE_OF:
+            raise ConfigurationError(f"unknown flag {name!r}; expected one of {', '.join(names())}")
+        if value is not None and not isinstance(value, bool):
+            raise ConfigurationError(f"flag {name} is on or off (true or false), got {value!r}")
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def of_phase(phase: str, where: str = "phase") -> Flags:
+    """The flags of a phase and of those before it. Raises ConfigurationError, which says ``where`` it stood."""
+    if phase not in PHASES:
+        raise ConfigurationError(f"{where}={phase!r} is unknown; expected baseline or 1 to 5")
+    level = PHASES.index(phase)
+    return Flags(**{name: PHASE_OF[name] <= level for name in names()})
+
+
+def parse_changes(text: str, where: str = "ERLMCP_FLAGS") -> dict[str, bool]:
+    """``"-batching,+caching"`` -> what each is set to. Raises ConfigurationError, which says ``where`` it stood."""
+    found = {}
+    for word in filter(None, text.split(",")):
+        if word[0] not in "+-" or word[1:] not in PHASE_OF:
+            raise ConfigurationError(f"{where}: {word!r} is unknown; expected + or - and one of {', '.join(names())}")
+        found[word[1:]] = word[0] == "+"
+    return found
+
+
+def trace(**given: bool | None) -> Traced:
+    """As ``Flags.load``, with the origin of each value."""
+    made = Traced(Flags())
+    path = os.environ.get("ERLMCP_CONFIG")
+    if path:
+        made = made.changed(_from_file(path), "file")
+    phase = os.environ.get("ERLMCP_PHASE")
+    if phase is not None:
+        made = made.changed(_as_dict(of_phase(phase, "ERLMCP_PHASE")), "environment")
+    made = made.changed(parse_changes(os.environ.get("ERLMCP_FLAGS", "")), "environment")
+    return made.changed(given, "argument")
+
+
+def given_as(flags: Flags | None) -> Traced:
+    """What an object works with that was given ``flags``, or None: then what the surroundings say."""
+    return trace() if flags is None else Traced(flags, dict.fromkeys(names(), "argument"))
+
+
+def text_of(name: str) -> str:
+    """The sentence of the docstring about a flag; "" where docstrings are stripped."""
+    for paragraph in (Flags.__doc__ or "").split("\n\n"):
+        found = re.search(rf"``{name}``: ((?:[^`]|``(?!\w+``: ))*)", " ".join(paragraph.split()))
+        if found:
+            return found[1].strip()
+    return ""
+
+
+def _as_dict(flags: Flags) -> dict[str, bool]:
+    return {name: getattr(flags, name) for name in names()}
+
+
+def _from_file(path: str) -> dict[str, bool]:
+    """What ``[tool.erlmcp.flags]`` of a pyproject.toml says, or ``[flags]`` of any other TOML file: ``phase`` first,
+    then single flags."""
+    try:
+        stamp = os.stat(path)
+        return _read_file(path, stamp.st_mtime_ns, stamp.st_size)
+    except OSError as error:
+        raise ConfigurationError(f"ERLMCP_CONFIG={path}: {error.strerror or error}") from None
+
+
+@functools.lru_cache(maxsize=8)
+def _read_file(path: str, _mtime_ns: int, _size_bytes: int) -> dict[str, bool]:
+    with open(path, "rb") as file:
+        try:
+            table: Any = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: {error}") from None
+    inner = ("tool", "erlmcp", "flags") if os.path.basename(path) == "pyproject.toml" else ("flags",)
+    for step, name in enumerate(inner):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{path}: [{'.'.join(inner[: step + 1])}] is to be a table")
+    given = dict(table)
+    phase = given.pop("phase", None)
+    found = {} if phase is None else _as_dict(of_phase(str(phase), f"{path}: phase"))
+    try:
+        return found | checked(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from erlmcp import ConfigurationError, Flags, Limits, Server
-from erlmcp.flags import PHASE_OF
+from erlmcp.flags import PHASE_OF, parse_changes, text_of, trace
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -60,6 +61,207 @@ def test_a_flag_or_phase_that_does_not_exist_is_refused(monkeypatch: pytest.Monk
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match="unknown flag"):
         Flags.load(speed=True)
+
+
+# -- where a flag has its value from ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["erlmcp.toml", "pyproject.toml"])
+def test_a_file_stands_above_the_defaults_and_below_the_environment_and_the_arguments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    table = "tool.erlmcp.flags" if name == "pyproject.toml" else "flags"
+    file.write_text(f"[{table}]\nphase = 3\nzero_copy = true\nhttp2 = false\nkeepalive = false\n")
+    monkeypatch.setenv("ERLMCP_CONFIG", str(file))
+    monkeypatch.setenv("ERLMCP_FLAGS", "+http2,-pooling")
+    found = trace(keepalive=True, pipelining=None)
+    seen = {row["name"]: (row["value"], row["origin"]) for row in found.table()}
+    assert seen["native_json"] == (False, "file")
+    assert seen["zero_copy"] == (True, "file")
+    assert seen["http2"] == (True, "environment")
+    assert seen["pooling"] == (False, "environment")
+    assert seen["keepalive"] == (True, "argument")
+    assert seen["pipelining"] == (True, "file")
+    monkeypatch.setenv("ERLMCP_PHASE", "baseline")
+    seen = {row["name"]: (row["value"], row["origin"]) for row in trace().table()}
+    assert seen["zero_copy"] == (False, "environment")
+    monkeypatch.delenv("ERLMCP_CONFIG")
+    monkeypatch.delenv("ERLMCP_PHASE")
+    monkeypatch.delenv("ERLMCP_FLAGS")
+    assert {row["origin"] for row in trace().table()} == {"default"}
+
+
+def test_a_file_that_was_written_anew_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "erlmcp.toml"
+    monkeypatch.setenv("ERLMCP_CONFIG", str(file))
+    file.write_text("[flags]\nbatching = false\n")
+    assert Flags.load().batching is False
+    file.write_text("[flags]\nbatching = true \n")
+    assert Flags.load().batching is True
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[flags]\nspeed = true", "unknown flag 'speed'"),
+        ("[flags]\nbatching = 1", "batching is on or off"),
+        ("[flags]\nphase = 9", "phase='9' is unknown"),
+        ("flags = 3", r"\[flags\] is to be a table"),
+        ("[flags", "erlmcp.toml"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "erlmcp.toml"
+    file.write_text(text)
+    monkeypatch.setenv("ERLMCP_CONFIG", str(file))
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        Flags.load()
+    assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."])
+def test_a_file_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("ERLMCP_CONFIG", str(tmp_path / name))
+    with pytest.raises(ConfigurationError, match="ERLMCP_CONFIG="):
+        Flags.load()
+
+
+def test_changes_are_read_as_the_environment_has_them() -> None:
+    assert parse_changes("-batching,+caching,") == {"batching": False, "caching": True}
+    with pytest.raises(ConfigurationError, match="--set: 'batching' is unknown"):
+        parse_changes("batching", "--set")
+
+
+def test_each_flag_has_a_sentence_of_its_own() -> None:
+    texts = [text_of(name) for name in PHASE_OF]
+    assert all(len(text) > 20 and text.endswith(".") for text in texts), texts
+    assert len(set(texts)) == len(texts)
+    assert text_of("no_flag") == ""
+
+
+# -- flags changed at run time ---------------------------------------------------------------------------------------
+
+
+def test_flags_are_set_by_name_or_as_a_record_and_say_that_they_were() -> None:
+    server = Server("s", flags=Flags(caching=False))
+    assert server.set_flags(batching=False, zero_copy=None) == Flags(caching=False, batching=False)
+    server.flags = Flags(batching=False, zero_copy=False)
+    seen = {row["name"]: (row["value"], row["origin"]) for row in server.flag_table}
+    assert seen["caching"] == (True, "run time")
+    assert seen["zero_copy"] == (False, "run time")
+    assert seen["http2"] == (True, "argument")
+    with pytest.raises(ConfigurationError, match="unknown flag 'speed'"):
+        server.set_flags(speed=True)
+    with pytest.raises(ConfigurationError, match="on or off"):
+        server.set_flags(batching="no")  # type: ignore[arg-type]
+    assert server.flags == Flags(batching=False, zero_copy=False)
+
+
+@pytest.mark.parametrize("flag", sorted(PHASE_OF))
+def test_a_flag_switched_at_run_time_loses_no_call(flag: str) -> None:
+    """Calls before, at and after the switch are answered as ever, the one that was in flight, too."""
+
+    async def talk() -> None:
+        server = Server("s", flags=Flags())
+        gate = asyncio.Event()
+
+        @server.tool
+        async def wait(text: str) -> dict[str, str]:
+            await gate.wait()
+            return {"said": text}
+
+        @server.tool
+        async def echo(text: str) -> dict[str, str]:
+            return {"said": text}
+
+        async with server.memory() as wire:
+            for value in (False, True, False):
+                wire.send(call_of(1, "wait", text="one"))
+                wire.send(call_of(2, "echo", text="two"))
+                server.set_flags(**{flag: value})
+                wire.send(call_of(3, "echo", text="three"))
+                gate.set()
+                found = [json.loads(await wire.receive()) for _ in range(3)]
+                said = {message["id"]: message["result"]["structuredContent"]["said"] for message in found}
+                assert said == {1: "one", 2: "two", 3: "three"}
+                gate.clear()
+
+    asyncio.run(talk())
+
+
+def test_async_execution_switched_at_run_time_counts_from_the_next_call() -> None:
+    async def talk() -> list[bool]:
+        server = Server("s", flags=Flags())
+        inline: list[bool] = []
+        reading = False
+
+        @server.tool
+        async def echo(text: str) -> str:
+            inline.append(reading)
+            return text
+
+        async with server.memory() as wire:
+            for value in (True, False, True):
+                server.set_flags(async_execution=value)
+                reading = True
+                wire.send(call_of(1, "echo", text="x"))
+                reading = False
+                await wire.receive()
+        return inline
+
+    assert asyncio.run(talk()) == [True, False, True]
+
+
+def test_native_json_switched_at_run_time_counts_from_the_next_call_of_an_open_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ujson
+
+    read: list[bytes] = []
+    loads = ujson.loads
+    monkeypatch.setattr(ujson, "loads", lambda data: read.append(data) or loads(data))
+
+    async def talk() -> list[int]:
+        server = Server("s", flags=Flags())
+        counts = []
+
+        @server.tool
+        async def echo(text: str) -> str:
+            return text
+
+        async with server.memory() as wire:
+            for value in (True, False, True):
+                server.set_flags(native_json=value)
+                wire.send(call_of(1, "echo", text="x"))
+                await wire.receive()
+                counts.append(len(read))
+        return counts
+
+    assert asyncio.run(talk()) == [0, 1, 1]
+
+
+def test_batching_switched_at_run_time_counts_from_the_next_connection() -> None:
+    async def talk() -> list[int]:
+        server = Server("s", flags=Flags())
+
+        @server.tool
+        async def echo(text: str) -> str:
+            return text
+
+        async with server.running():
+            writes: list[list[bytes]] = [[], []]
+            before = server.link(writes[0].append)
+            server.set_flags(batching=False)
+            after = server.link(writes[1].append)
+            for link in (before, after):
+                link.feed(call_of(1, "echo", text="x") + call_of(2, "echo", text="y"))
+                link.close()
+        return [len(each) for each in writes]
+
+    assert asyncio.run(talk()) == [1, 2]
 
 
 def call_of(number: int, name: str, **arguments: object) -> bytes:

@@ -14,6 +14,7 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any
 
+from erlmcp import flags
 from erlmcp.bench import room
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def versions(modules: Iterable[str] = ()) -> dict[str, str]:
 
 def document(kind: str, settings: dict[str, Any], rows: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
     """All that a result file holds. ``kind`` is the command that made it."""
-    head = {"kind": kind, "machine": machine(), "commit": commit(), "settings": settings}
+    head = {"kind": kind, "machine": machine(), "commit": commit(), "flags": switched(), "settings": settings}
     return {**head, **more, "rows": list(rows)}
 
 
@@ -74,4 +75,20 @@ def title(command: str) -> str:
     here = machine()
     what = f"{here['cpu']}, {here['system']}, Python {here['python']}, load average {here['load_average']}"
     at = commit()
-    return f"erlmcp bench {command}: {what}, {here['date']}" + (f", commit {at[:12]}{at[40:]}" if at else "")
+    return (
+        f"erlmcp bench {command}: {what}, {here['date']}"
+        + (f", commit {at[:12]}{at[40:]}" if at else "")
+        + f", flags: {switched_text()}"
+    )
+
+
+def switched() -> dict[str, dict[str, Any]]:
+    """Each flag of this process: its value, and where it comes from. What a row runs elsewhere may have others, and
+    says so."""
+    return {row["name"]: {"value": row["value"], "origin": row["origin"]} for row in flags.trace().table()}
+
+
+def switched_text() -> str:
+    """The flags in a word, or the names of those that are off."""
+    off = [name for name, found in switched().items() if not found["value"]]
+    return f"all on but {', '.join(off)}" if off else "all on"

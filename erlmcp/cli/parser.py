@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from erlmcp.flags import PHASES
+
 EXIT_CODES = """exit codes:
   0    done
   1    the tool or the server answered with an error, or a call of a load test failed
@@ -46,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_call(commands)
     _add_list(commands)
     _add_ping(commands)
+    _add_flags(commands)
     _add_version(commands)
     _add_bench(commands)
     return parser
@@ -116,6 +119,12 @@ def _add_serve(commands: Any) -> None:
         "--http2",
         action=argparse.BooleanOptionalAction,
         help="HTTP/2: by ALPN with TLS (default: where h2 is installed), without TLS by prior knowledge (default: not)",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help="a Unix socket that only this user can open, for erlmcp flags and rollout while it serves; "
+        "auto: $XDG_RUNTIME_DIR/erlmcp-PID.sock (default: none)",
     )
     parser.add_argument("--reload", action="store_true", help="restart when a Python file beside FILE changes")
     _add_serving(parser)
@@ -209,6 +218,21 @@ def _add_ping(commands: Any) -> None:
     )
     _add_calling(parser, "TARGET")
     _add_load(parser)
+
+
+def _add_flags(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "flags",
+        "show every flag: its phase, default, value, and where the value comes from",
+        "Show every flag: of this environment, or of a running server.",
+    )
+    parser.add_argument("--phase", choices=PHASES, help="as this phase has them, instead of as they are here")
+    parser.add_argument("--control", metavar="PATH", help="of the server that was started with --control PATH")
+    parser.add_argument(
+        "--set", metavar="CHANGES", help="with --control: switch flags of that server, such as --set=-batching,+caching"
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _add_version(commands: Any) -> None:

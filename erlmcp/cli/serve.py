@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
     apply_limits(options.limit)
     start_logging(options.log_level)
     server = load_server(options.target, options.module, keep_traceback=options.traceback)
+    if options.control:
+        server.control_path = control_path(options.control)
+        print(f"erlmcp: control socket {server.control_path}", file=sys.stderr, flush=True)
     try:
         _serve(server, options)
     except OSError as error:
@@ -73,6 +76,16 @@ def _make_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
         return make_server_context(options.tls_cert, options.tls_key, options.tls_client_ca)
     except ConfigurationError as error:
         raise CommandError(str(error)) from error
+
+
+def control_path(text: str) -> str:
+    """The path of the control socket; "auto" is one by the process's number where only this user may look."""
+    if text != "auto":
+        return text
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    if not folder:
+        raise CommandError("--control auto needs XDG_RUNTIME_DIR; give a path instead")
+    return os.path.join(folder, f"erlmcp-{os.getpid()}.sock")
 
 
 def read_address(text: str) -> tuple[str, int]:

@@ -55,7 +55,7 @@ class Asking:
         self._direct: Any = None  # how simple tools of a server of this process are called
         self._short: Ask | None = None  # how plain calls are made over a byte stream
 
-    def _make_target(self, http: HttpOptions, flags: Flags, json_rpc_batch: bool) -> None:
+    def _make_target(self, flags: Flags, http: HttpOptions, json_rpc_batch: bool) -> None:
         made = make_channel(self._target, self.limits, http, flags, json_rpc_batch=json_rpc_batch)
         self._make, self.name = made
 

@@ -28,7 +28,7 @@ from erlmcp.client.result import AnswerResult, CallResult, resource_error, resul
 from erlmcp.client.subscription import Subscription
 from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
-from erlmcp.flags import Flags
+from erlmcp.flags import Flags, given_as, names
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
@@ -104,19 +104,49 @@ class Client(Asking):
         self.client_info = dict(client_info or CLIENT_INFO)
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
-        self.flags = flags = flags or Flags.load()
-        self._make_target(HttpOptions(dict(headers or {}), tls, http2), flags, json_rpc_batch)
+        self._traced = given_as(flags)
+        self._target_options = HttpOptions(dict(headers or {}), tls, http2), json_rpc_batch
+        self._make_target(self.flags, *self._target_options)
         self._on_log = on_log
         self._on_progress = on_progress
         self._on_notification = on_notification
         self._on_noise = on_noise
         self._reconnect = reconnect
-        self._kept = Kept(limits.cache_count_max, limits.cache_bytes_max) if cache and flags.caching else None
+        self._is_caching = cache
+        self._kept = self._make_kept()
         self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
         self._idempotent: set[str] = set()  # tools that may be called again
         self._lasting: set[str] = set()  # tools that gave an answer that may be kept
         self._by_uri: dict[str, Subscription] = {}
         self._noise_count = 0
+
+    # -- flags ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def flags(self) -> Flags:
+        """What is switched on."""
+        return self._traced.flags
+
+    @flags.setter
+    def flags(self, flags: Flags) -> None:
+        self.set_flags(**{name: getattr(flags, name) for name in names()})
+
+    def set_flags(self, **given: bool | None) -> Flags:
+        """Switch single flags; the record from now on. On its loop, or before it is connected; calls in flight end as
+        they would have. ``prewarm`` and ``http2`` count from the next connection of the client, the others from its
+        next request. Raises ConfigurationError for an unknown one."""
+        self._traced = self._traced.changed(given, "run time")
+        self._make_target(self.flags, *self._target_options)
+        if self._kept is None or not self.flags.caching:
+            self._kept = self._make_kept()
+        channel: Any = self.channel
+        if hasattr(channel, "use_flags"):
+            channel.use_flags(self.flags)
+        return self.flags
+
+    def _make_kept(self) -> Kept | None:
+        limits = self.limits
+        return Kept(limits.cache_count_max, limits.cache_bytes_max) if self._is_caching and self.flags.caching else None
 
     # -- tools ---------------------------------------------------------------------------------------------------------
 

@@ -82,8 +82,7 @@ class HttpChannel:
     ) -> None:
         self.url = url
         self.flags = flags = flags or (pool.flags if pool is not None else Flags.load())
-        offered = http2 if flags.http2 else False
-        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=offered, unix=unix)
+        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=http2 if flags.http2 else False, unix=unix)
         if pool is not None and pool.endpoint != self.endpoint:
             raise ConfigurationError(f"the pool is for another endpoint, or other credentials, than {url}")
         self._owns_pool = pool is None
@@ -120,6 +119,13 @@ class HttpChannel:
             string_bytes_max=bytes_max,
             depth_max=limits.depth_max,
         )
+
+    def use_flags(self, flags: Flags) -> None:
+        """Other flags, from the next request on; ``prewarm`` and ``http2`` from the next channel."""
+        self.flags = flags
+        self.heads.keep_alive(flags.keepalive)
+        if self._owns_pool:
+            self.pool.use_flags(flags)
 
     # ---- the channel, as its client sees it
 
@@ -484,11 +490,9 @@ class HttpChannel:
         self._timer = None
         for _, post in self._correlation.expire(time.monotonic_ns()):
             assert isinstance(post, Post)
-            request = post.request
-            request.fail(CallTimeoutError("timeout_s", request.timeout_s, request.method))
+            post.request.fail(CallTimeoutError("timeout_s", post.request.timeout_s, post.request.method))
             self._give_up(post, "no answer in time")
-        next_ns = self._correlation.next_deadline_ns()
-        if next_ns is not None:
+        if (next_ns := self._correlation.next_deadline_ns()) is not None:
             self._arm(next_ns)
 
     def _give_up(self, post: Post, reason: str) -> None:

@@ -40,6 +40,11 @@ class Heads:
         except ValueError as error:
             raise ConfigurationError(f"a header for {url} cannot be sent: {error}") from error
 
+    def keep_alive(self, is_kept_alive: bool) -> None:
+        """Whether requests let the server keep their connection, from the next one on."""
+        self._is_last = not is_kept_alive
+        self.kept.clear()
+
     def forget(self) -> None:
         """Another conversation begins."""
         self.target = target_of(self.url)

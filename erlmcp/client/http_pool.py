@@ -33,8 +33,7 @@ class HttpPool:
 
     def __init__(self, endpoint: Endpoint, limits: HttpLimits | None = None, flags: Flags | None = None) -> None:
         self.endpoint = endpoint
-        self.flags = flags = flags or Flags.load()
-        self.is_keeping = flags.pooling and flags.keepalive  # a connection of HTTP/1.1 for the next exchange
+        self.use_flags(flags := flags or Flags.load())
         self.limits = limits = limits or HttpLimits()
         self.url = f"{endpoint.scheme}://{endpoint.authority}"
         count_min = limits.connection_count_min if flags.prewarm and self.is_keeping else 0
@@ -54,6 +53,11 @@ class HttpPool:
         self._drained = asyncio.Event()
         # Whether a connection carries one exchange at a time: not known before TLS has told.
         self._is_known = not endpoint.http2
+
+    def use_flags(self, flags: Flags) -> None:
+        """Other flags, from the next exchange on."""
+        self.flags = flags
+        self.is_keeping = flags.pooling and flags.keepalive  # a connection of HTTP/1.1 for the next exchange
 
     def stats(self) -> dict[str, int | float]:
         """Counters of now, and since the beginning; ``reuse`` is the share of exchanges on connections that were open

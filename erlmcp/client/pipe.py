@@ -56,7 +56,7 @@ class Pipe(Flow):
         self.limits = limits = limits or ClientLimits()
         self.flags = flags = flags or Flags.load()
         self.stray_count = 0  # answers that nobody waited for: late ones, doubled ones, wrong ids
-        self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
+        self._json_rpc_batch = json_rpc_batch
         # A turn's requests leave together, and one more when the server has stopped reading; the rest is unasked for.
         self._unread_max = 2 * limits.outbox_bytes_max + HIGH_WATER_BYTES
         self._front: Front | None = None
@@ -78,17 +78,31 @@ class Pipe(Flow):
         self._outbound = core.Outbound(bytes_max=limits.outbox_bytes_max, depth_max=limits.depth_max)
         self._queue = deque()
         self._streams: list[Request] = []  # requests that are not to be answered before their end
-        count_min, count_max = limits.inflight_count_min, limits.inflight_count_max
-        self._size = InflightSize(count_min, count_max) if count_min < count_max and self.flags.pipelining else None
-        self._timed = None if self._size is not None else _NOBODY
         self._timed_ns = 0
-        self._inflight_max = self._size.limit if self._size is not None else count_max if self.flags.pipelining else 1
-        self._array_count = 1  # requests that may be one array, by the revision that was found
-        self._is_whole = self.flags.batching  # what was gathered leaves as it is
+        self._version = ""  # that was found
+        self._decide()
         self._sent_count = 0
         self._is_paused = False
         self._is_dirty = False
         self._armed_ns = NEVER
+
+    def _decide(self) -> None:
+        """What the flags and the revision say about requests that are sent from now on."""
+        limits, flags = self.limits, self.flags
+        count_min, count_max = limits.inflight_count_min, limits.inflight_count_max
+        self._size = InflightSize(count_min, count_max) if count_min < count_max and flags.pipelining else None
+        self._timed: Request | None = None if self._size is not None else _NOBODY
+        self._inflight_max = self._size.limit if self._size is not None else count_max if flags.pipelining else 1
+        is_array = self._json_rpc_batch and flags.aggregation and self._version == BATCH_VERSION
+        self._array_count = limits.batch_count_max if is_array else 1  # requests that may be one array
+        self._is_whole = flags.batching and not is_array  # what was gathered leaves as it is
+
+    def use_flags(self, flags: Flags) -> None:
+        """Other flags from the next request on."""
+        self.flags = flags
+        self._decide()
+        if self._lost is None:
+            self._pump()
 
     def _opened(self, front: Front) -> None:
         """The bytes have a way now."""
@@ -223,8 +237,8 @@ class Pipe(Flow):
 
     def negotiated(self, era: str, version: str) -> None:
         """The bytes of a stream are the same in all eras, but for the arrays of one."""
-        self._array_count = self._array_count_max if version == BATCH_VERSION else 1
-        self._is_whole = self.flags.batching and self._array_count == 1
+        self._version = version
+        self._decide()
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 

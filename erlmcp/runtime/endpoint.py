@@ -50,7 +50,6 @@ class Requests:
         "log_level",
         "loop",
         "mask_errors",
-        "native_json",
         "resources",
         "standalone",
         "state",
@@ -60,7 +59,6 @@ class Requests:
         self.host = host
         self.loop = host.loop
         self.mask_errors = host.mask_errors
-        self.native_json = host.native_json
         self.count_max = count_max
         self.inflight: dict[Exchange, float] = {}  # and since when
         self.id = self.log_level = self.standalone = self.state = self.resources = None

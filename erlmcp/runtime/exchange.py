@@ -16,7 +16,6 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
-from erlmcp.runtime.codec import encoded, params_of
 from erlmcp.runtime.executor import cancel_soon
 from erlmcp.spec import key
 
@@ -65,9 +64,10 @@ class Exchange:
     ``peer`` is who asked; ``session`` the conversation it belongs to; ``channel`` where its messages go. It is
     answered exactly once: by ``fill``, ``result`` or ``fail``; or never, when it was cancelled (spec:
     basic/utilities/cancellation).
+    ``codec`` is the library that decodes and encodes values; None: the core does.
     """
 
-    __slots__ = ("_timer", "call", "channel", "done", "ended", "headers", "peer", "round", "session", "task")
+    __slots__ = ("_timer", "call", "channel", "codec", "done", "ended", "headers", "peer", "round", "session", "task")
 
     def __init__(
         self, call: Call, peer: Peer, session: Session, channel: Channel, headers: dict[str, str] | None = None
@@ -77,6 +77,7 @@ class Exchange:
         self.session = session
         self.channel = channel
         self.headers = headers
+        self.codec = session.host.codec
         self.done = False
         self.task: asyncio.Task[None] | Future[None] | None = None
         self.ended: Callable[[Exchange], None] | None = None
@@ -86,14 +87,14 @@ class Exchange:
     @property
     def params(self) -> Any:
         """The request's params, decoded by the codec that the flags choose."""
-        return self.call.params if self.session.native_json else params_of(self.call)
+        return self.call.params if self.codec is None else self.codec.params_of(self.call)
 
     @property
     def arguments(self) -> Any:
         """``params["arguments"]``; None where absent."""
-        if self.session.native_json:
+        if self.codec is None:
             return self.call.arguments
-        params = params_of(self.call)
+        params = self.codec.params_of(self.call)
         return params.get("arguments") if isinstance(params, dict) else None
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Exchange:
         if self.done:
             return
         try:
-            self.channel.result(self.call.id_raw, value if self.session.native_json else encoded(value))
+            self.channel.result(self.call.id_raw, value if self.codec is None else self.codec.encoded(value))
         except LimitError as exc:
             self.fail(_does_not_fit(exc))
         except JsonError as exc:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from erlmcp.core import Call, Meta, Routes
     from erlmcp.flags import Flags
     from erlmcp.limits import Limits
+    from erlmcp.runtime.codec import Codec
     from erlmcp.runtime.executor import Executor
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.runtime.link import Link
@@ -50,7 +51,7 @@ class Host(Protocol):
     limits: Limits
     flags: Flags
     mask_errors: bool
-    native_json: bool
+    codec: Codec | None  # the library for values, where the core does not decode them
     hub: Hub
     executor: Executor
     lanes: ThreadLanes
@@ -104,7 +105,6 @@ class Session:
         "log_level",
         "loop",
         "mask_errors",
-        "native_json",
         "owner",
         "resources",
         "standalone",
@@ -115,7 +115,6 @@ class Session:
         self.host = host
         self.loop = host.loop
         self.mask_errors = host.mask_errors
-        self.native_json = host.native_json
         self.id = id
         self.owner = owner
         self.connection = Connection()

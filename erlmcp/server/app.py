@@ -31,6 +31,7 @@ from erlmcp.server.resource import ResourcePlan, compile_resource
 from erlmcp.server.roster import Roster
 from erlmcp.server.service import Service
 from erlmcp.server.stopped import STOPPED, not_running
+from erlmcp.server.switch import Switched
 from erlmcp.server.tool import Tool
 from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import fit_other, fit_tool
@@ -40,7 +41,7 @@ Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[
 Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
-class Server(Doors, Agenda, Roster):
+class Server(Doors, Agenda, Roster, Switched):
     """An MCP server of both eras.
 
     ``name``, ``version``, ``title``, ``description``, ``website_url`` and ``icons`` are its Implementation;
@@ -93,9 +94,7 @@ class Server(Doors, Agenda, Roster):
         }
         self.info: dict[str, Any] = {key: value for key, value in info.items() if value is not None}
         self.limits = limits or Limits.load()
-        self.flags = flags or Flags.load()
         self.mask_errors = mask_errors
-        self.native_json = self.flags.native_json
         self.cache_ttl_ms = max(0, cache_ttl_ms)
         self.cache_scope = cache_scope
         self.event_store = event_store
@@ -112,7 +111,7 @@ class Server(Doors, Agenda, Roster):
         self._make_tables(page_size)
         self._make_rolls()
         self.service = Service(self)
-        self.service.install()
+        self._begin_flags(flags)
 
     def _make_tables(self, page_size: int | None) -> None:
         self.routes = core.Routes()
@@ -361,8 +360,7 @@ class Server(Doors, Agenda, Roster):
         return self._lock[1]
 
     async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
         self.executor = Executor(loop)
         self.timers = Timers(loop)
         self.stride = make_stride(self)
@@ -372,7 +370,9 @@ class Server(Doors, Agenda, Roster):
             if self._lifespan is not None:
                 self.lifespan_value = await self._running.enter_async_context(self._lifespan(self))
             self.scheduler.start(self.timers, self.drive, self.lanes)
+            await self._running.enter_async_context(self._controlled())
         except BaseException:
+            await self._running.aclose()
             self._close()
             raise
 

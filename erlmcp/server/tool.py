@@ -126,7 +126,7 @@ class Tool(Entry):
             self._failed(exchange, error)
             return
         peer = exchange.peer
-        template = self._template_for(peer) if self.server.native_json else None
+        template = self._template_for(peer) if exchange.codec is None else None
         if template is not None and value.__class__ is self.result_class:
             try:
                 exchange.fill_or_raise(template, (value,))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from erlmcp.client.conversation import Progress
     from erlmcp.client.result import CallResult
+    from erlmcp.flags import Flags
 
 T = TypeVar("T")
 
@@ -39,6 +40,19 @@ class Client:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def flags(self) -> Flags:
+        return self._client.flags
+
+    def set_flags(self, **given: bool | None) -> Flags:
+        """As the asynchronous client's, from any thread."""
+        if self._loop is None:
+            return self._client.set_flags(**given)
+        return self._run(self._set_flags(given))
+
+    async def _set_flags(self, given: dict[str, bool | None]) -> Flags:
+        return self._client.set_flags(**given)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 

@@ -118,14 +118,14 @@ def bind_unix(path: str) -> socket.socket:
     """A bound Unix socket with mode 0600; raises ConfigurationError where the path is in use or no socket."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ConfigurationError(f"{path} exists and is not a socket; choose another --unix path")
+            raise ConfigurationError(f"{path} exists and is not a socket; choose another path")
         probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             probe.connect(path)
         except OSError:
             os.unlink(path)
         else:
-            raise ConfigurationError(f"another server is listening on {path}; choose another --unix path")
+            raise ConfigurationError(f"another server is listening on {path}; choose another path")
         finally:
             probe.close()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

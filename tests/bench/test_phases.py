@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from erlmcp import flags
-from erlmcp.bench import phases
+from erlmcp.bench import phases, result
 from erlmcp.bench.phases import BASELINE, GATES, Step, Track
 from erlmcp.bench.room import MissingError
 from erlmcp.bench.timing import Timed
@@ -32,6 +32,7 @@ def test_the_table_has_all_rows_phases_and_gates_of_the_plan(tmp_path: Path) -> 
     read = json.loads(file.read_text())
     assert read["kind"] == "phases"
     assert set(read["flags_not_built"]) == {"1", "2", "3", "4", "5"}
+    assert read["flags"] == {name: {"value": True, "origin": "default"} for name in flags.PHASE_OF}
     assert [(row["row"], row["phase"]) for row in read["rows"]] == [(key, phase) for key in ROWS for phase in ALL]
     for row in read["rows"]:
         assert row["status"] == "measured", row
@@ -105,6 +106,13 @@ def test_what_is_missing_has_a_cell_that_says_so() -> None:
     out = io.StringIO()
     phases.report(cells, out)
     assert "not built" in out.getvalue()
+
+
+def test_the_line_above_every_report_names_the_flags_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert result.title("phases").endswith("flags: all on")
+    monkeypatch.setenv("ERLMCP_FLAGS", "-caching,-http2")
+    assert result.title("phases").endswith("flags: all on but caching, http2")
+    assert result.document("phases", {}, [])["flags"]["http2"] == {"value": False, "origin": "environment"}
 
 
 @pytest.mark.parametrize("arguments", [["--only", "attic"], ["--rounds", "x"]])
