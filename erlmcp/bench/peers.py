@@ -358,13 +358,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers = chosen(options.only)
     except ValueError as error:
         made.error(str(error))
-    here = result.machine()
     out, say = sys.stdout, sys.stderr
-    print(f"erlmcp bench peers: {here['cpu']}, {here['system']}, Python {here['python']}, {here['date']}", file=out)
+    print(result.title("peers"), file=out)
     shape = (
         f"suite {options.suite}, {options.rounds} rounds of {options.seconds:g} s, pinned {options.pin or 'not at all'}"
     )
-    print(f"{shape}, load average {here['load_average']}", file=out, flush=True)
+    print(shape, file=out, flush=True)
     if options.suite == "sessions":
         from erlmcp.bench import idle
 
