@@ -1,11 +1,13 @@
 """The one stair between Python and the compiled rooms: offers ``_core``, or its twins in ``_model``.
 
 ``ERLMCP_CORE=core|model`` decides; without it the compiled rooms are taken, and the twins (with a warning, as they
-are some fifty times slower) where they were not built. ``IMPLEMENTATION`` says which are in use.
+are some fifty times slower) where they were not built. ``IMPLEMENTATION`` says which are in use. ``stack("model")`` has
+the same names of one implementation, whichever is in use: for a process that holds both side by side.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import warnings
@@ -152,6 +154,34 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"erlmcp._{IMPLEMENTATION}.{room}"), name)
     globals()[name] = value
     return value
+
+
+class Stack:
+    """The rooms of one implementation, under the names that this module has."""
+
+    def __init__(self, implementation: str) -> None:
+        self.IMPLEMENTATION = implementation
+
+    def __getattr__(self, name: str) -> Any:
+        room = _ROOM_OF.get(name)
+        if room is None:
+            raise AttributeError(f"a stack has no {name!r}")
+        value = getattr(importlib.import_module(f"erlmcp._{self.IMPLEMENTATION}.{room}"), name)
+        setattr(self, name, value)
+        return value
+
+
+@functools.cache
+def stack(implementation: str = IMPLEMENTATION) -> Stack:
+    """The stack "core" or "model"; objects of the two do not mix. Raises ConfigurationError for any other, and where
+    the compiled rooms were not built."""
+    if implementation not in ("core", "model"):
+        raise ConfigurationError(f"stack {implementation!r} is unknown; expected 'core' or 'model'")
+    try:
+        importlib.import_module(f"erlmcp._{implementation}.memory")
+    except ImportError:
+        raise ConfigurationError("erlmcp._core is not built; build it with: pip install .") from None
+    return Stack(implementation)
 
 
 def __dir__() -> list[str]:

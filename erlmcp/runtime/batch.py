@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from erlmcp import core
 from erlmcp.errors import INTERNAL_ERROR, ErlmcpError, LimitError
 
 if TYPE_CHECKING:
+    from erlmcp import core
     from erlmcp.core import Call, Template
     from erlmcp.runtime.exchange import Channel
 
@@ -19,9 +19,9 @@ class Collector:
 
     __slots__ = ("_answers", "_expected", "_out", "_sealed", "_sent", "channel")
 
-    def __init__(self, channel: Channel, items: list[Call]) -> None:
+    def __init__(self, channel: Channel, items: list[Call], stack: Any) -> None:
         self.channel = channel
-        self._out = core.Outbound(framing="none")
+        self._out: core.Outbound = stack.Outbound(framing="none")
         self._answers: list[bytes] = []
         self._expected = sum(
             1 for each in items if each.kind == REQUEST or (each.kind == INVALID and not each.is_response)
@@ -47,7 +47,9 @@ class Collector:
         self.channel.ask(id, method, params)
 
     def whole(self, message: bytes) -> None:
-        raise ErlmcpError("a batch cannot hold a batch")
+        """An answer of a request of the batch as ready JSON; a batch holds no batches."""
+        self._answers.append(message)
+        self._send()
 
     def detach(self) -> None:
         raise ErlmcpError("the stream of a batch cannot be closed early")

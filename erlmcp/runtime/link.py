@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from erlmcp import core
 from erlmcp.errors import JsonError, LimitError, NoBackChannelError
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.session import Session
 
 if TYPE_CHECKING:
+    from erlmcp import core
     from erlmcp.core import Call, Template
     from erlmcp.runtime.session import Host
     from erlmcp.wire.peer import Peer
@@ -33,7 +33,7 @@ class Link:
         limits = host.limits
         self.session = Session(host)
         self.session.standalone = self
-        self.inbound = core.Inbound(
+        self.inbound: core.Inbound = host.stack.Inbound(
             host.routes,
             self.session.correlation,
             framing=framing,
@@ -43,7 +43,7 @@ class Link:
             number_bytes_max=limits.number_bytes_max,
             batch_count_max=limits.batch_count_max,
         )
-        self.outbound = core.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
+        self.outbound: core.Outbound = host.stack.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
         self._write = write if host.flags.batching else _apart(write, framing)
         self._stride = host.stride
         self.closed = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erlmcp import core
 from erlmcp.errors import (
     INVALID_REQUEST,
     REQUEST_TIMEOUT,
@@ -24,6 +24,7 @@ from erlmcp.wire.connection import Connection
 from erlmcp.wire.peer import Peer, is_enveloped, judge_meta
 
 if TYPE_CHECKING:
+    from erlmcp import core
     from erlmcp.core import Call, Meta, Routes
     from erlmcp.flags import Flags
     from erlmcp.limits import Limits
@@ -41,12 +42,14 @@ log = logging.getLogger("erlmcp.server")
 
 REQUEST, NOTIFICATION, RESULT, ERROR, BATCH, INVALID = 1, 2, 3, 4, 5, 6
 UNKNOWN_PEER = Peer(LATEST_LEGACY)
+_SERIALS = itertools.count(1)
 _ANY_REQUEST = frozenset().union(*CLIENT_REQUESTS.values())
 
 
 class Host(Protocol):
     """What a conversation needs of the server it is held with."""
 
+    stack: Any  # the rooms that its conversations are made of, as ``erlmcp.core`` offers them
     routes: Routes
     limits: Limits
     flags: Flags
@@ -97,6 +100,7 @@ class Session:
 
     __slots__ = (
         "_correlation",
+        "_serial",
         "_state",
         "connection",
         "host",
@@ -119,6 +123,7 @@ class Session:
         self.owner = owner
         self.connection = Connection()
         self._correlation: core.Correlation | None = None
+        self._serial = 0
         self.inflight: dict[str | int, Exchange] = {}
         self.log_level: str | None = None
         self.resources: set[str] | None = None
@@ -130,8 +135,15 @@ class Session:
     def correlation(self) -> core.Correlation:
         """The questions that wait for the client's answer. Made when first used: most sessions never ask."""
         if self._correlation is None:
-            self._correlation = core.Correlation()
+            self._correlation = self.host.stack.Correlation()
         return self._correlation
+
+    @property
+    def serial(self) -> int:
+        """A number that no other session of this process has, from when it was first asked for."""
+        if not self._serial:
+            self._serial = next(_SERIALS)
+        return self._serial
 
     @property
     def state(self) -> dict[str, Any]:
@@ -229,7 +241,7 @@ class Session:
         if self.connection.version != BATCH_VERSION:
             channel.error(b"null", INVALID_REQUEST, f"JSON-RPC batches exist in {BATCH_VERSION} only", None)
             return
-        collector = Collector(channel, call.items)
+        collector = Collector(channel, call.items, self.host.stack)
         for item in call.items:
             self.receive(item, collector, headers)
         collector.seal()

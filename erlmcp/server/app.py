@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, overload
 
@@ -114,7 +114,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self._begin_flags(flags)
 
     def _make_tables(self, page_size: int | None) -> None:
-        self.routes = core.Routes()
+        self.routes = self.stack.Routes()
         self.hub = Hub(self.limits.subscription_count_max)
         self.tools: dict[str, Tool] = {}
         self.prompts: dict[str, PromptPlan] = {}
@@ -154,9 +154,7 @@ class Server(Doors, Agenda, Roster, Switched):
 
     def add_tool(self, fn: Callable[..., Any], *, timeout: float | None = None, **options: Any) -> ToolPlan:
         """Register a tool; see ``tool``. Clients that asked are told that the list changed."""
-        plan = compile_tool(
-            fn, timeout_s=timeout, is_context=_is_context, run_sync=self.in_thread, overrides=None, **options
-        )
+        plan = self._compile(fn, timeout=timeout, **options)
         if plan.name in self.tools:
             raise ConfigurationError(
                 f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise"
@@ -166,11 +164,14 @@ class Server(Doors, Agenda, Roster, Switched):
         self._changed(m.TOOLS_CHANGED)
         return plan
 
+    def _compile(self, fn: Callable[..., Any], *, timeout: float | None = None, **options: Any) -> ToolPlan:
+        return compile_tool(fn, timeout_s=timeout, is_context=_is_context, run_sync=self.in_thread, **options)
+
     def remove_tool(self, name: str) -> None:
         """Raises KeyError where there is no such tool. Calls in flight end as they would have."""
         del self.tools[name]
         self.tool_list.remove(name)
-        self.routes.drop_entry(m.TOOLS_CALL, name)
+        self._drop_entry(m.TOOLS_CALL, name)
         self._changed(m.TOOLS_CHANGED)
 
     def resource(self, uri: str, /, **options: Any) -> Callable[[F], F]:
@@ -226,7 +227,7 @@ class Server(Doors, Agenda, Roster, Switched):
     def remove_prompt(self, name: str) -> None:
         del self.prompts[name]
         self.prompt_list.remove(name)
-        self.routes.drop_entry(m.PROMPTS_GET, name)
+        self._drop_entry(m.PROMPTS_GET, name)
         self._changed(m.PROMPTS_CHANGED)
 
     def completion(
@@ -247,34 +248,15 @@ class Server(Doors, Agenda, Roster, Switched):
     def add_middleware(self, middleware: Middleware) -> None:
         """Add a middleware inside those that are there."""
         self.middleware.append(middleware)
-        self.service.install()
-
-    @contextlib.contextmanager
-    def override_dependencies(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
-        """For tests: within this context ``Depends(real)`` runs ``overrides[real]`` wherever it is named."""
-        kept = dict(self.tools), dict(self.prompts), dict(self.resources), dict(self.templates)
-        for name, tool in kept[0].items():
-            self._place_tool(name, Tool(self, tool.plan.override(overrides)))
-        for name, prompt in kept[1].items():
-            self._place_prompt(name, prompt.override(overrides))
-        self.resources = {uri: plan.override(overrides) for uri, plan in kept[2].items()}
-        self.templates = {uri: plan.override(overrides) for uri, plan in kept[3].items()}
-        try:
-            yield
-        finally:
-            for name, tool in kept[0].items():
-                self._place_tool(name, tool)
-            for name, prompt in kept[1].items():
-                self._place_prompt(name, prompt)
-            self.resources, self.templates = kept[2], kept[3]
+        self.install()
 
     def _place_tool(self, name: str, tool: Tool) -> None:
         self.tools[name] = tool
-        self.routes.set_entry(m.TOOLS_CALL, name, tool)
+        self._set_entry(m.TOOLS_CALL, name, tool)
 
     def _place_prompt(self, name: str, plan: PromptPlan) -> None:
         self.prompts[name] = plan
-        self.routes.set_entry(m.PROMPTS_GET, name, plan)
+        self._set_entry(m.PROMPTS_GET, name, plan)
 
     @staticmethod
     def _decorate(add: Callable[..., Any], fn: Any, options: dict[str, Any]) -> Any:

@@ -45,7 +45,8 @@ class Context:
 
     @property
     def server(self) -> Server:
-        return self._server
+        found: Server = self._server.whole
+        return found
 
     @property
     def request_id(self) -> str | int | None:

@@ -24,7 +24,7 @@ class Doors:
     def link(self, write: Callable[[bytes], None]) -> Link:
         """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
         must be running."""
-        return Link(self._server, write)
+        return self._server._make_link(write)
 
     @asynccontextmanager
     async def memory(self) -> AsyncIterator[MemoryConnection]:

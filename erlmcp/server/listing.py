@@ -24,7 +24,7 @@ class Listing:
         self.descriptors: dict[str, dict[str, Any]] = {}
         self._fit = fit
         self._page_size = page_size
-        self._kept: dict[tuple[str, str | None], core.Template] = {}
+        self._kept: dict[tuple[Any, str, str | None], core.Template] = {}
 
     def put(self, name: str, descriptor: dict[str, Any]) -> None:
         self.descriptors[name] = descriptor
@@ -46,15 +46,19 @@ class Listing:
         return found
 
     def template(
-        self, version: str, cursor: str | None, finish: Callable[[dict[str, Any]], dict[str, Any]]
+        self,
+        version: str,
+        cursor: str | None,
+        finish: Callable[[dict[str, Any]], dict[str, Any]],
+        stack: Any = core,
     ) -> core.Template:
-        """The same as ready bytes; ``finish`` adds what every result of that revision carries."""
-        kept = self._kept.get((version, cursor))
+        """The same as ready bytes, for a stack; ``finish`` adds what every result of that revision carries."""
+        kept = self._kept.get((stack, version, cursor))
         if kept is None:
-            kept = core.Template([core.encode(finish(self.page(version, cursor)))])
+            kept = stack.Template([core.encode(finish(self.page(version, cursor)))])
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
-            self._kept[version, cursor] = kept
+            self._kept[stack, version, cursor] = kept
         return kept
 
 

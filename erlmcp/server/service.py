@@ -37,7 +37,6 @@ log = logging.getLogger("erlmcp.server")
 PEER_COUNT_MAX = 256
 PEER_BYTES_MAX = 4096
 URI_CHARS_MAX = 8192  # of a subscription, which is kept for as long as its conversation
-_PONG = core.Template([b"{}"])
 Handle = Callable[[Context], Coroutine[Any, Any, Any]]
 
 
@@ -62,13 +61,19 @@ class Service:
             m.UNSUBSCRIBE: partial(self._subscribe, False),
         }
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that are answered call by call, whatever the conversation."""
+        return tuple(self._handlers)
+
     def install(self) -> None:
         """Put a route for every method into the server's table."""
         routes = self.server.routes
         for method, handle in self._handlers.items():
             routes.set_method(method, self._route(handle), m.NAME_KEYS.get(method))
         routes.set_method(m.INITIALIZE, self._initialize)
-        routes.set_method(m.PING, Ready(lambda exchange: exchange.result({}), lambda peer: _PONG, is_modern=False))
+        pong = self.server.stack.Template([b"{}"])
+        routes.set_method(m.PING, Ready(lambda exchange: exchange.result({}), lambda peer: pong, is_modern=False))
         routes.set_method(m.LISTEN, self._listen)
         flags = self.server.flags
         self.server.quick_route = None
@@ -207,7 +212,8 @@ class Service:
         return self.stamp(page, peer, cacheable=True)
 
     def _ready_page(self, listing: Listing, cursor: str | None, peer: Peer) -> core.Template:
-        return listing.template(peer.version, cursor, lambda page: self.stamp(page, peer, cacheable=True))
+        finish = partial(self.stamp, peer=peer, cacheable=True)
+        return listing.template(peer.version, cursor, finish, self.server.stack)
 
     def _list_ready(self, listing: Listing, exchange: Exchange) -> None:
         params = exchange.params

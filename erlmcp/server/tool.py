@@ -8,7 +8,6 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from erlmcp import core
 from erlmcp.errors import InvalidParamsError, JsonError, McpError
 from erlmcp.runtime.quick import Entry
 from erlmcp.server.context import Context
@@ -37,6 +36,7 @@ class Tool(Entry):
     __slots__ = (
         "in_thread",
         "kind",
+        "may_be_simple",
         "needs_context",
         "plan",
         "server",
@@ -52,7 +52,7 @@ class Tool(Entry):
         self.timeout_s = plan.timeout_s or server.limits.request_timeout_s
         self.in_thread = plan.in_thread
         self.needs_context = plan.needs_context
-        self.is_simple = (
+        self.is_simple = self.may_be_simple = (
             plan.is_async
             and plan.result_class is not None
             and not (plan.needs_context or plan.dependencies or plan.param_headers)
@@ -64,19 +64,20 @@ class Tool(Entry):
         self.structured = self._template(b"", structured=True)
         self.plain = self._template(b"", structured=False)
 
-    def _template(self, suffix: bytes, *, structured: bool) -> core.Template | None:
+    def _template(self, suffix: bytes, *, structured: bool) -> Any:
         """The answer with a hole for the value, for the kinds of result whose shape is known beforehand."""
         end = b',"isError":false' + suffix + b"}"
+        make = self.server.stack.Template
         if self.kind == "text" and structured:
-            return core.Template([_OPEN, (TEXT, 0), b'}],"structuredContent":{"result":', (TEXT, 0), b"}" + end])
+            return make([_OPEN, (TEXT, 0), b'}],"structuredContent":{"result":', (TEXT, 0), b"}" + end])
         if self.kind in ("text", "text_only"):
-            return core.Template([_OPEN, (TEXT, 0), b"}]" + end])
+            return make([_OPEN, (TEXT, 0), b"}]" + end])
         if self.kind != "value":
             return None
         if not structured:
-            return core.Template([_OPEN, (VALUE_AS_TEXT, 0), b"}]" + end])
+            return make([_OPEN, (VALUE_AS_TEXT, 0), b"}]" + end])
         opened, closed = (b'{"result":', b"}") if self.plan.wraps_result else (b"", b"")
-        return core.Template([_OPEN, (VALUE_AS_TEXT, 0), b'}],"structuredContent":' + opened, (VALUE, 0), closed + end])
+        return make([_OPEN, (VALUE_AS_TEXT, 0), b'}],"structuredContent":' + opened, (VALUE, 0), closed + end])
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Tool(Entry):
             return await value
         return value
 
-    def _template_for(self, peer: Peer) -> core.Template | None:
+    def _template_for(self, peer: Peer) -> Any:
         if peer.modern:
             return self.modern
         return self.structured if has_structured(peer.version) else self.plain

@@ -1,0 +1,451 @@
+"""A roll-out in a running server: calls and connections go to one of two sides, and what becomes of them is evidence.
+
+Two kinds. A *tool's* trial has two ways to answer the calls of some tools: two functions, or two sides of the server. A
+*conversations'* trial deals whole connections to two sides, where there are connections that are conversations (byte
+streams); and single requests where there are none (HTTP), by who sends them.
+
+What is on trial takes the general way, on both sides alike, so that what is compared is the sides. Tools and
+connections that are on no trial pay nothing; and once a trial is settled where the server's own way is the outcome,
+that way is what it was before. ``erlmcp.policy.rollout`` decides; here calls are dealt, timed and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erlmcp.policy.rollout import BACK, DONE, SHADOW, Rollout, Rules
+from erlmcp.runtime.link import Link
+from erlmcp.runtime.quick import Entry
+from erlmcp.runtime.session import Session
+from erlmcp.server.shadow import Compare, Shadow, may_be_copied
+from erlmcp.spec import method as m
+from erlmcp.wire.peer import is_enveloped
+
+if TYPE_CHECKING:
+    from erlmcp.core import Outbound, Template
+    from erlmcp.runtime.exchange import Channel, Exchange
+    from erlmcp.server.context import Context
+    from erlmcp.server.side import Side
+
+log = logging.getLogger("erlmcp.rollout")
+STICKY = ("caller", "session", "call")
+ERAS = ("modern", "legacy")
+
+
+class Arm(Protocol):
+    """One of the two ways."""
+
+    stack: Any
+    own: Any  # the version of a tool that is not the registered one; None where there is none
+
+    def begin(self, exchange: Exchange) -> None: ...
+    def tool(self, name: str) -> Any:
+        """What answers a call within middleware."""
+
+
+class ToolArm:
+    """A version of a tool's function, on the server's own way; without one, what is registered."""
+
+    def __init__(self, host: Any, tool: Any = None) -> None:
+        self.stack = host.stack
+        self.own = tool
+        self._host = host
+
+    def begin(self, exchange: Exchange) -> None:
+        self.tool(exchange.call.name or "").begin(exchange)
+
+    def tool(self, name: str) -> Any:
+        return self._host.tools[name] if self.own is None else self.own
+
+
+class SideArm:
+    """A side of the server."""
+
+    own = None
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.stack = side.stack
+        self.begin = side.handle
+
+    def tool(self, name: str) -> Any:
+        return self.side.tools[name]
+
+
+class Trial:
+    """``arms`` are the old way and the new one. ``tools`` None: conversations are on trial. ``era`` restricts it to the
+    clients of one; ``sticky`` says whom a side is kept for: the caller (its credential, else its session), the session,
+    or nobody."""
+
+    def __init__(
+        self,
+        host: Any,
+        name: str,
+        arms: tuple[Arm, Arm],
+        tools: tuple[str, ...] | None,
+        *,
+        rules: Rules | None = None,
+        era: str | None = None,
+        sticky: str = "caller",
+        compare: Compare | None = None,
+        has_shadow: bool = True,
+        clock_ns: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        self.name = name
+        self.arms = arms
+        self.tools = tools
+        self.era = era
+        self.sticky = sticky
+        self.clock_ns = clock_ns
+        self.shadow = Shadow(host, compare)
+        self.policy = Rollout(rules, name=name, has_shadow=has_shadow, now_ns=clock_ns())
+        self._host = host
+        self._has_shadow = has_shadow
+        self._seen = self.policy.state
+        self._outs: list[Outbound] = [
+            arm.stack.Outbound(framing="none", bytes_max=host.limits.outbox_bytes_max) for arm in arms
+        ]
+        self._connection_count = itertools.count()
+
+    def entry_of(self, tool: Any) -> Any:
+        """What stands in the server's table for this tool: itself, or its other version, once that is settled."""
+        if self.outcome is None:
+            return Split(self, tool)
+        arm: Any = self.arms[self.outcome]
+        if isinstance(arm, SideArm) and not arm.side.is_servers_own:
+            return Split(self, tool)
+        return arm.own or tool
+
+    @property
+    def outcome(self) -> int | None:
+        """The arm that all calls get from now on; None while that is open."""
+        return {DONE: 1, BACK: 0}.get(self.policy.state)
+
+    def status(self) -> dict[str, Any]:
+        kind = {"tools": list(self.tools or ()), "conversations": self.tools is None, "era": self.era}
+        shadow = {"copies_refused": self.shadow.refused_count, "copies_inflight": self.shadow.inflight_count}
+        return {**self.policy.status(), **kind, "sticky": self.sticky, **shadow}
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    def begin(self, exchange: Exchange) -> None:
+        """Let one of the two arms answer."""
+        if not self._is_meant(exchange):
+            self._outside(exchange)
+            return
+        is_new = self.policy.is_new(self.key_of(exchange))
+        arm = self.arms[is_new]
+        is_copied = not is_new and self._has_shadow and self._is_copied(exchange)
+        is_foreign = arm.stack is not self._host.stack or is_copied
+        out = self._outs[is_new] if is_foreign else None
+        exchange.channel = Observed(self, exchange, is_new, out, is_copied=is_copied)
+        arm.begin(exchange)
+
+    def _outside(self, exchange: Exchange) -> None:
+        """A client of the other era: the old side answers, and nobody counts."""
+        arm = self.arms[0]
+        if arm.stack is not self._host.stack:
+            exchange.channel = Rendered(exchange.channel, self._outs[0])
+        arm.begin(exchange)
+
+    def _is_meant(self, exchange: Exchange) -> bool:
+        return self.era is None or self.era == ("modern" if exchange.peer.modern else "legacy")
+
+    def _is_copied(self, exchange: Exchange) -> bool:
+        entry: Any = exchange.call.entry
+        plan = getattr(entry, "plan", None)
+        is_call = exchange.call.method == m.TOOLS_CALL and plan is not None
+        return is_call and may_be_copied(plan) and self.policy.wants_copy()
+
+    def key_of(self, exchange: Exchange) -> bytes | None:
+        """What a caller is known by; None where there is nothing that the next call will have again."""
+        if self.sticky == "call":
+            return None
+        headers = exchange.headers or {}
+        credential = headers.get("authorization") if self.sticky == "caller" else None
+        if credential:
+            return hashlib.sha256(credential.encode("utf-8", "replace")).digest()
+        session: Any = exchange.session
+        if session.id is not None:
+            return str(session.id).encode()
+        return b"stream %d" % session.serial if isinstance(session, Session) else None
+
+    def record(self, is_new: bool, time_ns: int, is_error: bool) -> None:
+        self.policy.record(is_new, time_ns, is_error, self.clock_ns())
+        self.notice()
+
+    def notice(self) -> None:
+        """Where the policy made a step: say so, and let the server know when it is settled, or is no more."""
+        state = self.policy.state
+        if state is self._seen:
+            return
+        was, self._seen = self._seen, state
+        last = self.policy.events[-1]
+        log.warning("rollout %s: %s, share %g: %s", self.name, last["event"], self.policy.share, last["why"])
+        if {was, state} & {DONE, BACK}:
+            self._host.install()
+
+    def copy(self, exchange: Exchange, answer: bytes) -> None:
+        """Let the new side answer a call again that the old one answered, after its caller has the answer."""
+        arm = self.arms[1]
+
+        def tell(is_equal: bool, detail: str) -> None:
+            name = exchange.call.name
+            self.policy.compared(is_equal, f"{name}: {detail}" if detail else "", self.clock_ns())
+            self.notice()
+
+        exchange.session.loop.call_soon(self.shadow.start, exchange, answer, arm.begin, arm.stack, tell)
+
+    # -- by hand -------------------------------------------------------------------------------------------------------
+
+    def advance(self, why: str = "the operator") -> None:
+        """One stage on."""
+        self.policy.advance(self.clock_ns(), why)
+        self.notice()
+
+    def back(self, why: str = "the operator") -> None:
+        """To nobody."""
+        self.policy.back(self.clock_ns(), why)
+        self.notice()
+
+    # -- a connection --------------------------------------------------------------------------------------------------
+
+    def link(self, write: Callable[[bytes], None]) -> Any:
+        """A conversation over a byte stream: of a side, from its first byte on, where conversations are dealt."""
+        if self.policy.state == SHADOW:
+            return Link(self._host, write)
+        if self.era is not None:
+            return FirstLink(self, write)
+        return self.deal(write)
+
+    def deal(self, write: Callable[[bytes], None]) -> WatchedLink:
+        key = b"connection %d" % next(self._connection_count) if self.sticky != "call" else None
+        return WatchedLink(self, self.policy.is_new(key), write)
+
+
+class Rendered:
+    """A channel for an arm of another stack: what that makes is written by that, and sent as it is."""
+
+    __slots__ = ("_channel", "_out")
+
+    def __init__(self, channel: Channel, out: Outbound) -> None:
+        self._channel = channel
+        self._out = out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        self._out.fill(id_raw, template, values)
+        self._channel.whole(self._out.take())
+
+    def result(self, id_raw: bytes, value: object) -> None:
+        self._out.result(id_raw, value)
+        self._channel.whole(self._out.take())
+
+
+class Observed:
+    """The channel of a call on trial: it times the call and counts how it ends."""
+
+    __slots__ = ("_began_ns", "_channel", "_exchange", "_is_copied", "_is_new", "_out", "_trial")
+
+    def __init__(
+        self, trial: Trial, exchange: Exchange, is_new: bool, out: Outbound | None, *, is_copied: bool
+    ) -> None:
+        self._trial = trial
+        self._exchange = exchange
+        self._channel = exchange.channel
+        self._is_new = is_new
+        self._out = out
+        self._is_copied = is_copied
+        self._began_ns = trial.clock_ns()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        if self._out is None:
+            self._channel.fill(id_raw, template, values)
+        else:
+            self._out.fill(id_raw, template, values)
+            self._send()
+        self._ended(is_error=False)
+
+    def result(self, id_raw: bytes, value: object) -> None:
+        if self._out is None:
+            self._channel.result(id_raw, value)
+        else:
+            self._out.result(id_raw, value)
+            self._send()
+        self._ended(is_error=is_failure(value))
+
+    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
+        self._channel.error(id_raw, code, message, data)
+        self._ended(is_error=True)
+
+    def _send(self) -> None:
+        assert self._out is not None
+        answer = self._out.take()
+        self._channel.whole(answer)
+        if self._is_copied:
+            self._trial.copy(self._exchange, answer)
+
+    def _ended(self, *, is_error: bool) -> None:
+        trial = self._trial
+        trial.record(self._is_new, trial.clock_ns() - self._began_ns, is_error)
+
+
+def is_failure(value: Any) -> bool:
+    """Whether a result says that its tool failed."""
+    if isinstance(value, dict):
+        return value.get("isError") is True
+    return b'"isError":true' in getattr(value, "data", b"")
+
+
+class Split(Entry):
+    """A tool on trial, as it stands in the server's table."""
+
+    def __init__(self, trial: Trial, tool: Any) -> None:
+        self.trial = trial
+        self.plan = tool.plan
+        self.timeout_s = tool.timeout_s
+        self.begin = trial.begin
+        self.is_simple = False
+
+    async def call(self, context: Context, arguments: Any) -> dict[str, Any]:
+        """A call within middleware. Raises what the tool does."""
+        trial, exchange = self.trial, context._exchange
+        is_new = trial._is_meant(exchange) and trial.policy.is_new(trial.key_of(exchange))
+        began_ns = trial.clock_ns()
+        is_error = True
+        try:
+            found: dict[str, Any] = await trial.arms[is_new].tool(self.plan.name).call(context, arguments)
+            is_error = is_failure(found)
+        finally:
+            if trial._is_meant(exchange):
+                trial.record(is_new, trial.clock_ns() - began_ns, is_error)
+        return found
+
+
+class WatchedLink(Link):
+    """A connection of one side. Messages that are answered within the read that brought them are timed together; those
+    that wait, each by itself."""
+
+    __slots__ = ("_error_count", "_is_new", "_starts", "_trial")
+
+    def __init__(self, trial: Trial, is_new: bool, write: Callable[[bytes], None]) -> None:
+        super().__init__(trial.arms[is_new].side, write)  # type: ignore[attr-defined]
+        self._trial = trial
+        self._is_new = is_new
+        self._error_count = 0
+        self._starts: dict[bytes, int] = {}
+
+    def feed(self, data: bytes) -> None:
+        trial = self._trial
+        began_ns = trial.clock_ns()
+        self._error_count = 0
+        super().feed(data)
+        count = data.count(b"\n")
+        waiting = self._note_waiting(began_ns)
+        if count > waiting:
+            now_ns = trial.clock_ns()
+            time_ns = (now_ns - began_ns) // count if not waiting else None
+            done = count - waiting
+            trial.policy.record_many(self._is_new, done, min(self._error_count, done), time_ns, now_ns)
+            trial.notice()
+
+    def _note_waiting(self, began_ns: int) -> int:
+        """How many calls of this read wait; the newest are last."""
+        starts, waiting = self._starts, 0
+        for exchange in reversed(self.session.inflight.values()):
+            id_raw = exchange.call.id_raw
+            if id_raw in starts:
+                break
+            if exchange.ended is None:  # not a stream that stays
+                starts[id_raw] = began_ns
+                waiting += 1
+        return waiting
+
+    def _answered(self, id_raw: bytes, *, is_error: bool) -> None:
+        began_ns = self._starts.pop(id_raw, None) if self._starts else None
+        if began_ns is None:
+            self._error_count += is_error
+        else:
+            self._trial.record(self._is_new, self._trial.clock_ns() - began_ns, is_error)
+
+    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
+        super().fill(id_raw, template, values)
+        self._answered(id_raw, is_error=False)
+
+    def result(self, id_raw: bytes, value: object) -> None:
+        super().result(id_raw, value)
+        self._answered(id_raw, is_error=is_failure(value))
+
+    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
+        super().error(id_raw, code, message, data)
+        self._answered(id_raw, is_error=True)
+
+    def close(self, reason: str = "the connection was closed") -> None:
+        super().close(reason)
+        self._starts.clear()
+
+
+class FirstLink:
+    """A connection whose side depends on its era: chosen with its first message."""
+
+    __slots__ = ("_held", "_link", "_trial", "_write", "closed_early")
+
+    def __init__(self, trial: Trial, write: Callable[[bytes], None]) -> None:
+        self._trial = trial
+        self._write = write
+        self._held = b""
+        self._link: Link | None = None
+        self.closed_early = False
+
+    @property
+    def closed(self) -> bool:
+        return self._link.closed if self._link is not None else self.closed_early
+
+    @property
+    def session(self) -> Session:
+        return self._chosen(b"").session
+
+    def feed(self, data: bytes) -> None:
+        if self._link is None:
+            self._held += data
+            line, newline, _ = self._held.lstrip().partition(b"\n")
+            if not newline and len(self._held) <= self._trial._host.limits.message_bytes_max:
+                return
+            data, self._held = self._held, b""
+            self._chosen(line)
+        assert self._link is not None
+        self._link.feed(data)
+
+    def _chosen(self, line: bytes) -> Link:
+        if self._link is None:
+            trial = self._trial
+            if line and self._era_of(line) == trial.era:
+                self._link = trial.deal(self._write)
+            else:
+                self._link = Link(trial.arms[0].side, self._write)  # type: ignore[attr-defined]
+        return self._link
+
+    def _era_of(self, line: bytes) -> str:
+        call = self._trial.arms[0].side.read(line)  # type: ignore[attr-defined]
+        if call.method == m.INITIALIZE:
+            return "legacy"
+        return "modern" if call.meta is not None and is_enveloped(call.meta.values) else ""
+
+    def flush(self) -> None:
+        if self._link is not None:
+            self._link.flush()
+
+    def close(self, reason: str = "the connection was closed") -> None:
+        self.closed_early = True
+        if self._link is not None:
+            self._link.close(reason)
