@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_ping(commands)
     _add_flags(commands)
+    _add_rollout(commands)
     _add_version(commands)
     _add_bench(commands)
     return parser
@@ -125,6 +126,11 @@ def _add_serve(commands: Any) -> None:
         metavar="PATH",
         help="a Unix socket that only this user can open, for erlmcp flags and rollout while it serves; "
         "auto: $XDG_RUNTIME_DIR/erlmcp-PID.sock (default: none)",
+    )
+    parser.add_argument(
+        "--dual-stack",
+        action="store_true",
+        help="serve by the baseline (twins in Python, all flags off), and roll the compiled stack out beside it",
     )
     parser.add_argument("--reload", action="store_true", help="restart when a Python file beside FILE changes")
     _add_serving(parser)
@@ -232,6 +238,23 @@ def _add_flags(commands: Any) -> None:
     parser.add_argument(
         "--set", metavar="CHANGES", help="with --control: switch flags of that server, such as --set=-batching,+caching"
     )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_rollout(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "rollout",
+        "show and move the roll-outs of a running server; or a demonstration of one",
+        "Show and move the roll-outs of a running server.\n\n"
+        "  status   what each got and gave, and what was decided\n"
+        "  advance  one stage on, whatever the evidence\n"
+        "  back     everything to the old side\n"
+        "  demo     a slower and a wrong new side in a server of this process: both are caught",
+    )
+    parser.add_argument("action", choices=["status", "advance", "back", "demo"], metavar="ACTION")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the roll-out, where there are several")
+    parser.add_argument("--control", metavar="PATH", help="of the server that was started with --control PATH")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 

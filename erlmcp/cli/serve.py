@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     apply_limits(options.limit)
     start_logging(options.log_level)
     server = load_server(options.target, options.module, keep_traceback=options.traceback)
+    if options.dual_stack:
+        server.rollout("stack", old=server.baseline())
     if options.control:
         server.control_path = control_path(options.control)
         print(f"erlmcp: control socket {server.control_path}", file=sys.stderr, flush=True)

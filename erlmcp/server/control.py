@@ -26,6 +26,7 @@ from erlmcp.errors import (
 
 if TYPE_CHECKING:
     from erlmcp.server.app import Server
+    from erlmcp.server.trial import Trial
 
 log = logging.getLogger("erlmcp.control")
 MESSAGE_BYTES_MAX: Final = 64 * 1024
@@ -110,7 +111,39 @@ def words_of(server: Server) -> dict[str, Word]:
         log.warning("flags were changed by the control socket: %s", params)
         return {"flags": server.flag_table}
 
-    return {"server/info": info, "flags/list": list_flags, "flags/set": set_flags}
+    def status(params: dict[str, Any]) -> Any:
+        found = server.trials.values() if params.get("name") is None else [_trial_of(server, params)]
+        return {"rollouts": [trial.status() for trial in found]}
+
+    def advance(params: dict[str, Any]) -> Any:
+        trial = _trial_of(server, params)
+        trial.advance("the operator, by the control socket")
+        return {"rollouts": [trial.status()]}
+
+    def back(params: dict[str, Any]) -> Any:
+        trial = _trial_of(server, params)
+        trial.back("the operator, by the control socket")
+        return {"rollouts": [trial.status()]}
+
+    return {
+        "server/info": info,
+        "flags/list": list_flags,
+        "flags/set": set_flags,
+        "rollout/status": status,
+        "rollout/advance": advance,
+        "rollout/back": back,
+    }
+
+
+def _trial_of(server: Server, params: dict[str, Any]) -> Trial:
+    """The roll-out of this name; without one, the only one there is. Raises InvalidParamsError."""
+    name, known = params.get("name"), server.trials
+    if name is None and len(known) == 1:
+        return next(iter(known.values()))
+    if not isinstance(name, str) or name not in known:
+        there = f"there is {', '.join(known)}" if known else "there is none"
+        raise InvalidParamsError(f"Invalid params: which rollout? {there}")
+    return known[name]
 
 
 @asynccontextmanager

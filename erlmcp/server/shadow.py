@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.rollout")
 INFLIGHT_MAX: Final = 16
 TEXT_CHARS_MAX: Final = 120
+_ABSENT: Final = object()
 
 Compare = Callable[[Any, Any], bool]
 Take = Callable[["bytes | None"], None]
@@ -138,7 +139,7 @@ class Shadow:
         except Exception as error:
             log.error("two answers could not be compared", exc_info=error)
             return False, f"the comparison failed: {type(error).__name__}"
-        return is_equal, "" if is_equal else f"{_text(after)} instead of {_text(before)}"
+        return is_equal, "" if is_equal else difference(before, after)
 
 
 def _substance(answer: bytes) -> Any:
@@ -150,10 +151,26 @@ def _substance(answer: bytes) -> Any:
     return {key: value for key, value in result.items() if key != "_meta"} if isinstance(result, dict) else result
 
 
+def difference(before: Any, after: Any, path: str = "") -> str:
+    """Where two values differ first, and in what."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            if before.get(key, _ABSENT) != after.get(key, _ABSENT):
+                return difference(before.get(key, _ABSENT), after.get(key, _ABSENT), f"{path}.{key}" if path else key)
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            if one != other:
+                return difference(one, other, f"{path}[{index}]")
+    where = f"{path[:TEXT_CHARS_MAX]}: " if path else ""
+    return f"{where}{_text(after)} instead of {_text(before)}"
+
+
 def _is_equal(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
 def _text(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
     text = core.encode(value).decode("utf-8", "replace")
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 3]}..."

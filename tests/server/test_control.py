@@ -173,3 +173,28 @@ async def test_a_path_that_is_no_socket_is_refused_and_the_lifespan_is_left_agai
         await server.start()
     assert left == ["left"]
     assert path.read_text() == "kept"
+
+
+async def test_roll_outs_are_told_and_moved_by_name_or_as_the_only_one(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    server = served(path)
+
+    async def other(text: str) -> str:
+        return text
+
+    async with server.running(), operator(path) as made:
+        assert (await made.ask("rollout/status"))["result"] == {"rollouts": []}
+        assert "there is none" in (await made.ask("rollout/advance"))["error"]["message"]
+        trial = server.candidate("echo", other)
+        (found,) = (await made.ask("rollout/status"))["result"]["rollouts"]
+        assert (found["name"], found["state"], found["share"]) == ("echo", "running", 0.1)
+        (found,) = (await made.ask("rollout/advance"))["result"]["rollouts"]
+        assert found["share"] == 0.5
+        server.rollout("all", new=Flags(batching=False))
+        assert "there is echo, all" in (await made.ask("rollout/back"))["error"]["message"]
+        for name in (7, "none"):
+            assert "which rollout" in (await made.ask("rollout/status", {"name": name}))["error"]["message"]
+        (found,) = (await made.ask("rollout/back", {"name": "echo"}))["result"]["rollouts"]
+        assert found["state"] == trial.policy.state == "back"
+        assert found["events"][-1]["why"] == "the operator, by the control socket"
+        assert len((await made.ask("rollout/status"))["result"]["rollouts"]) == 2
