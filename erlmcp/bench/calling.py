@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from erlmcp.bench import message
+from erlmcp.bench.journey import use_json_module
 from erlmcp.bench.process import ROOT, SERVERS
 from erlmcp.bench.room import library
 from erlmcp.bench.timing import Timed, closing
@@ -21,10 +22,12 @@ CALLS = 256  # of one repeat
 GIVEN = {"text": message.TEXT}
 
 
-def made(kind: str, inflight: int = 1) -> Timed:
+def made(kind: str, inflight: int = 1, is_plain_json: bool = False) -> Timed:
     """``kind``: "objects" and "bytes" in this process, "mcp" the same by the official SDK, "stdio" a started process.
     ``inflight`` tasks call one after the other each."""
-    loop = _new_loop()
+    if is_plain_json:
+        use_json_module()
+    loop = new_loop()
     ready: asyncio.Future[Any] = loop.create_future()
     ended = asyncio.Event()
 
@@ -64,7 +67,7 @@ def made(kind: str, inflight: int = 1) -> Timed:
     return closing(Timed(CALLS, lambda repeats: loop.run_until_complete(turn(repeats))), close)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:

@@ -2,7 +2,8 @@
 
 The baseline of a row is our own stack in plain Python (``_model``) with every flag off: one call an item, one message a
 write, the json module. A phase does the row's operation in the best way that the flags up to that phase allow; where a
-phase adds nothing to a row, its figure is that of the phase before it. What is not built is named, not pretended.
+phase adds nothing to a row, its figure is that of the phase before it. Beside each phase stands the twin stack, which
+does the same with the same flags: what the compiled core is worth there. What is not built is named, not pretended.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 from erlmcp import flags
 from erlmcp.bench import result, screen, table, timing
 from erlmcp.bench.components import way
+from erlmcp.bench.components.calling import remote as call
 from erlmcp.bench.components.network import remote
 from erlmcp.bench.components.row import BATCH
 from erlmcp.bench.room import MissingError
@@ -37,12 +39,14 @@ BASELINE = 0
 
 @dataclass(frozen=True)
 class Step:
-    """How a phase does the row's operation. ``make`` None: as phase ``like`` does it (0: as the baseline)."""
+    """How a phase does the row's operation. ``make`` None: as phase ``like`` does it (0: as the baseline). ``twin``
+    does the same on the twins, one call for many where ours is a loop in C."""
 
     phase: int
     words: str
     make: Callable[[], Timed] | None = None
     like: int = BASELINE
+    twin: Callable[[], Timed] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,9 @@ def _structure(key: str, operation: str, row: str, words: dict[int, str]) -> Tra
         operation,
         (
             Step(BASELINE, words[0], _way(row, "call", "model")),
-            Step(1, words[1], _way(row, "batch")),
+            Step(1, words[1], _way(row, "batch"), twin=_way(row, "batch", "model")),
             _same(2, 1, WIRE_ONLY),
-            Step(3, words[3], _way(row, "core")),
+            Step(3, words[3], _way(row, "core"), twin=_way(row, "batch", "model")),
             _same(4, 3, words[4]),
             _same(5, 3, GUARDS),
         ),
@@ -87,6 +91,9 @@ def _network() -> Track:
         is_baseline = phase == "baseline"
         return remote("echo", batch, is_plain_json=is_baseline, ERLMCP_CORE=core, ERLMCP_PHASE=phase)
 
+    def step(phase: int, words: str) -> Step:
+        return Step(phase, words, variant(str(phase), BATCH), twin=variant(str(phase), BATCH, "model"))
+
     return Track(
         "network",
         "a tools/call of an async Python handler: framed, parsed, dispatched, answered, written; bytes in -> bytes"
@@ -97,19 +104,42 @@ def _network() -> Track:
                 "_model, ERLMCP_PHASE=baseline, the json module; one message a read, one answer a write, a task a call",
                 variant("baseline", 1, "model"),
             ),
-            Step(
-                1,
-                f"the compiled core, ERLMCP_PHASE=1; {BATCH:,} messages a read, their answers in one write",
-                variant("1", BATCH),
-            ),
+            step(1, f"the compiled core, ERLMCP_PHASE=1; {BATCH:,} messages a read, their answers in one write"),
             _same(2, 1, "its flags are the client's, the pool's and HTTP/2's"),
+            step(3, "ERLMCP_PHASE=3: the handler's first step inline, no task where it does not wait"),
+            step(4, "ERLMCP_PHASE=4: native JSON, compiled from the bytes to the answer"),
+            step(5, "ERLMCP_PHASE=5"),
+        ),
+    )
+
+
+def _end_to_end() -> Track:
+    """A client's call of a server in its process, by the client's own choice of the way."""
+
+    def variant(phase: str, core: str = "core") -> Callable[[], Timed]:
+        is_baseline = phase == "baseline"
+        return call(
+            "bytes" if is_baseline else "objects",
+            is_plain_json=is_baseline,
+            ERLMCP_CORE=core,
+            ERLMCP_PHASE=phase,
+        )
+
+    def step(phase: int, words: str) -> Step:
+        return Step(phase, words, variant(str(phase)), twin=variant(str(phase), "model"))
+
+    return Track(
+        "end-to-end",
+        "await client.call_tool(...) to its result, an async handler of a server in the same process, 1 in flight",
+        (
             Step(
-                3,
-                "ERLMCP_PHASE=3: the handler's first step inline, no task where it does not wait",
-                variant("3", BATCH),
+                BASELINE, "_model, ERLMCP_PHASE=baseline, the json module, through bytes", variant("baseline", "model")
             ),
-            Step(4, "ERLMCP_PHASE=4: native JSON, compiled from the bytes to the answer", variant("4", BATCH)),
-            Step(5, "ERLMCP_PHASE=5", variant("5", BATCH)),
+            step(1, "the compiled core, ERLMCP_PHASE=1, through bytes"),
+            step(2, "ERLMCP_PHASE=2"),
+            step(3, "ERLMCP_PHASE=3: no task for the handler"),
+            step(4, "ERLMCP_PHASE=4: values that are the same on both sides go as objects, without bytes"),
+            step(5, "ERLMCP_PHASE=5"),
         ),
     )
 
@@ -162,6 +192,7 @@ def tracks() -> list[Track]:
             },
         ),
         _network(),
+        _end_to_end(),
     ]
 
 
@@ -170,7 +201,9 @@ def not_built() -> dict[int, list[str]]:
     return {phase: [name for name in names if name not in flags.PHASE_OF] for phase, names in PLAN.items()}
 
 
-def _cell(track: Track, step: Step, made: dict[int, Timed], errors: dict[int, str]) -> dict[str, Any]:
+def _cell(
+    track: Track, step: Step, made: dict[int, Timed], twins: dict[int, Timed], errors: dict[int, str]
+) -> dict[str, Any]:
     phase = step.phase
     source = phase if step.make is not None else step.like
     cell: dict[str, Any] = {
@@ -189,6 +222,9 @@ def _cell(track: Track, step: Step, made: dict[int, Timed], errors: dict[int, st
         cell["ratio"] = timing.ratio(made[BASELINE], one)
         if phase != BASELINE:
             cell["met"] = cell["ratio"] >= GATES[phase]
+    if source in made and source in twins:
+        cell["twin_ns"] = twins[source].ns
+        cell["over_twin"] = timing.ratio(twins[source], made[source])
     return cell
 
 
@@ -200,8 +236,9 @@ def _raise_floor(cells: list[dict[str, Any]]) -> None:
         if "ratio" not in cell or cell["phase"] == "baseline":
             continue
         if best is not None and best["ratio"] > cell["ratio"]:
-            for name in ("ns", "best_ns", "rate", "spread", "rounds", "ratio"):
-                cell[name] = best[name]
+            for name in ("ns", "best_ns", "rate", "spread", "rounds", "ratio", "twin_ns", "over_twin"):
+                if name in best:
+                    cell[name] = best[name]
             cell["as_phase"] = best["phase"] if best["as_phase"] is None else best["as_phase"]
             cell["words"] += f" (phase {cell['as_phase']}'s way is the better one)"
             cell["met"] = cell["ratio"] >= cell["gate"]
@@ -212,23 +249,30 @@ def _raise_floor(cells: list[dict[str, Any]]) -> None:
 def measure(track: Track, rounds: int, slice_s: float) -> list[dict[str, Any]]:
     """All phases of one row, alternately."""
     made: dict[int, Timed] = {}
+    twins: dict[int, Timed] = {}
     errors: dict[int, str] = {}
     for step in track.steps:
         if step.make is None:
             continue
         try:
-            one = step.make()
-            one.elapsed(1)
-            made[step.phase] = one
+            made[step.phase] = _tried(step.make)
+            if step.twin is not None:
+                twins[step.phase] = _tried(step.twin)
         except MissingError as error:
             errors[step.phase] = str(error)
         except Exception as error:
             errors[step.phase] = f"{type(error).__name__}: {error}"
     if made:
-        timing.go_round(list(made.values()), rounds, slice_s)
-    cells = [_cell(track, step, made, errors) for step in track.steps]
+        timing.go_round([*made.values(), *twins.values()], rounds, slice_s)
+    cells = [_cell(track, step, made, twins, errors) for step in track.steps]
     _raise_floor(cells)
     return cells
+
+
+def _tried(make: Callable[[], Timed]) -> Timed:
+    one = make()
+    one.elapsed(1)
+    return one
 
 
 def report(cells: Sequence[dict[str, Any]], out: TextIO) -> None:
@@ -241,6 +285,8 @@ def report(cells: Sequence[dict[str, Any]], out: TextIO) -> None:
                 table.number(cell["ns"]) if "ns" in cell else cell["status"].split(":")[0],
                 table.number(cell["rate"] / 1e6 if "rate" in cell else None),
                 f"{table.number(cell.get('ratio'))}x" if "ratio" in cell else "-",
+                table.number(cell.get("twin_ns")),
+                f"{table.number(cell.get('over_twin'))}x" if "over_twin" in cell else "-",
                 f">= {cell['gate']:g}x" if cell["gate"] else "-",
                 {None: "-", True: "met", False: "missed"}[cell["met"]],
             ]
@@ -248,7 +294,7 @@ def report(cells: Sequence[dict[str, Any]], out: TextIO) -> None:
         ]
         notes = [f"phase {cell['phase']}: {cell['words']}" for cell in here]
         notes += dict.fromkeys(cell["status"] for cell in here if cell["status"] != "measured")
-        heads = ["phase", "ns", "M/s", "over baseline", "gate", "is"]
+        heads = ["phase", "ns", "M/s", "over baseline", "twin, ns", "over twin", "gate", "is"]
         table.write(out, f"{row}: {here[0]['operation']}", heads, lines, notes)
 
 
@@ -290,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             was_interrupted = True
     report(cells, out)
     print("\nover baseline: median over the rounds of the ratios of single rounds, all phases alternately", file=out)
+    print("over twin: the twin stack with the same flags, in batches where ours is a loop in C", file=out)
     for phase, names in not_built().items():
         if names:
             print(f"phase {phase}, no switch for it yet: {', '.join(names)}", file=out)

@@ -267,15 +267,16 @@ def _add_bench(commands: Any) -> None:
     parser = _add_command(
         commands,
         "bench",
-        "measure erlmcp: its parts, its phases, its server, its peers",
+        "measure erlmcp: its parts, its phases, its flags, its server, its peers",
         "Measure erlmcp.\n\n"
         "  components  the parts, each beside its twin in Python and the libraries of its kind\n"
         "  phases      what each phase of the plan buys over the baseline\n"
+        "  flags       what each single flag buys\n"
         "  peers       whole servers, one beside the other; with --libraries those of the components\n"
         "  clients     our client beside others, against one server in C\n"
         "  server      our server alone\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "peers", "clients", "server", "compare"]
+    suites = ["components", "phases", "flags", "peers", "clients", "server", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -14,7 +14,7 @@ from erlmcp.bench.phases import BASELINE, GATES, Step, Track
 from erlmcp.bench.room import MissingError
 from erlmcp.bench.timing import Timed
 
-ROWS = ["registry", "queue", "pool", "session", "network"]
+ROWS = ["registry", "queue", "pool", "session", "network", "end-to-end"]
 ALL = ["baseline", 1, 2, 3, 4, 5]
 
 
@@ -40,6 +40,7 @@ def test_the_table_has_all_rows_phases_and_gates_of_the_plan(tmp_path: Path) -> 
         assert row["ratio"] > 0
         assert row["ns"] > 0
         assert row["gate"] == (None if row["phase"] == "baseline" else GATES[row["phase"]])
+        assert ("over_twin" in row) is (row["phase"] != "baseline")
         assert row["met"] is (None if row["gate"] is None else row["ratio"] >= row["gate"])
 
 

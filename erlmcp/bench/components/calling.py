@@ -11,13 +11,13 @@ from erlmcp.bench.worker import Worker
 MEASURED = "erlmcp.bench.calling"
 
 
-def remote(kind: str, inflight: int = 1, **environment: str) -> Callable[[], Timed]:
+def remote(kind: str, inflight: int = 1, *, is_plain_json: bool = False, **environment: str) -> Callable[[], Timed]:
     """A maker of a variant that runs in a process of its own, which ends when the candidate is dropped."""
 
     def make() -> Timed:
         worker = Worker(environment=environment)
         try:
-            return closing(worker.timed(f"{MEASURED}:made", kind, inflight), worker.close)
+            return closing(worker.timed(f"{MEASURED}:made", kind, inflight, is_plain_json), worker.close)
         except BaseException:
             worker.close()
             raise

@@ -1,0 +1,113 @@
+"""The table of single flags: a row for each, both variants in one run, and that the flag is what differs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erlmcp import Flags
+from erlmcp.bench import buying
+from erlmcp.bench import flags as suite
+from erlmcp.bench.flags import ROWS, Row
+from erlmcp.bench.room import MissingError
+from erlmcp.bench.timing import Timed
+from erlmcp.flags import PHASE_OF
+
+
+def fixed(ns: float) -> Timed:
+    return Timed(10, lambda repeats: int(ns * 10 * repeats))
+
+
+def test_every_flag_has_a_row_or_is_named() -> None:
+    assert {row.flag for row in ROWS} <= set(PHASE_OF)
+    assert len({row.flag for row in ROWS}) == len(ROWS)
+    assert {row.flag for row in ROWS} | set(suite.without_row()) == set(PHASE_OF)
+    assert all(row.words for row in ROWS)
+
+
+def test_the_variants_differ_in_the_flag_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, str]] = []
+
+    class Recorder:
+        def __init__(self, environment: dict[str, str]) -> None:
+            asked.append(environment)
+
+        def timed(self, make: str, *given: Any) -> Timed:
+            assert (make, given) == ("module:make", (1, 2))
+            return fixed(50 if "+caching" in asked[-1]["ERLMCP_FLAGS"] else 200)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(suite, "Worker", Recorder)
+    monkeypatch.setenv("ERLMCP_FLAGS", "-batching")
+    cell = suite.measure(Row("caching", "words", "module:make", (1, 2), ("http2",)), 3, 1e-4)
+    loaded = []
+    for environment in asked:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        loaded.append(Flags.load())
+    assert loaded == [Flags(http2=False), Flags(http2=False, caching=False)]
+    assert round(cell["ratio"], 3) == 4
+    assert (cell["on_ns"], cell["off_ns"], cell["phase"], cell["status"]) == (50, 200, 1, "measured")
+
+
+def test_every_row_runs_and_the_file_holds_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "flags.json"
+    assert suite.main(["--rounds", "2", "--time-s", "0.001", "--json", str(file)]) == 0
+    read = json.loads(file.read_text())
+    assert read["kind"] == "flags"
+    assert read["without_row"] == suite.without_row()
+    assert [row["flag"] for row in read["rows"]] == [row.flag for row in ROWS]
+    for row in read["rows"]:
+        assert row["status"] in ("measured", "not installed"), row
+        if row["status"] == "measured":
+            assert row["ratio_least"] <= row["ratio"] <= row["ratio_most"]
+            assert len(row["rounds"]["on"]) == len(row["rounds"]["off"]) == 2
+    out = capsys.readouterr().out
+    assert "each flag off beside all on, alternately" in out
+    assert out.splitlines()[0].endswith("flags: all on")
+
+
+def test_what_cannot_be_measured_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_row: Row, _changes: object) -> Timed:
+        raise MissingError("not installed: h2")
+
+    monkeypatch.setattr(suite, "remote", missing)
+    cell = suite.measure(ROWS[0], 2, 1e-4)
+    out = io.StringIO()
+    suite.report([cell], out)
+    assert "not installed" in out.getvalue()
+    assert f"{ROWS[0].flag}: not installed: h2" in out.getvalue()
+
+
+def test_an_unknown_flag_ends_with_usage() -> None:
+    with pytest.raises(SystemExit) as ended:
+        suite.main(["--only", "speed"])
+    assert ended.value.code == 2
+
+
+def test_an_interrupted_run_prints_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def once(row: Row, _rounds: int, _slice_s: float) -> dict[str, Any]:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(row.flag)
+        return {"flag": row.flag, "phase": 1, "words": row.words, "status": "not built"}
+
+    monkeypatch.setattr(suite, "measure", once)
+    assert suite.main(["--quick"]) == 130
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_work_that_is_answered_wrongly_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buying, "GIVEN", {"text": "another text"})
+    made = buying.over_http(2)
+    with pytest.raises(RuntimeError, match="the server answered"):
+        made.elapsed(1)
