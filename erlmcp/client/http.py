@@ -23,7 +23,7 @@ from erlmcp import core
 from erlmcp.client.http_bundle import Bundle, Turn
 from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
-from erlmcp.client.http_exchange import EventReader, Post, Word, say_farewell
+from erlmcp.client.http_exchange import EventReader, Post, Word, make_inbound, say_farewell
 from erlmcp.client.http_head import Heads, target_of
 from erlmcp.client.http_limit import HttpLimits
 from erlmcp.client.http_pool import HttpPool
@@ -90,8 +90,8 @@ class HttpChannel:
         self.limits = limits = limits or self.pool.limits
         self.heads = Heads(url, self.endpoint.authority, headers or {}, is_kept_alive=flags.keepalive)
         self._correlation = core.Correlation(limits.inflight_count_max)
-        self._inbound = self._make_inbound("newline")
-        self._inbound_of_lines = self._make_inbound("content_length")
+        self._inbound = make_inbound(limits, self._correlation, "newline")
+        self._inbound_of_lines = make_inbound(limits, self._correlation, "content_length")
         self._out = core.Outbound(framing="none", bytes_max=limits.request_bytes_max, depth_max=limits.depth_max)
         self._front: Front | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -104,28 +104,23 @@ class HttpChannel:
         self._awaited: asyncio.TimerHandle | None = None  # until when the listener's stream is waited for
         self._old: OldPair | None = None
         self._old_asks: Post | None = None
-        self._array_count_max = limits.batch_count_max if json_rpc_batch and flags.aggregation else 1
+        self._json_rpc_batch = json_rpc_batch
         self._turn: Turn | None = None  # where requests go in arrays
+        self._version = ""  # that was found
         self._is_closed = False
-
-    def _make_inbound(self, framing: str) -> core.Inbound:
-        limits = self.limits
-        bytes_max = max(limits.body_bytes_max, limits.event_bytes_max)
-        return core.Inbound(
-            None,
-            self._correlation,
-            framing=framing,
-            message_bytes_max=bytes_max,
-            string_bytes_max=bytes_max,
-            depth_max=limits.depth_max,
-        )
 
     def use_flags(self, flags: Flags) -> None:
         """Other flags, from the next request on; ``prewarm`` and ``http2`` from the next channel."""
         self.flags = flags
         self.heads.keep_alive(flags.keepalive)
+        self._decide()
         if self._owns_pool:
             self.pool.use_flags(flags)
+
+    def _decide(self) -> None:
+        """What the flags and the revision say about requests that are sent from now on."""
+        is_array = self._json_rpc_batch and self.flags.aggregation and self._version == BATCH_VERSION
+        self._turn = (self._turn or Turn(self)) if is_array and self.limits.batch_count_max > 1 else None
 
     # ---- the channel, as its client sees it
 
@@ -205,7 +200,8 @@ class HttpChannel:
 
     def negotiated(self, era: str, version: str) -> None:
         self.heads.set(era=era, version=version)
-        self._turn = Turn(self) if version == BATCH_VERSION and self._array_count_max > 1 else None
+        self._version = version
+        self._decide()
 
     async def aclose(self) -> None:
         if not self._is_closed:

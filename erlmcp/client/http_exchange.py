@@ -23,6 +23,7 @@ from erlmcp.spec import method as methods
 if TYPE_CHECKING:
     from erlmcp.client.channel import Request
     from erlmcp.client.http import HttpChannel
+    from erlmcp.client.http_limit import HttpLimits
     from erlmcp.client.http_pool import HttpPool
     from erlmcp.core import Call, SseEvent
 
@@ -408,3 +409,16 @@ def _code_of(call: Call) -> Any:
 
 def _begin_of(body: bytes) -> str:
     return repr(body[:80].decode(errors="replace"))
+
+
+def make_inbound(limits: HttpLimits, correlation: core.Correlation, framing: str) -> core.Inbound:
+    """What reads the messages of bodies and events."""
+    bytes_max = max(limits.body_bytes_max, limits.event_bytes_max)
+    return core.Inbound(
+        None,
+        correlation,
+        framing=framing,
+        message_bytes_max=bytes_max,
+        string_bytes_max=bytes_max,
+        depth_max=limits.depth_max,
+    )

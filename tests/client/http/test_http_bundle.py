@@ -60,6 +60,21 @@ async def test_the_requests_of_a_turn_are_one_array_where_the_revision_has_them(
         assert arrays(peer.requests) == ([3, 0] if is_array else [0] * 4)
 
 
+async def test_arrays_begin_and_end_with_their_flag() -> None:
+    def answer(line: Line, asked: Asked) -> None:
+        line.answer(200, results(asked) if isinstance(asked.json, list) else reply(asked.id, {"n": asked.id}))
+
+    async with nothing_left(), scripted(once(answer)) as peer, batching(peer.url) as talk:
+        talk.channel.negotiated("legacy", BATCH)
+        shapes = []
+        for is_on in (True, False, True):
+            talk.channel.use_flags(Flags(aggregation=is_on))
+            del peer.requests[:]
+            await asyncio.gather(*in_turn(talk, 2))
+            shapes.append(arrays(peer.requests))
+        assert shapes == [[2], [0, 0], [2]]
+
+
 async def test_an_array_is_no_longer_than_its_limit() -> None:
     async with (
         nothing_left(),
