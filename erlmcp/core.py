@@ -34,7 +34,9 @@ _ROOM_OF = {
     "Meter": "meter",
     "Counter": "meter",
     "Histogram": "meter",
+    "Clock": "gate",
     "TokenBucket": "gate",
+    "TokenBuckets": "gate",
     "InflightLimit": "gate",
     "BreakerWindow": "gate",
     "LineFramer": "frame",
@@ -83,8 +85,10 @@ if TYPE_CHECKING:
     from erlmcp._core.frame import SseFramer as SseFramer
     from erlmcp._core.frame import frame_sse as frame_sse
     from erlmcp._core.gate import BreakerWindow as BreakerWindow
+    from erlmcp._core.gate import Clock as Clock
     from erlmcp._core.gate import InflightLimit as InflightLimit
     from erlmcp._core.gate import TokenBucket as TokenBucket
+    from erlmcp._core.gate import TokenBuckets as TokenBuckets
     from erlmcp._core.http1 import BodyEnd as BodyEnd
     from erlmcp._core.http1 import BodyPart as BodyPart
     from erlmcp._core.http1 import HttpError as HttpError

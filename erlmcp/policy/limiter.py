@@ -1,0 +1,110 @@
+"""How many calls a second: a bucket for everybody, for a tool or for a caller, at a rate that may adapt.
+
+The decision is the core's ``TokenBucket``: GCRA (ITU-T I.371) counted as a level, so that a token bucket of ``burst``
+and GCRA with a tolerance of ``burst - 1`` emission intervals are one and the same, decision for decision. Never more
+than ``burst + rate * t`` pass in any span of t seconds.
+
+``AdaptiveRate`` moves the rate: up by a step while the rate is what holds calls back and all is well, down by a factor
+when too many calls fail or take too long (AIMD; Chiu and Jain, 1989). What is too long goes by the fastest median of
+the last windows, so that a tool that is slow by nature is not throttled for it, and one that became slow is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+SECOND_NS: Final = 1_000_000_000
+PLACES: Final = ("server", "tool", "caller")
+
+
+@dataclass(frozen=True, slots=True)
+class RateRule:
+    """At most ``rate_per_s`` calls a second in the long run, and ``burst`` at once (None: a second's worth).
+
+    ``per``: a bucket for the "server", for each "tool", or for each "caller" of a tool, of which ``count_max`` are
+    kept.
+
+    With ``rate_per_s_min`` below ``rate_per_s`` the rate adapts between the two, once in ``period_s``: it falls to
+    ``shrink`` of itself where a share above ``error_rate`` failed, or the median call took ``tolerance`` times as long
+    as the fastest lately, and rises by ``step`` of ``rate_per_s`` where calls were refused for it or it was used up to
+    four fifths.
+    """
+
+    rate_per_s: float
+    burst: int | None = None
+    per: str = "tool"
+    count_max: int = 10_000
+    rate_per_s_min: float | None = None
+    error_rate: float = 0.2
+    tolerance: float = 3.0
+    shrink: float = 0.7
+    step: float = 0.05
+    period_s: float = 1.0
+    outcomes_min: int = 5
+    baseline_periods: int = 60
+
+    def __post_init__(self) -> None:
+        if self.per not in PLACES:
+            raise ValueError(f"per is one of {', '.join(PLACES)}, got {self.per!r}")
+        if not self.rate_per_s > 0 or not 0 < self.lowest <= self.rate_per_s:
+            raise ValueError(f"0 < rate_per_s_min <= rate_per_s wanted: {self.rate_per_s_min}, {self.rate_per_s}")
+        if self.is_adaptive and self.per == "caller":
+            raise ValueError("a rate for each caller does not adapt: one caller's trouble says nothing of the tool's")
+        if not 0 < self.shrink < 1 or not 0 < self.step <= 1 or self.tolerance <= 1 or self.period_s <= 0:
+            raise ValueError("shrink and step lie between 0 and 1, tolerance above 1, period_s above 0")
+
+    @property
+    def lowest(self) -> float:
+        return self.rate_per_s if self.rate_per_s_min is None else self.rate_per_s_min
+
+    @property
+    def is_adaptive(self) -> bool:
+        return self.lowest < self.rate_per_s
+
+    @property
+    def size(self) -> int:
+        """The burst."""
+        return max(1, round(self.rate_per_s)) if self.burst is None else self.burst
+
+
+def exact(rate_per_s: float) -> float:
+    """The rate as a bucket counts it without rounding: whole where it is, else in thousandths."""
+    return int(rate_per_s) if rate_per_s == int(rate_per_s) else round(rate_per_s, 3)
+
+
+@dataclass(slots=True)
+class AdaptiveRate:
+    """The rate of one bucket: ``rule.lowest`` <= ``rate_per_s`` <= ``rule.rate_per_s``."""
+
+    rule: RateRule
+    rate_per_s: float = field(init=False)
+    _medians: deque[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rate_per_s = self.rule.rate_per_s
+        self._medians = deque(maxlen=self.rule.baseline_periods)
+
+    def adapt(self, passed_ns: int, ok_count: int, failure_count: int, refused_count: int, median_ns: int) -> float:
+        """What came of the calls of the last ``passed_ns``; the rate from now on."""
+        rule = self.rule
+        count = ok_count + failure_count
+        is_bad = False
+        if count >= rule.outcomes_min:
+            is_bad = failure_count > rule.error_rate * count
+            if not is_bad and median_ns > 0:
+                fastest = min(self._medians, default=median_ns)
+                is_bad = median_ns > rule.tolerance * fastest
+                self._medians.append(median_ns)
+        if is_bad:
+            self.rate_per_s = max(rule.lowest, self.rate_per_s * rule.shrink)
+        elif refused_count or count * SECOND_NS >= 0.8 * self.rate_per_s * passed_ns:
+            self.rate_per_s = min(rule.rate_per_s, self.rate_per_s + rule.step * rule.rate_per_s)
+        return self.rate_per_s
+
+
+def longest_wait_ns(waits: Sequence[int]) -> int:
+    """Of several buckets that are all asked: when all of them have a token."""
+    return max(waits, default=0)
