@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from erlmcp.errors import LimitError as LimitError
     from erlmcp.errors import McpError as McpError
     from erlmcp.errors import NegotiationError as NegotiationError
+    from erlmcp.errors import RefusedError as RefusedError
     from erlmcp.errors import ResourceNotFoundError as ResourceNotFoundError
     from erlmcp.errors import ServerExitedError as ServerExitedError
     from erlmcp.errors import ToolError as ToolError
     from erlmcp.errors import UrlElicitationRequiredError as UrlElicitationRequiredError
     from erlmcp.flags import Flags as Flags
     from erlmcp.limits import Limits as Limits
+    from erlmcp.policy.breaker import BreakerRule as BreakerRule
+    from erlmcp.policy.bulkhead import BulkheadRule as BulkheadRule
+    from erlmcp.policy.limiter import RateRule as RateRule
+    from erlmcp.policy.protection import Guards as Guards
+    from erlmcp.policy.retry import RetryRule as RetryRule
+    from erlmcp.policy.timeouts import TimeoutRule as TimeoutRule
     from erlmcp.server.app import Server as Server
     from erlmcp.server.content import AssistantMessage as AssistantMessage
     from erlmcp.server.content import Audio as Audio
@@ -54,12 +61,19 @@ _HOME = {
     "LimitError": "errors",
     "McpError": "errors",
     "NegotiationError": "errors",
+    "RefusedError": "errors",
     "ResourceNotFoundError": "errors",
     "ServerExitedError": "errors",
     "ToolError": "errors",
     "UrlElicitationRequiredError": "errors",
     "Flags": "flags",
     "Limits": "limits",
+    "BreakerRule": "policy.breaker",
+    "BulkheadRule": "policy.bulkhead",
+    "RateRule": "policy.limiter",
+    "Guards": "policy.protection",
+    "RetryRule": "policy.retry",
+    "TimeoutRule": "policy.timeouts",
     "Server": "server.app",
     "AssistantMessage": "server.content",
     "Audio": "server.content",

@@ -166,6 +166,40 @@ class McpError(ErlmcpError):
         return f"{self.message} ({self.code})"
 
 
+class RefusedError(McpError):
+    """A call was not made, or not taken on: what protects it let it not through. -32000 with ``data`` of ``reason``
+    and, where it is known when to come back, ``retryAfterMs``. Nobody acted on it, so it may be made again, whatever it
+    is."""
+
+    reason = "refused"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        data: dict[str, object] = {"reason": self.reason}
+        if retry_after_s is not None:
+            data["retryAfterMs"] = -int(-retry_after_s * 1000 // 1)  # never sooner
+            message = f"{message}; retry after {retry_after_s:.3g} s"
+        super().__init__(SERVER_BUSY, message, data)
+        self.retry_after_s = retry_after_s
+
+
+class BreakerOpenError(RefusedError):
+    """The circuit breaker is open: what is called failed too often lately."""
+
+    reason = "breaker_open"
+
+
+class RateLimitedError(RefusedError):
+    """More calls than the rate allows."""
+
+    reason = "rate_limited"
+
+
+class BulkheadFullError(RefusedError):
+    """As many calls as there may be at a time are running, and the line before them is full, or was too slow."""
+
+    reason = "bulkhead_full"
+
+
 class InvalidParamsError(McpError):
     """-32602, JSON-RPC 2.0 section 5.1."""
 

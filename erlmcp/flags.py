@@ -33,6 +33,9 @@ PHASE_OF = {
     "native_json": 4,
     "zero_copy": 4,
     "iterators": 4,
+    "circuit_breaker": 5,
+    "adaptive_timeouts": 5,
+    "rate_limit": 5,
 }
 
 
@@ -56,6 +59,10 @@ class Flags:
     request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request. ``iterators``: what is walked (sessions,
     connections, questions that wait) is walked page by page; off: a list of it is made first.
+
+    Of what was guarded (``erlmcp.Guards``), on both ends. ``circuit_breaker``: an open breaker lets no call through;
+    off: all are let through. ``adaptive_timeouts``: a timeout goes by what calls take, and is handed on to nested
+    calls; off: the limit's. ``rate_limit``: calls above the rate are refused; off: none is.
     """
 
     batching: bool = True
@@ -70,6 +77,9 @@ class Flags:
     native_json: bool = True
     zero_copy: bool = True
     iterators: bool = True
+    circuit_breaker: bool = True
+    adaptive_timeouts: bool = True
+    rate_limit: bool = True
 
     @classmethod
     def load(cls, **given: bool | None) -> Flags:

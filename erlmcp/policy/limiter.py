@@ -12,9 +12,10 @@ the last windows, so that a tool that is slow by nature is not throttled for it,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from erlmcp import core
 
 SECOND_NS: Final = 1_000_000_000
 PLACES: Final = ("server", "tool", "caller")
@@ -71,8 +72,8 @@ class RateRule:
 
 
 def exact(rate_per_s: float) -> float:
-    """The rate as a bucket counts it without rounding: whole where it is, else in thousandths."""
-    return int(rate_per_s) if rate_per_s == int(rate_per_s) else round(rate_per_s, 3)
+    """The rate as a bucket counts it without rounding: whole where it is, else in millionths."""
+    return int(rate_per_s) if rate_per_s == int(rate_per_s) else round(rate_per_s, 6)
 
 
 @dataclass(slots=True)
@@ -105,6 +106,55 @@ class AdaptiveRate:
         return self.rate_per_s
 
 
-def longest_wait_ns(waits: Sequence[int]) -> int:
-    """Of several buckets that are all asked: when all of them have a token."""
-    return max(waits, default=0)
+class Limiter:
+    """A rule at work: its bucket, and its rate where that adapts. ``bucket`` may be asked directly."""
+
+    __slots__ = ("_failures", "_from_ns", "_oks", "_refused", "_weight_ns", "bucket", "rate", "rule")
+
+    def __init__(self, rule: RateRule) -> None:
+        self.rule = rule
+        self.bucket = core.TokenBucket(exact(rule.rate_per_s), rule.size)
+        self.rate = AdaptiveRate(rule) if rule.is_adaptive else None
+        self._oks = self._failures = self._weight_ns = self._refused = self._from_ns = 0
+
+    @property
+    def rate_per_s(self) -> float:
+        return self.bucket.rate_per_s
+
+    def allow(self, now_ns: int) -> bool:
+        return self.bucket.allow_at(now_ns)
+
+    def wait_ns(self, now_ns: int) -> int:
+        """How long until there is a token."""
+        return self.bucket.wait_ns(1, now_ns)
+
+    def note(self, now_ns: int, ok_count: int, failure_count: int, median_ns: int) -> None:
+        """What came of calls since the last time; once in a period the rate adapts to it. Several may share it: their
+        medians count by their calls."""
+        rate = self.rate
+        if rate is None:
+            return
+        if not self._from_ns:
+            self._from_ns = now_ns
+        self._oks += ok_count
+        self._failures += failure_count
+        self._weight_ns += median_ns * (ok_count + failure_count)
+        passed_ns = now_ns - self._from_ns
+        if passed_ns < self.rule.period_s * SECOND_NS:
+            return
+        refused = self.bucket.refused_count
+        count = self._oks + self._failures
+        before = rate.rate_per_s
+        found = rate.adapt(
+            passed_ns, self._oks, self._failures, refused - self._refused, self._weight_ns // count if count else 0
+        )
+        if found != before:
+            self.bucket.now_ns = now_ns
+            self.bucket.change(exact(found), max(1, round(self.rule.size * found / self.rule.rate_per_s)))
+        self._oks = self._failures = self._weight_ns = 0
+        self._refused, self._from_ns = refused, now_ns
+
+
+def caller_buckets(rule: RateRule) -> core.TokenBuckets:
+    """A bucket for each caller, by name."""
+    return core.TokenBuckets(exact(rule.rate_per_s), rule.size, rule.count_max)

@@ -14,27 +14,18 @@ call gets what is left of the outer one's time, less a margin to answer with.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
+
+from erlmcp import core
 
 SECOND_NS: Final = 1_000_000_000
 P99_COUNT_MIN: Final = 100
 
 
-class Durations(Protocol):
-    """``core.Histogram``, as far as it is read here."""
-
-    @property
-    def count(self) -> int: ...
-    def percentiles(self, percents: list[float], /) -> list[float]: ...
-    def merge(self, other: Durations, /) -> None: ...
-    def copy(self) -> Durations: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TimeoutRule:
     """Between ``min_s`` and ``max_s``: ``factor`` times what slow calls take. ``start_s`` until ``outcomes_min`` calls
-    are known. ``hard_max_s`` (None: four times ``max_s``) bounds what progress may extend. ``margin_s`` of the time
-    left is kept back from nested calls."""
+    are known. ``hard_max_s`` (None: four times ``max_s``) bounds what progress may extend."""
 
     min_s: float = 0.25
     max_s: float = 60.0
@@ -43,7 +34,6 @@ class TimeoutRule:
     window_s: float = 30.0
     outcomes_min: int = 20
     hard_max_s: float | None = None
-    margin_s: float = 0.01
 
     def __post_init__(self) -> None:
         if not 0 < self.min_s <= self.start_s <= self.max_s <= self.hard_s:
@@ -51,8 +41,8 @@ class TimeoutRule:
                 "0 < min_s <= start_s <= max_s <= hard_max_s wanted: "
                 f"{self.min_s}, {self.start_s}, {self.max_s}, {self.hard_max_s}"
             )
-        if self.factor <= 1 or self.window_s <= 0 or self.outcomes_min < 1 or self.margin_s < 0:
-            raise ValueError("factor is above 1, window_s positive, outcomes_min at least 1, margin_s not negative")
+        if self.factor <= 1 or self.window_s <= 0 or self.outcomes_min < 1:
+            raise ValueError("factor is above 1, window_s positive, outcomes_min at least 1")
 
     @property
     def hard_s(self) -> float:
@@ -65,13 +55,13 @@ class AdaptiveTimeout:
 
     rule: TimeoutRule
     timeout_s: float = field(init=False)
-    _before: Durations | None = field(default=None, init=False)
+    _before: core.Histogram | None = field(default=None, init=False)
     _from_ns: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.timeout_s = self.rule.start_s
 
-    def adapt(self, now_ns: int, recent: Durations, expired_count: int) -> bool:
+    def adapt(self, now_ns: int, recent: core.Histogram, expired_count: int) -> bool:
         """``recent``: the durations (ns) of this window, those given up among them with what they had taken, of which
         there were ``expired_count``. True where the window is over: ``recent`` is kept as the one before, and the
         caller begins a new one."""
@@ -82,7 +72,7 @@ class AdaptiveTimeout:
             if is_over:
                 self._from_ns = now_ns  # nothing of it is kept
             return is_over
-        known: Durations = recent
+        known: core.Histogram = recent
         if self._before is not None and self._before.count:
             known = recent.copy()
             known.merge(self._before)

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+from hypothesis.stateful import rule as step
 
 from erlmcp.policy.breaker import NEVER_NS, SECOND_NS, Breaker, BreakerEvent, BreakerRule
 
@@ -18,7 +19,8 @@ def make(chance: float = 0.0, **more: object) -> tuple[Breaker, list[BreakerEven
     """A breaker that opens after three failures in a row, and what it tells."""
     told: list[BreakerEvent] = []
     given = {"failures_in_row": 3, "probe_successes": 1, "outcomes_min": 1000, **more}
-    return Breaker("shop", BreakerRule(**given), chance=lambda: chance, listener=told.append), told  # type: ignore[arg-type]
+    rule = BreakerRule(**given)  # type: ignore[arg-type]
+    return Breaker("shop", rule, chance=lambda: chance, listener=told.append), told
 
 
 def fail(breaker: Breaker, now_ns: int, times: int = 3) -> None:
@@ -206,12 +208,12 @@ class Machine(RuleBasedStateMachine):
             listener=self.told.append,
         )
 
-    @rule(passed_ns=st.integers(0, 12 * S), chance=st.floats(0, 1))
+    @step(passed_ns=st.integers(0, 12 * S), chance=st.floats(0, 1))
     def pass_time(self, passed_ns: int, chance: float) -> None:
         self.now_ns += passed_ns
         self.chance = chance
 
-    @rule()
+    @step()
     def allow(self) -> None:
         breaker = self.breaker
         before, until_ns = breaker.state, breaker.window.open_until_ns
@@ -223,18 +225,18 @@ class Machine(RuleBasedStateMachine):
         if ticket:
             self.tickets.append(ticket)
 
-    @rule(data=st.data(), is_ok=st.booleans(), duration_ns=st.integers(0, 2 * S))
+    @step(data=st.data(), is_ok=st.booleans(), duration_ns=st.integers(0, 2 * S))
     def record(self, data: st.DataObject, is_ok: bool, duration_ns: int) -> None:
         if self.tickets:
             ticket = self.tickets.pop(data.draw(st.integers(0, len(self.tickets) - 1)))
             self.breaker.record(self.now_ns, is_ok, duration_ns, ticket)
 
-    @rule()
+    @step()
     def cancel(self) -> None:
         if self.tickets:
             self.breaker.cancel(self.tickets.pop())
 
-    @rule(how=st.sampled_from(["force_open", "force_closed", "release"]))
+    @step(how=st.sampled_from(["force_open", "force_closed", "release"]))
     def force(self, how: str) -> None:
         getattr(self.breaker, how)(self.now_ns)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erlmcp import core
-from erlmcp.policy.limiter import SECOND_NS, AdaptiveRate, RateRule, exact, longest_wait_ns
+from erlmcp.policy.limiter import SECOND_NS, AdaptiveRate, Limiter, RateRule, exact
 
 
 class Gcra:
@@ -134,5 +134,34 @@ def test_a_rule_that_makes_no_sense_is_refused(given_rule: dict[str, object]) ->
 def test_a_burst_is_a_seconds_worth_where_none_is_given_and_at_least_one() -> None:
     assert [RateRule(rate).size for rate in (0.1, 3.4, 20)] == [1, 3, 20]
     assert RateRule(5, burst=2).size == 2
-    assert (exact(5.0), exact(1 / 3)) == (5, 0.333)
-    assert longest_wait_ns([]) == 0
+    assert (exact(5.0), exact(1 / 3)) == (5, 0.333333)
+
+
+def test_a_limiter_moves_its_bucket_once_in_a_period_and_its_burst_with_the_rate() -> None:
+    limiter = Limiter(RateRule(100, burst=10, rate_per_s_min=10, shrink=0.5))
+    limiter.note(SECOND_NS, 0, 0, 0)
+    limiter.note(SECOND_NS * 3 // 2, 0, 100, 0)
+    assert limiter.rate_per_s == 100
+    limiter.note(SECOND_NS * 2, 0, 0, 0)
+    assert (limiter.rate_per_s, limiter.bucket.burst) == (50, 5)
+    assert limiter.bucket.tokens == 5
+    for _ in range(5):
+        assert limiter.allow(2 * SECOND_NS)
+    assert not limiter.allow(2 * SECOND_NS)
+    assert limiter.wait_ns(2 * SECOND_NS) == SECOND_NS // 50
+
+
+def test_what_several_note_counts_by_their_calls() -> None:
+    limiter = Limiter(RateRule(100, rate_per_s_min=10, tolerance=2.0, shrink=0.5))
+    limiter.note(1, 50, 0, 1000)
+    limiter.note(1 + SECOND_NS, 50, 0, 1000)
+    limiter.note(2 + SECOND_NS, 90, 0, 1000)
+    limiter.note(1 + 2 * SECOND_NS, 10, 0, 50_000)  # on the whole 5,900: six times as long
+    assert limiter.rate_per_s == 50
+
+
+def test_a_rate_that_does_not_adapt_stays_as_it_is() -> None:
+    limiter = Limiter(RateRule(100))
+    for second in range(5):
+        limiter.note(second * SECOND_NS, 0, 1000, 0)
+    assert limiter.rate_per_s == 100

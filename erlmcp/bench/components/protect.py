@@ -1,4 +1,4 @@
-"""Rows of meter and gate: what is counted and what is let through."""
+"""Rows of meter, gate and guards: what is counted and what is let through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from erlmcp.bench.components.row import BATCH, Row, Ways
+from erlmcp.bench.components.row import BATCH, Mark, Row, Ways
 from erlmcp.bench.timing import Timed, closing, timed
 
 VALUES = [1000 + 977 * i % 50_000 for i in range(BATCH)]
@@ -149,6 +149,10 @@ def _nothing() -> None:
     pass
 
 
+async def _nothing_async() -> None:
+    pass
+
+
 def _breaker_of(kind: Any) -> Timed:
     made = kind()
     allow, record = made.allow, made.record
@@ -161,9 +165,25 @@ def _breaker_of(kind: Any) -> Timed:
     return _calls(guarded)
 
 
+def _guarded(function: Any, **rules: Any) -> Any:
+    from erlmcp import protect
+    from erlmcp.policy.protection import Guards
+
+    return protect.guard(Guards(**rules))(function)
+
+
+def _roomy() -> Any:
+    """A rate that never runs dry."""
+    from erlmcp.policy.limiter import RateRule
+
+    return RateRule(10**9, burst=10**6)
+
+
 def breaking(ways: Ways) -> None:
     ways.both("call", "gate", "BreakerWindow", _breaker_of)
     ways.core("breaker_cycle", lambda loop: timed(BATCH * 16, loop, BATCH, 16))
+    ways.own("call", "erlmcp.protect", lambda: _calls(_guarded(_nothing, breaker=True)))
+    ways.limit("call", "the bare call", lambda: _calls(_nothing))
     ways.peer("call", "circuitbreaker", "circuitbreaker", lambda lib: _calls(lib.circuit(_nothing)))
     ways.peer(
         "call",
@@ -172,6 +192,67 @@ def breaking(ways: Ways) -> None:
         lambda lib: _calls(lib.SyncCircuitBreakerFactory()("one")(_nothing)),
     )
     ways.peer("call", "pybreaker", "pybreaker", lambda lib: _calls(lib.CircuitBreaker()(_nothing)))
+
+
+def breaking_async(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _aio(lambda: _guarded(_nothing_async, breaker=True)))
+    ways.limit("call", "the bare call", lambda: _aio(lambda: _nothing_async))
+    ways.peer("call", "circuitbreaker", "circuitbreaker", lambda lib: _aio(lambda: lib.circuit(_nothing_async)))
+    ways.peer(
+        "call",
+        "purgatory",
+        "purgatory",
+        lambda lib: _aio(lambda: lib.AsyncCircuitBreakerFactory()("one")(_nothing_async)),
+    )
+
+
+def guarding(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _calls(_guarded(_nothing, breaker=True, rate_limit=_roomy(), bulkhead=10)))
+    ways.limit("call", "the bare call", lambda: _calls(_nothing))
+
+
+def bounding(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _aio(lambda: _guarded(_nothing_async, bulkhead=10)))
+    ways.limit("call", "the bare call", lambda: _aio(lambda: _nothing_async))
+    ways.own("call", "asyncio.Semaphore", lambda: _aio(_with_semaphore))
+
+
+def _with_semaphore() -> Any:
+    places = asyncio.Semaphore(10)
+
+    async def bounded() -> None:
+        async with places:
+            await _nothing_async()
+
+    return bounded
+
+
+def _with_asyncio_timeout() -> Any:
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await _nothing_async()
+
+    return limited
+
+
+def _with_wait_for() -> Any:
+    async def limited() -> None:
+        await asyncio.wait_for(_nothing_async(), 30)
+
+    return limited
+
+
+def timing_out(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _aio(lambda: _guarded(_nothing_async, timeout="adaptive")))
+    ways.limit("call", "the bare call", lambda: _aio(lambda: _nothing_async))
+    ways.own("call", "asyncio.timeout", lambda: _aio(_with_asyncio_timeout))
+    ways.own("call", "asyncio.wait_for", lambda: _aio(_with_wait_for))
+
+
+def retrying(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _calls(_guarded(_nothing, retry=True)))
+    ways.limit("call", "the bare call", lambda: _calls(_nothing))
+    ways.peer("call", "tenacity", "tenacity", lambda lib: _calls(lib.retry(_nothing)))
 
 
 ROWS = [
@@ -183,5 +264,40 @@ ROWS = [
         recording,
     ),
     Row("gate-rate", "gate", "a token taken from a bucket that never runs dry", limiting),
-    Row("gate-breaker", "gate", "a call of an empty function through a closed breaker", breaking),
+    Row(
+        "gate-breaker",
+        "gate",
+        "a call of an empty function through a closed breaker",
+        breaking,
+        marks={"call": Mark(peer="circuitbreaker")},
+    ),
+    Row(
+        "guard-breaker-async",
+        "guard",
+        "an empty coroutine function awaited through a closed breaker",
+        breaking_async,
+        marks={"call": Mark(peer="circuitbreaker")},
+    ),
+    Row("guard-all", "guard", "a call of an empty function through breaker, rate and bulkhead", guarding),
+    Row(
+        "guard-bulkhead",
+        "guard",
+        "an empty coroutine function awaited, at most ten at a time",
+        bounding,
+        marks={"call": Mark(peer="asyncio.Semaphore")},
+    ),
+    Row(
+        "guard-timeout",
+        "guard",
+        "an empty coroutine function awaited with a timeout that does not pass; ours adapts, and hands its deadline on",
+        timing_out,
+        marks={"call": Mark(peer="asyncio.timeout")},
+    ),
+    Row(
+        "guard-retry",
+        "guard",
+        "a call that succeeds at once, of what would be tried again",
+        retrying,
+        marks={"call": Mark(peer="tenacity")},
+    ),
 ]

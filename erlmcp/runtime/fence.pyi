@@ -1,0 +1,36 @@
+"""What stands before a guarded call, compiled; see ``erlmcp.runtime.guard`` for what it promises."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from erlmcp.core import Histogram, TokenBucket
+from erlmcp.policy.breaker import Breaker
+from erlmcp.policy.bulkhead import Bulkhead
+
+class Fence:
+    """The hot part of a ``Guard``, which inherits from it and has ``otherwise``, ``failed``, ``hand_over`` and
+    ``adapt`` for what is rare."""
+
+    ok_count: Final[int]
+    failure_count: Final[int]
+    def set_fence(
+        self,
+        *,
+        breaker: Breaker | None,
+        bulkhead: Bulkhead | None,
+        bucket: TokenBucket | None,
+        total: TokenBucket | None,
+        durations: Histogram | None,
+        is_precise: bool,
+        due_ns: int | None,
+    ) -> None:
+        """What a call has to pass; None: nothing of the kind. ``adapt`` is called with the first call that ends at
+        ``due_ns`` or later."""
+    def now_ns(self) -> int: ...
+    def enter(self) -> int:
+        """A token above zero, or (0 and below) which part did not let the call in."""
+    def leave(self, token: int, is_ok: bool) -> None: ...
+    def cancel(self, token: int) -> None:
+        """The call came to no outcome."""
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """An ordinary function, guarded."""
