@@ -37,7 +37,7 @@ from erlmcp.policy.retry import RetryRule
 from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.again import Again, is_transient
 from erlmcp.runtime.guard import Guard, is_failure
-from erlmcp.runtime.within import DEADLINE, deadline_after, within
+from erlmcp.runtime.within import DEADLINE, SECOND_NS, until_after, within
 
 F = TypeVar("F", bound=Callable[..., Any])
 THREAD_COUNT_MAX = 32  # ordinary functions with a timeout that run at the same time; more wait for a thread
@@ -129,7 +129,7 @@ def _in_thread(made: Guard, function: Callable[..., Any]) -> Callable[..., Any]:
         if not _threads:
             _threads.append(ThreadPoolExecutor(THREAD_COUNT_MAX, thread_name_prefix="erlmcp-timeout"))
         context = copy_context()
-        context.run(DEADLINE.set, deadline_after(seconds))
+        context.run(DEADLINE.set, until_after(int(seconds * SECOND_NS)))
         future = _threads[0].submit(context.run, function, *args, **kwargs)
         try:
             return future.result(seconds)

@@ -12,6 +12,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.channel import Channel, Request
 from erlmcp.client.conversation import COMPLETE, SECOND_NS, Conversation, Progress, check_input_required
 from erlmcp.client.flow import Ask
+from erlmcp.client.guarding import Guarded
 from erlmcp.client.question import Questions
 from erlmcp.client.result import result_of
 from erlmcp.client.target import HttpOptions, make_channel
@@ -22,6 +23,7 @@ from erlmcp.errors import (
     LimitError,
 )
 from erlmcp.flags import Flags
+from erlmcp.runtime.within import DEADLINE, shortened_s
 from erlmcp.spec.version import LEGACY
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Asking:
     """The lower half of ``Client``: connecting, and requests to their results."""
 
     mode: str
+    flags: Flags
     client_info: dict[str, Any]
     log_level: str | None
     questions: Questions
@@ -52,6 +55,7 @@ class Asking:
         self._leaving: dict[asyncio.Task[None], Channel] = {}  # lost ones, on their way out
         self._is_wanted = False  # between connect and aclose
         self._loss: Exception | None = None
+        self._guarded: Guarded | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
         self._short: Ask | None = None  # how plain calls are made over a byte stream
 
@@ -193,7 +197,7 @@ class Asking:
         """From here on this is the conversation, with what short ways it has."""
         self._conversation = conversation
         self._direct = self._short = None
-        if conversation is not None:
+        if conversation is not None and self._guarded is None:
             direct = getattr(conversation.channel, "direct", None)
             self._direct = None if direct is None else direct(conversation.version)
             self._short = conversation.short_way() if self._on_progress is None else None
@@ -266,9 +270,33 @@ class Asking:
         again: bool = False,
         headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
+        """One request and its result, within the guards where there are some."""
+        if self._guarded is None:
+            return await self._send(method, params, name, timeout_s, on_progress, meta, again, headers)
+
+        async def once(timeout_s: float | None) -> dict[str, Any]:
+            return await self._send(method, params, name, timeout_s, on_progress, meta, again, headers)
+
+        found: dict[str, Any]
+        found = await self._guarded.ask(self.flags, once, timeout_s, self.limits.timeout_s, again)
+        return found
+
+    async def _send(
+        self,
+        method: str,
+        params: dict[str, Any] | None,
+        name: str | None,
+        timeout_s: float | None,
+        on_progress: Progress | None,
+        meta: dict[str, Any] | None,
+        again: bool,
+        headers: dict[str, str] | None,
+    ) -> dict[str, Any]:
         """One request and its result; a second time over a new connection, where the first was lost under it and the
         server did not get it, or may get it again."""
         wait_s = self.limits.timeout_s if timeout_s is None else min(timeout_s, WAIT_S_MAX)
+        if DEADLINE.get() is not None:
+            wait_s = shortened_s(wait_s, method)
         progress = on_progress or self._on_progress
         is_second = False
         while True:

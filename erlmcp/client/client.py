@@ -22,6 +22,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Conversation, Progress
 from erlmcp.client.direct import DirectResult, Waiting
 from erlmcp.client.flow import Request
+from erlmcp.client.guarding import Guarded
 from erlmcp.client.kept import RESOURCES, TOOLS, Kept
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import AnswerResult, CallResult, resource_error, result_of, tool_error, typed
@@ -29,6 +30,10 @@ from erlmcp.client.subscription import Subscription
 from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
 from erlmcp.flags import Flags, given_as, names
+from erlmcp.policy.breaker import BreakerEvent
+from erlmcp.policy.protection import Guards
+from erlmcp.runtime.guard import Guard
+from erlmcp.runtime.within import DEADLINE, shortened_s
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
@@ -64,7 +69,9 @@ class Client(Asking):
     (``erlmcp.client.question``). ``cache``: whether answers are kept for as long as the server says they may be.
     ``reconnect``: whether the first call after a loss connects anew. ``json_rpc_batch``: where 2025-03-26 is
     spoken, the requests of a turn of the loop leave as one JSON-RPC array. ``flags``: what is switched on;
-    without them, what the environment says. A channel that is given ready-made has its own.
+    without them, what the environment says. A channel that is given ready-made has its own. ``guards``: the breaker,
+    rate, bulkhead, adaptive timeout and retries of all requests (docs/protection.md); ``on_breaker(event)`` is told of
+    the breaker's states.
 
     Raises ConfigurationError for a target or mode that cannot be.
     """
@@ -92,6 +99,8 @@ class Client(Asking):
         reconnect: bool = True,
         json_rpc_batch: bool = False,
         flags: Flags | None = None,
+        guards: Guards | None = None,
+        on_breaker: Callable[[BreakerEvent], object] | None = None,
     ) -> None:
         if mode not in MODES:
             raise ConfigurationError(f"mode {mode!r} is unknown; expected one of {', '.join(MODES)}")
@@ -107,6 +116,7 @@ class Client(Asking):
         self._traced = given_as(flags)
         self._target_options = HttpOptions(dict(headers or {}), tls, http2), json_rpc_batch
         self._make_target(self.flags, *self._target_options)
+        self._guarded = Guarded(self.name, guards, self.flags, on_breaker) if guards else None
         self._on_log = on_log
         self._on_progress = on_progress
         self._on_notification = on_notification
@@ -148,6 +158,11 @@ class Client(Asking):
         limits = self.limits
         return Kept(limits.cache_count_max, limits.cache_bytes_max) if self._is_caching and self.flags.caching else None
 
+    @property
+    def guard(self) -> Guard | None:
+        """What all requests pass, where ``guards`` were given: its state, and ``guard.breaker.force_open(...)``."""
+        return None if self._guarded is None else self._guarded.guard
+
     # -- tools ---------------------------------------------------------------------------------------------------------
 
     async def call_tool(
@@ -177,7 +192,7 @@ class Client(Asking):
                     raise tool_error(result)
                 return result
             if short is not None and name not in self._idempotent:
-                sent = short.call(name, arguments, timeout_s)
+                sent = short.call(name, arguments, timeout_s if DEADLINE.get() is None else self._left(timeout_s))
                 if sent.__class__ is AnswerResult:
                     return sent
                 if isinstance(sent, Request):
@@ -247,7 +262,11 @@ class Client(Asking):
         return CallResult(core.decode(encoded, depth_max=self.limits.depth_max, string_bytes_max=bytes_max))
 
     async def _settle(self, waiting: Waiting, timeout_s: float | None) -> CallResult:
-        return await waiting.settle(self.limits.timeout_s if timeout_s is None else timeout_s)
+        return await waiting.settle(self._left(timeout_s))
+
+    def _left(self, timeout_s: float | None) -> float:
+        """How long to wait for an answer: within what is left where this is called."""
+        return shortened_s(self.limits.timeout_s if timeout_s is None else timeout_s, m.TOOLS_CALL)
 
     def _headers(self, name: str, arguments: Mapping[str, Any] | None) -> dict[str, str] | None:
         paths = self._mirrored.get(name)

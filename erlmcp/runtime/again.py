@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from erlmcp.errors import SERVER_BUSY, HttpStatusError, McpError, RefusedError
+from erlmcp.errors import SERVER_BUSY, BreakerOpenError, HttpStatusError, McpError, RefusedError
 from erlmcp.policy.breaker import SECOND_NS
 from erlmcp.policy.retry import Retry, RetryRule
-from erlmcp.runtime.within import DEADLINE
+from erlmcp.runtime.within import due_ns
 
 RETRY_AFTER_MS_MAX: Final = 1e9
 TRANSIENT_STATUSES: Final = frozenset({429, 502, 503, 504})
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it may be over soon: lost connections, timeouts, refusals, and the statuses that say so."""
+    """Whether it may be over soon: lost connections, timeouts, refusals, and the statuses that say so. Not where a
+    breaker of ours is open: it is there to fail at once."""
+    if isinstance(error, BreakerOpenError):
+        return False
     if isinstance(error, HttpStatusError):
         return error.status in TRANSIENT_STATUSES
     if isinstance(error, McpError):
@@ -61,29 +64,39 @@ class Again:
         self.retry = Retry(rule, chance)
         self.is_transient = is_transient
 
-    def pause_s(self, error: BaseException, attempt: int, may_repeat: bool) -> float | None:
+    def pause_s(
+        self, error: BaseException, attempt: int, may_repeat: bool, deadline_ns: int | None = None
+    ) -> float | None:
         """How long to wait before the next attempt; None: there is none."""
         if not self.is_transient(error):
             return None
+        limits = [each for each in (deadline_ns, due_ns()) if each is not None]
         pause_ns = self.retry.pause_ns(
             time.monotonic_ns(),
             attempt,
             may_repeat=may_repeat,
             was_refused=was_refused(error),
             retry_after_ns=retry_after_ns(error),
-            deadline_ns=DEADLINE.get() or None,
+            deadline_ns=min(limits, default=None),
         )
         return None if pause_ns is None else pause_ns / SECOND_NS
 
-    async def call(self, function: Callable[..., Any], *args: Any, may_repeat: bool = True, **kwargs: Any) -> Any:
-        """``await function(...)``, and again where that may help."""
+    async def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        may_repeat: bool = True,
+        deadline_ns: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """``await function(...)``, and again where that may help and can be answered before the deadline."""
         self.retry.begin(time.monotonic_ns())
         attempt = 1
         while True:
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                pause_s = self.pause_s(error, attempt, may_repeat)
+                pause_s = self.pause_s(error, attempt, may_repeat, deadline_ns)
                 if pause_s is None:
                     raise
             await asyncio.sleep(pause_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,12 +19,15 @@ from erlmcp.errors import (
 )
 from erlmcp.runtime.executor import cancel_soon
 from erlmcp.spec import key
+from erlmcp.spec.method import PROGRESS
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from erlmcp.core import Call, Template
     from erlmcp.runtime.session import Session
+    from erlmcp.runtime.timers import Deadline
+    from erlmcp.runtime.within import Until
     from erlmcp.wire.peer import Peer
 
 log = logging.getLogger("erlmcp.server")
@@ -67,7 +71,23 @@ class Exchange:
     ``codec`` is the library that decodes and encodes values; None: the core does.
     """
 
-    __slots__ = ("_timer", "call", "channel", "codec", "done", "ended", "headers", "peer", "round", "session", "task")
+    __slots__ = (
+        "_deadline",
+        "_span",
+        "_timers",
+        "call",
+        "channel",
+        "codec",
+        "done",
+        "ended",
+        "expired",
+        "headers",
+        "peer",
+        "round",
+        "session",
+        "task",
+        "until",
+    )
 
     def __init__(
         self, call: Call, peer: Peer, session: Session, channel: Channel, headers: dict[str, str] | None = None
@@ -82,7 +102,10 @@ class Exchange:
         self.task: asyncio.Task[None] | Future[None] | None = None
         self.ended: Callable[[Exchange], None] | None = None
         self.round: Any = None  # the multi-round state, owned by the server room
-        self._timer: asyncio.TimerHandle | None = None
+        self.expired = False
+        self.until: Until | None = None  # what is handed on to nested calls, and moves with the deadline
+        self._deadline: Deadline | None = None
+        self._span: tuple[float, int] | None = None  # how far progress moves the deadline, and until when
 
     @property
     def params(self) -> Any:
@@ -152,9 +175,9 @@ class Exchange:
 
     def _close(self) -> None:
         self.done = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._timers.cancel(self._deadline)
+            self._deadline = None
         if self.task is not None or self.ended is not None:
             self.session.forget(self)
         if self.ended is not None:
@@ -173,22 +196,47 @@ class Exchange:
         if self.done:
             return False
         self.channel.notify(method, params)
+        if self._span is not None and method == PROGRESS:
+            self._extend(*self._span)
         return True
 
-    def waits(self, task: asyncio.Task[None] | Future[None], timeout_s: float | None) -> None:
-        """The handler did not end at once: remember it, so that it can be cancelled and timed out."""
+    def waits(
+        self,
+        task: asyncio.Task[None] | Future[None],
+        timeout_s: float | None,
+        gave_up: Callable[[], None] | None = None,
+        hard_s: float | None = None,
+    ) -> None:
+        """The handler did not end at once: remember it, so that it can be cancelled and timed out.
+
+        ``gave_up`` is called where its time is over; with ``hard_s`` each progress that it reports gives it its time
+        anew, so long at most."""
         self.task = task
         self.session.remember(self)
         if timeout_s is not None:
-            self._timer = self.session.loop.call_later(timeout_s, self._expire, timeout_s)
+            self._timers = self.session.host.timers  # The host may stop before this ends.
+            self._deadline = self._timers.add(timeout_s, self._expire, timeout_s, gave_up)
+            if hard_s is not None:
+                self._span = timeout_s, time.monotonic_ns() + int(hard_s * 1e9)
+
+    def _extend(self, timeout_s: float, last_ns: int) -> None:
+        now_ns = time.monotonic_ns()
+        due_ns = min(now_ns + int(timeout_s * 1e9), last_ns)
+        if self._deadline is not None:
+            self._timers.extend(self._deadline, (due_ns - now_ns) / 1e9)
+        if self.until is not None:
+            self.until.due_ns = due_ns
 
     def stays(self, ended: Callable[[Exchange], None]) -> None:
         """The request stays open without a handler that runs (a listen stream); ``ended`` is called at its end."""
         self.ended = ended
         self.session.remember(self)
 
-    def _expire(self, timeout_s: float) -> None:
-        self._timer = None
+    def _expire(self, timeout_s: float, gave_up: Callable[[], None] | None) -> None:
+        self._deadline = None
+        self.expired = True
+        if gave_up is not None:
+            gave_up()
         self.fail(McpError(REQUEST_TIMEOUT, f"Request timed out after {timeout_s:g} s"))
         self._stop()
 

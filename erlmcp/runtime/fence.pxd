@@ -12,6 +12,15 @@ cdef enum:
     BY_TOTAL_RATE = -3
 
 
+# Until when there is time: what DEADLINE, a context variable, holds; None: nobody waits.
+cdef class Until:
+    cdef public int64_t due_ns
+
+
+# For a call that may take so long, within the time of the one it is made in.
+cdef Until fence_until(int64_t span_ns)
+
+
 cdef class Fence:
     cdef BreakerWindow window  # None: there is none, or it is switched off; so for all of these
     cdef InflightLimit places
@@ -22,6 +31,7 @@ cdef class Fence:
     cdef object line  # who waits for one of ``places``
     cdef bint is_precise
     cdef int64_t due_ns  # the next adaptation
+    cdef public int64_t span_ns
     cdef readonly uint64_t ok_count
     cdef readonly uint64_t failure_count
     cdef int set_parts(self, window, breaker, places, line, bucket, total, durations) except -1
@@ -33,6 +43,9 @@ cdef int64_t fence_enter(Fence self) except? -9
 
 # What became of a call that was let in.
 cdef int fence_leave(Fence self, int64_t token, bint is_ok) except -1
+
+# The same without giving the place back: for a call that was given up, and goes on.
+cdef int fence_settle(Fence self, int64_t token, bint is_ok) except -1
 
 # A call that came to no outcome gives back what it got.
 cdef int fence_cancel(Fence self, int64_t token) except -1

@@ -1,16 +1,30 @@
 """What stands before a guarded call, compiled; see ``erlmcp.runtime.guard`` for what it promises."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from erlmcp.core import Histogram, TokenBucket
 from erlmcp.policy.breaker import Breaker
 from erlmcp.policy.bulkhead import Bulkhead
 
+DEADLINE: ContextVar[Until | None]
+
+class Until:
+    """Until when there is time: progress may move it."""
+
+    due_ns: int
+    def __init__(self, due_ns: int) -> None: ...
+
+def until_after(span_ns: int) -> Until:
+    """For a call that may take so long, within the time of the one it is made in."""
+
 class Fence:
     """The hot part of a ``Guard``, which inherits from it and has ``otherwise``, ``failed``, ``hand_over`` and
     ``adapt`` for what is rare."""
 
+    span_ns: int
+    """How long a call may take, to be handed on to what it calls; 0: that is not handed on."""
     ok_count: Final[int]
     failure_count: Final[int]
     def set_fence(
@@ -30,6 +44,8 @@ class Fence:
     def enter(self) -> int:
         """A token above zero, or (0 and below) which part did not let the call in."""
     def leave(self, token: int, is_ok: bool) -> None: ...
+    def settle(self, token: int, is_ok: bool) -> None:
+        """``leave`` without giving the place of the bulkhead back: the call was given up, and goes on."""
     def cancel(self, token: int) -> None:
         """The call came to no outcome."""
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:

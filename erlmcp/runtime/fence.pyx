@@ -6,7 +6,11 @@ why durations are coarse (1 to 4 ms) unless somebody goes by short ones.
 """
 
 cimport cython
+import contextvars
+
 from cpython.dict cimport PyDict_Size
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX, int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -26,8 +30,13 @@ cdef extern from *:
     """
     const int ERLMCP_COARSE
 
+cdef extern from "Python.h":
+    int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
+
 cdef enum:
     TICKET_MASK = 255
+
+DEADLINE = contextvars.ContextVar("erlmcp_deadline", default=None)
 
 
 cdef int64_t fence_now(bint is_precise) noexcept nogil:
@@ -87,6 +96,12 @@ cdef int64_t fence_enter(Fence self) except? -9:
 
 
 cdef int fence_leave(Fence self, int64_t token, bint is_ok) except -1:
+    if self.places is not None:
+        leave_place(self)
+    return fence_settle(self, token, is_ok)
+
+
+cdef int fence_settle(Fence self, int64_t token, bint is_ok) except -1:
     cdef int64_t now = fence_now(self.is_precise)
     cdef int64_t took = now - (token & ~<int64_t>TICKET_MASK)
     if is_ok:
@@ -95,8 +110,6 @@ cdef int fence_leave(Fence self, int64_t token, bint is_ok) except -1:
         self.failure_count += 1
     if self.durations is not None:
         histogram_record(&self.durations.histogram, took)
-    if self.places is not None:
-        leave_place(self)
     if self.window is not None and breaker_record(self.window, is_ok, took, <int>(token & TICKET_MASK), now):
         self.breaker.turned(now)
     if now >= self.due_ns:
@@ -110,6 +123,29 @@ cdef int fence_cancel(Fence self, int64_t token) except -1:
     if self.window is not None:
         self.breaker.cancel(<int>(token & TICKET_MASK))
     return 0
+
+
+@cython.freelist(64)
+cdef class Until:
+    def __init__(self, int64_t due_ns):
+        self.due_ns = due_ns
+
+
+def until_after(int64_t span_ns):
+    return fence_until(span_ns)
+
+
+cdef Until fence_until(int64_t span_ns):
+    cdef Until until = Until.__new__(Until)
+    cdef PyObject* outer = NULL
+    until.due_ns = fence_now(True) + span_ns
+    PyContextVar_Get(DEADLINE, NULL, &outer)
+    if outer == NULL:
+        return until
+    if outer != <PyObject*>None and (<Until?><object>outer).due_ns < until.due_ns:
+        until.due_ns = (<Until><object>outer).due_ns
+    Py_DECREF(<object>outer)
+    return until
 
 
 cdef class Fence:
@@ -138,6 +174,9 @@ cdef class Fence:
 
     def leave(self, int64_t token, bint is_ok):
         fence_leave(self, token, is_ok)
+
+    def settle(self, int64_t token, bint is_ok):
+        fence_settle(self, token, is_ok)
 
     def cancel(self, int64_t token):
         fence_cancel(self, token)

@@ -41,7 +41,7 @@ from erlmcp.policy.bulkhead import Bulkhead, BulkheadRule
 from erlmcp.policy.limiter import Limiter, caller_buckets
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.timeouts import AdaptiveTimeout, TimeoutRule
-from erlmcp.runtime.line import Lining
+from erlmcp.runtime.place import Lining
 
 if TYPE_CHECKING:
     from erlmcp.flags import Flags
@@ -59,7 +59,7 @@ class PlainFence:
     """The hot part of a ``Guard``, in plain Python."""
 
     def __init__(self) -> None:
-        self.ok_count = self.failure_count = 0
+        self.ok_count = self.failure_count = self.span_ns = 0
         self._breaker: Breaker | None = None
         self._bulkhead: Bulkhead | None = None
         self._buckets: tuple[tuple[int, core.TokenBucket], ...] = ()
@@ -109,13 +109,17 @@ class PlainFence:
         return now_ns & ~TICKET_MASK | ticket
 
     def leave(self, token: int, is_ok: bool) -> None:
+        self._leave_place()
+        self.settle(token, is_ok)
+
+    def settle(self, token: int, is_ok: bool) -> None:
+        """``leave`` without giving the place of the bulkhead back: the call was given up, and goes on."""
         now_ns = self.now_ns()
         took_ns = now_ns - (token & ~TICKET_MASK)
         self.ok_count += is_ok
         self.failure_count += not is_ok
         if self._durations is not None:
             self._durations.record(took_ns)
-        self._leave_place()
         if self._breaker is not None:
             self._breaker.record(now_ns, is_ok, took_ns, token & TICKET_MASK)
         if now_ns >= self._due_ns:
@@ -238,6 +242,7 @@ class Guarding(Lining, _Fence):
     def _set_fence(self, now_ns: int) -> None:
         adapts_rate = any(each.rate is not None for each in self._limiters)
         is_timed = self.is_timing or adapts_rate or (self.bulkhead is not None and bool(self.bulkhead.rule.queue_max))
+        self.span_ns = int((self.timeout_s or 0) * SECOND_NS)
         slow_s = self.breaker.rule.slow_s if self.is_breaking and self.breaker else 0.0
         self.set_fence(
             breaker=self.breaker if self.is_breaking else None,
@@ -250,6 +255,15 @@ class Guarding(Lining, _Fence):
         )
 
     # -- refused -------------------------------------------------------------------------------------------------------
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether callers have rates of their own: then ``enter_for`` is to be asked."""
+        return self._caller_buckets is not None
+
+    def may_wait(self, token: int) -> bool:
+        """Whether ``turn`` may lead to something for who was refused so."""
+        return token == BY_BULKHEAD and self.bulkhead is not None and self.bulkhead.rule.queue_max > 0
 
     def enter_for(self, caller: str) -> int:
         """``enter``, where each caller has a rate of its own."""
@@ -320,9 +334,14 @@ class Guarding(Lining, _Fence):
             self.leave(token, not self.is_failure(error))
 
     def expired(self, token: int) -> None:
-        """The call was given up."""
+        """The call was given up, and has ended."""
         self.expired_count += 1
         self.leave(token, False)
+
+    def gave_up(self, token: int) -> None:
+        """The call was given up, and goes on: its place is given back by ``hand_over`` when it ends."""
+        self.expired_count += 1
+        self.settle(token, False)
 
     @property
     def timeout_s(self) -> float | None:

@@ -21,7 +21,7 @@ else:
     class Entry:
         """What a tool that may be called the short way shows of itself."""
 
-        __slots__ = ("invoke", "is_simple", "modern", "plain", "result_class", "structured")
+        __slots__ = ("fence", "invoke", "is_simple", "modern", "plain", "result_class", "span_ns", "structured")
 
         def set_direct(self, *direct: Any) -> None:
             """Nothing here calls without ``invoke``."""

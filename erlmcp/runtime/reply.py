@@ -58,6 +58,15 @@ class Reply(Protocol):
         """End the stream."""
 
 
+def retry_after(data: object) -> bytes:
+    """The header line of a refusal that says when to come back (RFC 9110, section 10.2.3): in whole seconds, and never
+    too soon."""
+    found = data.get("retryAfterMs") if isinstance(data, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        return b""
+    return b"Retry-After: %d\r\n" % -(-found // 1000)
+
+
 class HttpChannel:
     """The channel of a modern request: JSON, or a stream from the first notification on (delayed commit)."""
 
@@ -109,7 +118,7 @@ class HttpChannel:
             self.out.error(id_raw, code, message, data)
             self._last()
             return
-        self.reply.begin(status, self._extra).error(id_raw, code, message, data)
+        self.reply.begin(status, self._extra + retry_after(data)).error(id_raw, code, message, data)
         self.reply.end()
 
     def whole(self, message: bytes) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from erlmcp.core import HttpInbound, HttpRequest, Inbound, Outbound, Template
+from erlmcp.runtime.guard import Guard
 from erlmcp.runtime.session import Host
 
 class Entry:
-    """What a tool that may be called the short way shows of itself: ``is_simple`` says whether it may."""
+    """What a tool that may be called the short way shows of itself: ``is_simple`` says whether it may, ``fence`` what a
+    call has to pass (None: nothing), ``span_ns`` how long it may take, where it hands that on (0: it does not)."""
 
     invoke: Any
     result_class: type | None
@@ -15,6 +17,8 @@ class Entry:
     structured: Template | None
     plain: Template | None
     is_simple: bool
+    fence: Guard | None
+    span_ns: int
     def set_direct(
         self,
         function: Callable[..., Any],

@@ -13,7 +13,9 @@ return comes back as a value, without the StopIteration that ``coro.send`` would
 """
 
 from cpython.object cimport PyObject, Py_EQ, Py_NE, PyObject_RichCompareBool, PyObject_SetAttr
+from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set
 from cpython.ref cimport Py_DECREF
+from libc.stdint cimport int64_t
 import asyncio.tasks
 
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_is_bare, call_meta, call_peek_id
@@ -21,6 +23,8 @@ from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
 from erlmcp._core.corridor_out cimport Outbound, Template, outbound_fill
 from erlmcp.errors import JsonError, LimitError
 from erlmcp.runtime.executor import outcome
+from erlmcp.runtime.fence cimport Fence, fence_enter, fence_leave, fence_until
+from erlmcp.runtime.fence import DEADLINE
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -76,6 +80,8 @@ cdef class Entry:
     cdef public object structured
     cdef public object plain
     cdef public bint is_simple
+    cdef public Fence fence  # what a call has to pass; None: nothing
+    cdef public int64_t span_ns  # how long a call may take, where it hands that on; the fence's own goes before it
     # Of a call that needs no plan: the function, and what it takes by position.
     cdef object function
     cdef tuple keys
@@ -151,6 +157,14 @@ cdef int answer_ready(Ready ready, Call call, object peer, bint is_modern, Outbo
     except LimitError:
         return NOT_SIMPLE
     return ANSWERED
+
+
+# Let what is called within know how long it may take; the token to undo it by.
+cdef object hand_on(Entry entry):
+    cdef int64_t span = entry.span_ns
+    if entry.fence is not None and entry.fence.span_ns:
+        span = entry.fence.span_ns
+    return None if span == 0 else PyContextVar_Set(DEADLINE, fence_until(span))
 
 
 # Run the coroutine to its first wait: PYGEN_RETURN with its value, PYGEN_NEXT with what it yielded.
@@ -234,7 +248,14 @@ cdef class Stride:
         cdef object cancelling
         cdef object coro
         cdef object value
+        cdef object mark
+        cdef int64_t token = 0
         cdef int state
+        if entry.fence is not None:
+            token = fence_enter(entry.fence)
+            if token <= 0:
+                entry.refused(call, peer, holder if request is None else holder.front_of(request), token)
+                return HANDED_OVER
         if carrier is not self.carrier:
             self.keep(carrier)
         # Of this call: a handler may come back here with another carrier, by feeding another link.
@@ -242,15 +263,20 @@ cdef class Stride:
         try:
             PyContext_Enter(context)
             try:
+                mark = hand_on(entry)
                 coro = call_entry(entry, <dict>arguments)
                 if not PyCoro_CheckExact(coro):
                     coro = outcome(coro)
                 state = step(coro, &result)
+                if mark is not None and state == <int>PYGEN_RETURN:
+                    PyContextVar_Reset(DEADLINE, mark)
             finally:
                 PyContext_Exit(context)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            if token:
+                entry.fence.failed(token, error)
             if not carrier.is_clean:
                 self.executor.replace()
             entry.ended(call, peer, holder if request is None else holder.front_of(request), None, error)
@@ -258,8 +284,10 @@ cdef class Stride:
         value = <object>result
         Py_DECREF(value)  # PyIter_Send gave a reference of ours, and `value` took its own
         if state == <int>PYGEN_NEXT:
-            entry.waited(call, peer, holder if request is None else holder.front_of(request), coro, value)
+            entry.waited(call, peer, holder if request is None else holder.front_of(request), coro, value, token)
             return HANDED_OVER
+        if token:
+            fence_leave(entry.fence, token, True)
         if PyObject_RichCompareBool(context, pristine, Py_NE) or cancelling():
             self.executor.replace()
         if type(value) is entry.result_class:
@@ -413,7 +441,7 @@ cdef class Objects:
         if found == NULL or stride.host.quick_route is None:
             return None
         entry = <Entry>found
-        if not entry.is_simple or entry.result_class not in (str, int, float, bool):
+        if not entry.is_simple or entry.fence is not None or entry.result_class not in (str, int, float, bool):
             return None
         if arguments is None:
             arguments = {}

@@ -1,7 +1,7 @@
 """How much time there is left: a deadline that ends a call, and is handed on to what it calls.
 
 It is a context variable, so that tasks and threads that a handler starts have it too. Times are those of
-``time.monotonic_ns``; 0 is no deadline.
+``time.monotonic_ns``.
 """
 
 from __future__ import annotations
@@ -10,40 +10,63 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from erlmcp import core
 from erlmcp.errors import CallTimeoutError
 from erlmcp.policy.timeouts import nested_s
 from erlmcp.runtime.timers import Timers
 
 SECOND_NS: Final = 1_000_000_000
 MARGIN_S: Final = 0.01  # of the time left that a nested call does not get, so that there is some to answer with
-DEADLINE: ContextVar[int] = ContextVar("erlmcp_deadline_ns", default=0)
 _TIMERS: dict[asyncio.AbstractEventLoop, Timers] = {}
+
+
+class PlainUntil:
+    """Until when there is time: progress may move it."""
+
+    __slots__ = ("due_ns",)
+
+    def __init__(self, due_ns: int) -> None:
+        self.due_ns = due_ns
+
+
+def plain_until_after(span_ns: int) -> PlainUntil:
+    """For a call that may take so long, within the time of the one it is made in."""
+    outer: Any = DEADLINE.get()
+    own_ns = time.monotonic_ns() + span_ns
+    return PlainUntil(own_ns if outer is None else min(own_ns, outer.due_ns))
+
+
+if TYPE_CHECKING or core.IMPLEMENTATION != "core":
+    Until = PlainUntil
+    until_after = plain_until_after
+    DEADLINE: ContextVar[PlainUntil | None] = ContextVar("erlmcp_deadline", default=None)
+else:
+    from erlmcp.runtime.fence import DEADLINE, until_after
 
 
 def left_s() -> float | None:
     """The time left for what runs here; None where nobody waits for a limited time. Zero or less: it is over."""
-    deadline_ns = DEADLINE.get()
-    return (deadline_ns - time.monotonic_ns()) / SECOND_NS if deadline_ns else None
+    until = DEADLINE.get()
+    return None if until is None else (until.due_ns - time.monotonic_ns()) / SECOND_NS
+
+
+def due_ns() -> int | None:
+    """The deadline of what runs here."""
+    until = DEADLINE.get()
+    return None if until is None else until.due_ns
 
 
 def shortened_s(wanted_s: float, method: str = "") -> float:
     """The timeout of a nested call that would have this one alone. CallTimeoutError where no time is left for it."""
-    deadline_ns = DEADLINE.get()
-    if not deadline_ns:
+    until = DEADLINE.get()
+    if until is None:
         return wanted_s
-    found = nested_s(wanted_s, (deadline_ns - time.monotonic_ns()) / SECOND_NS, MARGIN_S)
+    found = nested_s(wanted_s, (until.due_ns - time.monotonic_ns()) / SECOND_NS, MARGIN_S)
     if found <= 0:
         raise CallTimeoutError("deadline", 0.0, method)
     return found
-
-
-def deadline_after(seconds: float) -> int:
-    """The deadline of a call that may take so long, within that of the one it is made in."""
-    outer_ns = DEADLINE.get()
-    own_ns = time.monotonic_ns() + int(seconds * SECOND_NS)
-    return min(own_ns, outer_ns) if outer_ns else own_ns
 
 
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
@@ -69,7 +92,7 @@ async def within(seconds: float, name: str, function: Callable[..., Any], args: 
     cancelling = task.cancelling()
     fired: list[bool] = []
     deadline = timers.add(seconds, _fire, task, fired)
-    before = DEADLINE.set(deadline_after(seconds))
+    before = DEADLINE.set(until_after(int(seconds * SECOND_NS)))
     try:
         return await function(*args, **kwargs)
     except asyncio.CancelledError:

@@ -14,6 +14,8 @@ from erlmcp import core
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import Flags
 from erlmcp.limits import Limits
+from erlmcp.policy.protection import Guards
+from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.quick import Stride, make_stride
@@ -24,6 +26,7 @@ from erlmcp.server.agenda import Agenda
 from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context
 from erlmcp.server.door import Doors
+from erlmcp.server.guarding import Guarding
 from erlmcp.server.listing import Listing
 from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
@@ -50,7 +53,8 @@ class Server(Doors, Agenda, Roster, Switched):
     first. ``mask_errors`` hides the text of unexpected exceptions from clients. ``page_size`` splits lists.
     ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of 2026-07-28. ``state_secret`` signs the requestState of
     multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients
-    resume streams. ``allowed_hosts`` and ``allowed_origins`` extend what is let in over HTTP (docs/security.md).
+    resume streams. ``guards`` protect each tool that does not say otherwise (docs/protection.md). ``allowed_hosts`` and
+    ``allowed_origins`` extend what is let in over HTTP (docs/security.md).
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Server(Doors, Agenda, Roster, Switched):
         middleware: Iterable[Middleware] = (),
         limits: Limits | None = None,
         flags: Flags | None = None,
+        guards: Guards | None = None,
         mask_errors: bool = True,
         page_size: int | None = None,
         cache_ttl_ms: int = 0,
@@ -110,6 +115,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self._lifespan = lifespan
         self._make_tables(page_size)
         self._make_rolls()
+        self.guarding = Guarding(guards, self.tools)
         self.service = Service(self)
         self._begin_flags(flags)
 
@@ -147,19 +153,29 @@ class Server(Doors, Agenda, Roster, Switched):
         """Register a function as a tool: ``@server.tool``, or ``@server.tool(name=..., ...)``.
 
         Options: name, title, description, annotations, icons, meta, input_schema, output_schema, structured_output,
-        tags, timeout (seconds), run_in_thread, strict. Raises ConfigurationError, naming the tool, for what cannot be
-        served.
+        tags, timeout (seconds, or "adaptive"), guards and fallback (docs/protection.md), run_in_thread, strict. Raises
+        ConfigurationError, naming the tool, for what cannot be served.
         """
         return self._decorate(self.add_tool, fn, options)
 
-    def add_tool(self, fn: Callable[..., Any], *, timeout: float | None = None, **options: Any) -> ToolPlan:
+    def add_tool(
+        self,
+        fn: Callable[..., Any],
+        *,
+        timeout: float | str | TimeoutRule | None = None,
+        guards: Guards | None = None,
+        fallback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> ToolPlan:
         """Register a tool; see ``tool``. Clients that asked are told that the list changed."""
+        if isinstance(timeout, str | TimeoutRule):
+            guards, timeout = Guards(timeout=timeout).over(guards), None
         plan = self._compile(fn, timeout=timeout, **options)
         if plan.name in self.tools:
             raise ConfigurationError(
                 f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise"
             )
-        self._place_tool(plan.name, Tool(self, plan))
+        self._place_tool(plan.name, Tool(self, plan, self.guarding.make(plan.name, guards, fallback, self.flags)))
         self.tool_list.put(plan.name, plan.descriptor)
         self._changed(m.TOOLS_CHANGED)
         return plan

@@ -80,7 +80,8 @@ class Side:
     def set_entry(self, method: str, name: str, entry: Any) -> None:
         """The server has this tool or prompt now."""
         if method == m.TOOLS_CALL:
-            entry = self.tools[name] = Tool(self, entry.plan)  # type: ignore[arg-type]
+            guard = self.whole.guarding.again(entry.guard, self.flags)
+            entry = self.tools[name] = Tool(self, entry.plan, guard)  # type: ignore[arg-type]
         self.routes.set_entry(method, name, entry)
 
     def drop_entry(self, method: str, name: str) -> None:

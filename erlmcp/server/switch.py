@@ -20,6 +20,7 @@ from erlmcp.runtime.link import Link
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
+    from erlmcp.server.guarding import Guarding
     from erlmcp.server.service import Service
     from erlmcp.server.side import Side
     from erlmcp.server.trial import Trial
@@ -31,6 +32,7 @@ class Switched:
     """The flags, sides and trials of a server. To be changed on its loop, or before it runs."""
 
     service: Service
+    guarding: Guarding
     codec: Codec | None
     quick_route: object
     control_path: str | None = None  # of the socket that an operator may speak to while it serves
@@ -72,6 +74,9 @@ class Switched:
     def _use(self, traced: Traced) -> None:
         self._traced = traced
         self.codec = None if traced.flags.native_json else Codec(self.stack)
+        self.guarding.switch(traced.flags)
+        for tool in [arm.own for trial in self.trials.values() for arm in trial.arms if arm.own is not None]:
+            tool.switch(traced.flags)
         self.install()
 
     # -- routes --------------------------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ class Switched:
 
         kept = dict(self.tools), dict(self.prompts), dict(self.resources), dict(self.templates)
         for name, tool in kept[0].items():
-            self._place_tool(name, Tool(self, tool.plan.override(overrides)))
+            self._place_tool(name, Tool(self, tool.plan.override(overrides), tool.guard))
         for name, prompt in kept[1].items():
             self._place_prompt(name, prompt.override(overrides))
         self.resources = {uri: plan.override(overrides) for uri, plan in kept[2].items()}
@@ -226,7 +231,8 @@ class Switched:
             raise ConfigurationError(
                 f"candidate {name!r} takes other arguments than the tool: {_shape(plan)}, not {_shape(before)}"
             )
-        arms = ToolArm(self), ToolArm(self, Tool(self, plan))
+        guard = self.guarding.again(self.tools[name].guard, self.flags)
+        arms = ToolArm(self), ToolArm(self, Tool(self, plan, guard))
         return self._begin_trial(name, arms, (name,), {"has_shadow": not plan.needs_context, **given})
 
     def _begin_trial(

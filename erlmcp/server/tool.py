@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import InvalidParamsError, JsonError, McpError
 from erlmcp.runtime.quick import Entry
+from erlmcp.runtime.within import DEADLINE, until_after
 from erlmcp.server.context import Context
+from erlmcp.server.guarding import caller_of
 from erlmcp.server.input import InputRequired
 from erlmcp.server.param import MISSING
 from erlmcp.server.plan import ToolPlan
@@ -19,7 +21,11 @@ from erlmcp.spec.descriptor import has_structured
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
+    from erlmcp.flags import Flags
     from erlmcp.runtime.exchange import Exchange, Front
+    from erlmcp.runtime.executor import Done
+    from erlmcp.runtime.guard import Guard
+    from erlmcp.runtime.within import Until
     from erlmcp.server.app import Server
     from erlmcp.wire.peer import Peer
 
@@ -34,28 +40,33 @@ class Tool(Entry):
     waits."""
 
     __slots__ = (
+        "guard",
+        "hard_s",
         "in_thread",
         "kind",
         "may_be_simple",
         "needs_context",
+        "own_timeout_s",
         "plan",
         "server",
-        "timeout_s",
     )
 
-    def __init__(self, server: Server, plan: ToolPlan) -> None:
+    def __init__(self, server: Server, plan: ToolPlan, guard: Guard | None = None) -> None:
         self.server = server
         self.plan = plan
+        self.guard = self.fence = guard
         self.invoke = plan.invoke
         self.kind = plan.result_kind
         self.result_class = plan.result_class
-        self.timeout_s = plan.timeout_s or server.limits.request_timeout_s
+        self.own_timeout_s = plan.timeout_s or server.limits.request_timeout_s
+        self.hard_s = guard.timeout.rule.hard_s if guard is not None and guard.timeout is not None else None
         self.in_thread = plan.in_thread
         self.needs_context = plan.needs_context
         self.is_simple = self.may_be_simple = (
             plan.is_async
             and plan.result_class is not None
             and not (plan.needs_context or plan.dependencies or plan.param_headers)
+            and not (guard is not None and guard.knows_callers)
         )
         direct = direct_call(plan.binding)
         if self.is_simple and direct is not None:
@@ -63,6 +74,19 @@ class Tool(Entry):
         self.modern = self._template(server.modern_suffix, structured=True)
         self.structured = self._template(b"", structured=True)
         self.plain = self._template(b"", structured=False)
+        self.switch(server.flags)
+
+    def switch(self, flags: Flags) -> None:
+        """Go by these flags from now on."""
+        hands_on = self.plan.timeout_s is not None and flags.adaptive_timeouts
+        self.span_ns = int(self.own_timeout_s * 1e9) if hands_on else 0
+        if self.guard is not None:
+            self.guard.switch(flags)
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a call may take now."""
+        return (self.guard.timeout_s if self.guard is not None else None) or self.own_timeout_s
 
     def _template(self, suffix: bytes, *, structured: bool) -> Any:
         """The answer with a hole for the value, for the kinds of result whose shape is known beforehand."""
@@ -81,16 +105,23 @@ class Tool(Entry):
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
-    def waited(self, call: Call, peer: Peer, front: Front, coro: Any, first: Any) -> None:
+    def waited(self, call: Call, peer: Peer, front: Front, coro: Any, first: Any, token: int = 0) -> None:
         """A call that began the short way waits: its coroutine yielded ``first`` in the entered carrier."""
         exchange = front.exchange(call, peer)
-        task = self.server.executor.adopt(coro, first, partial(self._done, exchange))
-        exchange.waits(task, self.timeout_s)
+        task = self.server.executor.adopt(coro, first, self._end_of(exchange, token))
+        self._wait(exchange, task, token)
         front.waits(exchange)
 
     def ended(self, call: Call, peer: Peer, front: Front, value: Any, error: BaseException | None) -> None:
         """A call that began the short way ended, but not in a value that its template takes."""
         self._done(front.exchange(call, peer), value, error)
+
+    def refused(self, call: Call, peer: Peer, front: Front, token: int) -> None:
+        """A call that began the short way was not let in."""
+        exchange = front.exchange(call, peer)
+        self._refused(exchange, exchange.arguments, None, token, "")
+        if not exchange.done:
+            front.waits(exchange)
 
     def begin(self, exchange: Exchange) -> None:
         """Begin a call, the general way. Every way it can end leads to ``_done``."""
@@ -102,13 +133,97 @@ class Tool(Entry):
             return
         server = self.server
         context = Context(exchange, server) if self.needs_context else None
-        done = partial(self._done, exchange)
+        guard, token, caller = self.guard, 0, ""
+        if guard is not None:
+            caller = caller_of(exchange) if guard.callers is not None else ""
+            token = guard.enter_for(caller) if caller else guard.enter()
+            if token <= 0:
+                self._refused(exchange, arguments, context, token, caller)
+                return
+        done = self._end_of(exchange, token)
         if self.in_thread:
-            exchange.waits(server.lanes.submit(self.invoke, (arguments, context), done), self.timeout_s)
+            self._begin_in_thread(exchange, arguments, context, done, token)
             return
-        task = server.drive(self._run(arguments, context), done)
+        task = server.drive(self._coroutine(exchange, arguments, context), done)
+        if task is not None and not exchange.done:
+            self._wait(exchange, task, token)
+
+    def _begin_in_thread(self, exchange: Exchange, arguments: Any, context: Any, done: Done, token: int) -> None:
+        guard = self.guard
+        try:
+            future = self.server.lanes.submit(self._invoke_within, (arguments, context, exchange), done)
+        except McpError:
+            if guard is not None:
+                guard.cancel(token)
+            raise
+        if guard is not None:
+            future.add_done_callback(lambda future: self._unbegun(exchange, token) if future.cancelled() else None)
+        self._wait(exchange, future, token)
+
+    def _wait(self, exchange: Exchange, task: Any, token: int) -> None:
+        if self.guard is None:
+            exchange.waits(task, self.timeout_s)
+        else:
+            exchange.waits(task, self.timeout_s, partial(self.guard.gave_up, token), self.hard_s)
+
+    # -- within a guard ------------------------------------------------------------------------------------------------
+
+    def _end_of(self, exchange: Exchange, token: int) -> Done:
+        return partial(self._done_guarded, exchange, token) if token else partial(self._done, exchange)
+
+    def _done_guarded(self, exchange: Exchange, token: int, value: Any, error: BaseException | None) -> None:
+        guard: Any = self.guard
+        if exchange.expired:
+            guard.hand_over()
+        elif error is None:
+            guard.leave(token, True)
+        else:
+            guard.failed(token, error)
+        self._done(exchange, value, error)
+
+    def _unbegun(self, exchange: Exchange, token: int) -> None:
+        """No thread took the call before it was cancelled."""
+        guard: Any = self.guard
+        if exchange.expired:
+            guard.hand_over()
+        else:
+            guard.cancel(token)
+
+    def _refused(self, exchange: Exchange, arguments: Any, context: Context | None, token: int, caller: str) -> None:
+        guard: Any = self.guard
+        if guard.fallback is None and not guard.may_wait(token):
+            exchange.fail(guard.refusal(token, caller))
+            return
+        task = self.server.drive(
+            self._run_guarded(arguments or {}, context, exchange, token, caller), partial(self._done, exchange)
+        )
         if task is not None and not exchange.done:
             exchange.waits(task, self.timeout_s)
+
+    async def _run_guarded(
+        self, arguments: dict[str, Any], context: Context | None, exchange: Exchange, token: int, caller: str
+    ) -> Any:
+        """A call with what ``enter`` said of it: in line for a place, within the guard, or by the fallback."""
+        guard: Any = self.guard
+        token = await guard.turn(token)
+        if token <= 0:
+            if guard.fallback is None:
+                raise guard.refusal(token, caller)
+            value = guard.fallback(**self.plan.decode(arguments))
+            return await value if hasattr(value.__class__, "__await__") else value
+        try:
+            if self.in_thread:
+                value = await self.server.in_thread(self._invoke_within, arguments, context, exchange)
+            else:
+                value = await self._coroutine(exchange, arguments, context)
+        except BaseException as error:
+            if exchange.expired:
+                guard.expired(token)
+            else:
+                guard.failed(token, error)
+            raise
+        guard.leave(token, True)
+        return value
 
     async def _run(self, arguments: dict[str, Any], context: Context | None) -> Any:
         """All that is the author's, so that it has one task and context variables of its own."""
@@ -116,6 +231,29 @@ class Tool(Entry):
         if value.__class__ is CoroutineType or hasattr(value.__class__, "__await__"):
             return await value
         return value
+
+    def _coroutine(self, exchange: Exchange, arguments: dict[str, Any], context: Context | None) -> Any:
+        """The author's part of a call, which knows until when there is time where that is handed on."""
+        until = self._until(exchange)
+        return self._run(arguments, context) if until is None else self._run_until(until, arguments, context)
+
+    async def _run_until(self, until: Until, arguments: dict[str, Any], context: Context | None) -> Any:
+        before = DEADLINE.set(until)
+        value = await self._run(arguments, context)
+        DEADLINE.reset(before)  # So that the executor finds its context as it was.
+        return value
+
+    def _until(self, exchange: Exchange) -> Until | None:
+        span_ns = (self.guard.span_ns if self.guard is not None else 0) or self.span_ns
+        if span_ns:
+            exchange.until = until_after(span_ns)
+        return exchange.until
+
+    def _invoke_within(self, arguments: dict[str, Any], context: Context | None, exchange: Exchange) -> Any:
+        until = self._until(exchange)
+        if until is not None:
+            DEADLINE.set(until)  # The context is a copy of this call's own.
+        return self.invoke(arguments, context)
 
     def _template_for(self, peer: Peer) -> Any:
         if peer.modern:
@@ -158,10 +296,14 @@ class Tool(Entry):
             raise InvalidParamsError("Invalid params: arguments must be an object")
         exchange = context._exchange
         try:
-            if self.in_thread:
-                value = await self.server.in_thread(self.invoke, arguments, context)
+            if self.guard is not None:
+                caller = caller_of(exchange) if self.guard.callers is not None else ""
+                token = self.guard.enter_for(caller) if caller else self.guard.enter()
+                value = await self._run_guarded(arguments, context, exchange, token, caller)
+            elif self.in_thread:
+                value = await self.server.in_thread(self._invoke_within, arguments, context, exchange)
             else:
-                value = await self._run(arguments, context)
+                value = await self._coroutine(exchange, arguments, context)
             return self.result(value, exchange.peer)
         except McpError:
             raise

@@ -31,7 +31,7 @@ def test_the_demonstration_catches_the_wrong_and_the_slower_side_and_prints_why(
     assert "0 answered wrongly" in price[0]
     assert search is not None
     assert search[1] == "back"
-    assert re.search(r"p(50|95) is at least .* ms, on the old side at most .* ms: more than 5% above \(alpha", search[0])
+    assert re.search(r"p(50|95) is at least .* ms, on the old side at most .*: more than 5% above \(alpha", search[0])
     assert convert is not None
     assert (convert[1], convert[2]) == ("done", "100")
     assert out.rstrip().endswith("the equal one with everybody")

@@ -547,7 +547,7 @@ async def test_an_answer_that_is_no_object_is_an_error_in_the_handler(talk: Any,
 
 async def test_a_client_that_does_not_answer_in_time_is_not_waited_for(talk: Any, everything: Any) -> None:
     server = make_server(limits=Limits(request_timeout_s=0.03))
-    server.tools["name"].timeout_s = 60
+    server.tools["name"].own_timeout_s = 60
     async with talk(server, LEGACY, everything) as client:
         call = client.post("tools/call", {"name": "name", "arguments": {}})
         question = await client.receive()

@@ -1,0 +1,80 @@
+"""The guards of a server's tools: made when a tool is registered, switched with the flags."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.errors import ConfigurationError
+from erlmcp.policy.breaker import BreakerEvent
+from erlmcp.policy.limiter import Limiter
+from erlmcp.policy.protection import Guards
+from erlmcp.runtime.guard import Guard
+
+if TYPE_CHECKING:
+    from erlmcp.flags import Flags
+    from erlmcp.runtime.exchange import Exchange
+    from erlmcp.server.tool import Tool
+
+
+class Guarding:
+    """What ``Server(guards=...)`` asks for: the default of each tool, and the rate of all of them together.
+
+    ``listeners`` are told of each change of a breaker, with a ``BreakerEvent``.
+    """
+
+    def __init__(self, default: Guards | None, tools: dict[str, Tool]) -> None:
+        default = default or Guards()
+        if default.retry:
+            raise ConfigurationError("retry is for who calls: give it to a Client, or to a function")
+        total = [rule for rule in default.rates if rule.per == "server"]
+        rest = tuple(rule for rule in default.rates if rule.per != "server")
+        self.default = Guards(default.breaker, rest or None, default.bulkhead, default.timeout)
+        self.total = Limiter(total[0]) if total else None
+        self.listeners: list[Callable[[BreakerEvent], object]] = []
+        self._tools = tools
+
+    def make(self, name: str, own: Guards | None, fallback: Callable[..., Any] | None, flags: Flags) -> Guard | None:
+        """The guard of a tool; None where it needs none."""
+        if own is not None and own.retry:
+            raise ConfigurationError(f"tool {name!r}: retry is for who calls: give it to a Client, or to a function")
+        if own is not None and any(rule.per == "server" for rule in own.rates):
+            raise ConfigurationError(f"tool {name!r}: a RateRule per 'server' is for Server(guards=...)")
+        rules = (Guards() if own is None else own).over(self.default)
+        if not rules and self.total is None:
+            if fallback is not None:
+                raise ConfigurationError(f"tool {name!r}: a fallback is for a tool with guards=")
+            return None
+        return Guard(name, rules, total=self.total, flags=flags, fallback=fallback, listener=self._tell)
+
+    def again(self, guard: Guard | None, flags: Flags) -> Guard | None:
+        """Another guard like this one, for a side of the server or another version of the tool: what it learns and
+        counts is its own, the rate of all tools together the same."""
+        if guard is None:
+            return None
+        name, rules, fallback = guard.name, guard.rules, guard.fallback
+        return Guard(name, rules, total=self.total, flags=flags, fallback=fallback, listener=self._tell)
+
+    def _tell(self, event: BreakerEvent) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+    def switch(self, flags: Flags) -> None:
+        """Let the guards of all tools go by these flags."""
+        for tool in self._tools.values():
+            tool.switch(flags)
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """The state of each guarded tool's guard."""
+        return {name: tool.guard.report() for name, tool in self._tools.items() if tool.guard is not None}
+
+
+def caller_of(exchange: Exchange) -> str:
+    """Whose rate a call counts for: the credential's where there is one, else the session's, else the connection's.
+    Over HTTP, callers without either are one."""
+    credential = (exchange.headers or {}).get("authorization", "")
+    if credential:
+        return hashlib.sha256(credential.encode()).hexdigest()
+    session = exchange.session
+    return session.id or f"{id(session):x}"
