@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from erlmcp import Context, Flags, Server, ToolError, core
+from erlmcp import BreakerRule, Context, Flags, Guards, Server, ToolError, core
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import of_phase
 from erlmcp.runtime.link import Link
@@ -258,3 +258,23 @@ async def test_a_message_that_this_side_cannot_read_is_an_error_answer() -> None
         assert side.read(b'{"jsonrpc":"2.0","id":1,\n"method":"ping"}').method == "ping"
         assert side.read(b"{").code == -32700
         assert side.read(b'{"jsonrpc":"2.0","id":2,"method":"ping"}').id == 2
+
+
+async def test_a_side_and_a_candidate_have_guards_of_their_own_that_follow_their_flags() -> None:
+    server = Server("guarded")
+    rules = Guards(breaker=BreakerRule(failures_in_row=1, open_s=60, jitter=0))
+
+    @server.tool(name="work", guards=rules)
+    async def work(text: str) -> str:
+        raise RuntimeError(text)
+
+    side = server.side(flags=Flags(circuit_breaker=False))
+    trial = server.candidate("work", work, has_shadow=False)
+    own, others = server.tools["work"].guard, (side.tools["work"].guard, trial.arms[1].own.guard)
+    assert own is not None
+    assert [each.is_breaking for each in (own, *others)] == [True, False, True]
+    own.failed(own.enter(), RuntimeError("down"))
+    assert own.enter() <= 0
+    assert all(each.enter() > 0 for each in others)
+    server.set_flags(circuit_breaker=False)
+    assert [each.is_breaking for each in (own, *others)] == [False, False, False]
