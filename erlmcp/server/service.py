@@ -76,7 +76,6 @@ class Service:
         routes.set_method(m.PING, Ready(lambda exchange: exchange.result({}), lambda peer: pong, is_modern=False))
         routes.set_method(m.LISTEN, self._listen)
         flags = self.server.flags
-        self.server.guarding.switch(flags)
         self.server.quick_route = None
         if not self.server.middleware:
             start = self._start_tool
