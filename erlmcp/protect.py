@@ -149,18 +149,15 @@ def _wrap_async(made: Guard, function: Callable[..., Any], again: Again | None, 
         if token <= 0:
             token = await made.turn(token)
             if token <= 0:
-                if made.fallback is None:
-                    raise made.refusal(token)
-                value = made.fallback(*args, **kwargs)
-                return await value if inspect.isawaitable(value) else value
-        seconds = made.timeout_s
+                return await _instead(made, token, args, kwargs)
+        span_ns = made.span_ns
         try:
-            if seconds is None:
-                value = await function(*args, **kwargs)
+            if span_ns:
+                value = await within(span_ns / SECOND_NS, made.name, function, args, kwargs)
             else:
-                value = await within(seconds, made.name, function, args, kwargs)
+                value = await function(*args, **kwargs)
         except BaseException as error:
-            if seconds is not None and isinstance(error, CallTimeoutError):
+            if span_ns and isinstance(error, CallTimeoutError):
                 made.expired(token)
             else:
                 made.failed(token, error)
@@ -175,6 +172,13 @@ def _wrap_async(made: Guard, function: Callable[..., Any], again: Again | None, 
         return await again.call(guarded, *args, may_repeat=idempotent, **kwargs)
 
     return retried
+
+
+async def _instead(made: Guard, token: int, args: Any, kwargs: Any) -> Any:
+    if made.fallback is None:
+        raise made.refusal(token)
+    value = made.fallback(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _by(kind: str, rule_class: Any, function: Any, rule: Any, options: dict[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from erlmcp.bench.load import ID_SLOT
 from erlmcp.bench.timing import Timed, closing
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n'
+BULKHEAD = 100
 PARTS = 16  # reads in one go where each holds one message
 
 
@@ -30,7 +31,7 @@ def use_json_module() -> None:
 
 
 def lines(kind: str, count: int) -> list[bytes]:
-    """``count`` requests with ids of their own: "ping" (answered by the server itself) or "echo" (by a handler)."""
+    """``count`` requests with ids of their own: "ping" (answered by the server itself), else by a handler."""
     if kind == "ping":
         return [PING % number for number in range(count)]
     body = message.call("echo", {"text": message.TEXT})
@@ -42,12 +43,19 @@ def expected(kind: str) -> bytes:
 
 
 def made(kind: str, batch: int, is_plain_json: bool = False) -> Timed:
-    """``batch`` messages in one read and their answers in one write; with 1 a read and a write for each."""
+    """``batch`` messages in one read and their answers in one write; with 1 a read and a write for each.
+
+    "guarded" is "echo" behind a breaker, a rate and a bulkhead, "timed" with an adaptive timeout that it hands on."""
     if is_plain_json:
         use_json_module()
-    from erlmcp import Server
+    from erlmcp import Guards, RateRule, Server
 
-    server = Server("bench")
+    rate = RateRule(10**9, burst=10**6)
+    guards = {
+        "guarded": Guards(breaker=True, rate_limit=rate, bulkhead=BULKHEAD),
+        "timed": Guards(timeout="adaptive"),
+    }
+    server = Server("bench", guards=guards.get(kind))
 
     @server.tool
     async def echo(text: str) -> str:

@@ -275,8 +275,9 @@ def _add_bench(commands: Any) -> None:
         "  peers       whole servers, one beside the other; with --libraries those of the components\n"
         "  clients     our client beside others, against one server in C\n"
         "  server      our server alone\n"
+        "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "flags", "peers", "clients", "server", "compare"]
+    suites = ["components", "phases", "flags", "peers", "clients", "server", "simulate", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

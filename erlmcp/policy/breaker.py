@@ -45,7 +45,7 @@ class BreakerRule:
     failure_rate: float = 0.5
     slow_rate: float = 0.0
     slow_s: float = 0.0
-    failures_in_row: int = 0
+    failures_in_row: int = 10
     outcomes_min: int = 10
     window_s: float = 10.0
     open_s: float = 1.0

@@ -86,8 +86,8 @@ def _fire(task: asyncio.Task[Any], fired: list[bool]) -> None:
 
 async def within(seconds: float, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """``await function(*args, **kwargs)``, cancelled when the time is over: CallTimeoutError then."""
-    task: Any = asyncio.current_task()
-    loop = task.get_loop()
+    loop = asyncio.get_running_loop()
+    task: Any = asyncio.current_task(loop)
     timers = _TIMERS.get(loop) or timers_of(loop)
     cancelling = task.cancelling()
     fired: list[bool] = []

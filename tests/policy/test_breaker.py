@@ -173,7 +173,7 @@ def test_what_is_told_says_why() -> None:
         {"jitter": 1},
         {"slow_rate": 0.5},
         {"slow_s": 1.0},
-        {"failure_rate": 0},
+        {"failure_rate": 0, "failures_in_row": 0},
     ],
     ids=str,
 )

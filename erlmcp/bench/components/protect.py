@@ -8,6 +8,7 @@ import time
 from types import ModuleType
 from typing import Any
 
+from erlmcp.bench.components.network import remote
 from erlmcp.bench.components.row import BATCH, Mark, Row, Ways
 from erlmcp.bench.timing import Timed, closing, timed
 
@@ -211,6 +212,12 @@ def guarding(ways: Ways) -> None:
     ways.limit("call", "the bare call", lambda: _calls(_nothing))
 
 
+def guarding_a_tool(ways: Ways) -> None:
+    ways.own("batch", "core", remote("guarded", BATCH))
+    ways.own("batch", "with an adaptive timeout", remote("timed", BATCH))
+    ways.limit("batch", "the bare tool", remote("echo", BATCH))
+
+
 def bounding(ways: Ways) -> None:
     ways.own("call", "core", lambda: _aio(lambda: _guarded(_nothing_async, bulkhead=10)))
     ways.limit("call", "the bare call", lambda: _aio(lambda: _nothing_async))
@@ -279,6 +286,12 @@ ROWS = [
         marks={"call": Mark(peer="circuitbreaker")},
     ),
     Row("guard-all", "guard", "a call of an empty function through breaker, rate and bulkhead", guarding),
+    Row(
+        "guard-tool",
+        "guard",
+        f"tools/call, bytes to bytes, behind breaker, rate and bulkhead; {BATCH:,} of them in one read",
+        guarding_a_tool,
+    ),
     Row(
         "guard-bulkhead",
         "guard",
