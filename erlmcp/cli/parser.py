@@ -278,6 +278,6 @@ def _add_bench(commands: Any) -> None:
         "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "flags", "peers", "clients", "server", "simulate", "compare"]
+    suites = ["components", "phases", "flags", "peers", "clients", "server", "simulate", "iterators", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")
