@@ -24,9 +24,29 @@ cdef class Template:
     cdef bint has_values  # a slot that is not TEXT
 
 
+# Bytes that are not copied: they lie in an object, and are sent after the first ``at`` gathered ones.
+ctypedef struct outside_t:
+    size_t at
+    size_t size
+    const char* data
+    PyObject* owner  # a reference
+
+
+# What ``take_parts`` gives as a memoryview: bytes that somebody else holds, or that are its own.
+cdef class Part:
+    cdef char* data
+    cdef size_t size
+    cdef object owner  # None: the memory is freed with the part
+
+
 cdef class Outbound:
     cdef buffer_t out
     cdef buffer_t scratch
+    cdef outside_t* outside
+    cdef Py_ssize_t outside_count
+    cdef Py_ssize_t outside_room
+    cdef size_t outside_bytes
+    cdef public size_t split_bytes
     cdef bytes _prefix
     cdef size_t bytes_max
     cdef int framing

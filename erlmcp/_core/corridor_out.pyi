@@ -31,12 +31,18 @@ class Outbound:
     ``Content-Length: ``), "sse" (``data: JSON\\n\\n``). With "newline" and "sse", line ends within a message (JSON's
     own blanks, from ``Raw``, ``message`` or a Template) are written as spaces.
 
+    Strings and ready pieces of a Template of at least ``split_bytes`` are not copied where their bytes are JSON as they
+    are (ASCII without escapes): ``take_parts`` gives them as they lie in their object. 0: everything is copied.
+
     A call that raises leaves what was gathered before it untouched. ``JsonError`` is raised for a value that JSON
     cannot hold, ``LimitError`` where ``bytes_max`` would be passed or a value nests deeper than ``depth_max``.
     """
 
     prefix: bytes
-    def __init__(self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128) -> None: ...
+    split_bytes: int
+    def __init__(
+        self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128, split_bytes: int = 0
+    ) -> None: ...
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
         """A response whose result is the template with its slots filled. IndexError for too few values."""
     def result(self, id_raw: bytes, value: object) -> None:
@@ -51,5 +57,7 @@ class Outbound:
         """Bytes as they are, without a frame."""
     def take(self) -> bytes:
         """All that was gathered, which is then empty; b"" where nothing was."""
+    def take_parts(self) -> list[bytes | memoryview]:
+        """What ``take`` gives, in pieces to be written one after the other. What is large is not copied."""
     def __len__(self) -> int:
-        """Bytes gathered."""
+        """Bytes gathered, those among them that were not copied."""

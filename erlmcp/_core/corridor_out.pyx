@@ -8,44 +8,39 @@ at the start.
 Room is reserved by estimates (a str may need six bytes a character), so the buffer's own bound lies above
 ``bytes_max``, and ``bytes_max`` is compared with what was really written.
 
+Large strings that are JSON as they are, and large pieces of templates, are not copied: where they belong is noted
+(``outside``), and ``take_parts`` gives them in their turn. All sizes and the limit count them. A gathered buffer that
+has become large is itself handed over there, and a new one begun.
+
 With the framings that end a message at a line end, line ends within it (blanks of JSON that came from elsewhere) become
 spaces: within a string JSON has none.
 """
 
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memchr, memcpy, memmove
 
 from erlmcp._core.buffer cimport (
-    buffer_clear,
-    buffer_free,
-    buffer_init,
-    buffer_peek,
-    buffer_put,
-    buffer_put_reserved,
-    buffer_reserve,
-    buffer_size,
-    buffer_t,
-    buffer_take,
-    buffer_trim,
-    buffer_truncate,
+    buffer_clear, buffer_compact, buffer_free, buffer_init, buffer_peek, buffer_put, buffer_put_reserved,
+    buffer_reserve, buffer_size, buffer_t, buffer_take, buffer_trim, buffer_truncate,
 )
 from erlmcp._core.json cimport (
-    JSON_DEPTH_CEILING,
-    json_encode_into,
-    json_put_int,
-    json_put_string,
-    json_put_string_utf8,
+    JSON_DEPTH_CEILING, json_encode_into, json_put_int, json_put_string, json_put_string_utf8, json_unescaped_run,
 )
-from erlmcp._core.memory cimport mem_free, mem_zalloc
+from erlmcp._core.memory cimport mem_free, mem_realloc, mem_zalloc
 
 from erlmcp.errors import JsonError, LimitError
 
 cdef extern from "Python.h":
     PyObject** PySequence_Fast_ITEMS(object o) noexcept
+    bint PyUnicode_IS_COMPACT_ASCII(object o) noexcept
+    void* PyUnicode_DATA(object o) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object o) noexcept
 
 TEXT = SLOT_TEXT
 VALUE = SLOT_VALUE
@@ -181,27 +176,90 @@ cdef int put_slot(Outbound self, int kind, object value) except -1:
         buffer_trim(&self.scratch, KEEP_BYTES)
 
 
+# ---- What is not copied.
+
+cdef inline size_t total(Outbound self) noexcept:
+    return buffer_size(&self.out) + self.outside_bytes
+
+
+cdef int put_outside(Outbound self, object owner, const char* data, size_t size) except -1:
+    cdef outside_t* grown
+    cdef outside_t* noted
+    if self.outside_count == self.outside_room:
+        grown = <outside_t*>mem_realloc(self.outside, <size_t>(2 * self.outside_room + 4) * sizeof(outside_t))
+        if grown == NULL:
+            raise MemoryError()
+        self.outside, self.outside_room = grown, 2 * self.outside_room + 4
+    noted = &self.outside[self.outside_count]
+    noted.at, noted.size, noted.data, noted.owner = buffer_size(&self.out), size, data, <PyObject*>owner
+    Py_INCREF(owner)
+    self.outside_count += 1
+    self.outside_bytes += size
+    return 0
+
+
+cdef int drop_outside(Outbound self, size_t mark) noexcept:
+    """Forgets those that come after ``mark`` gathered bytes. A message before that ended with bytes of its own."""
+    cdef outside_t* last
+    while self.outside_count and self.outside[self.outside_count - 1].at >= mark:
+        self.outside_count -= 1
+        last = &self.outside[self.outside_count]
+        self.outside_bytes -= last.size
+        Py_DECREF(<object>last.owner)
+    return 0
+
+
+cdef int put_static(Outbound self, Template template, const piece_t* piece) except -1:
+    if self.split_bytes and piece.size >= self.split_bytes:
+        return put_outside(self, template.text, piece.data, piece.size)
+    return buffer_put(&self.out, piece.data, piece.size)
+
+
+cdef bint put_plain(Outbound self, object value) except -1:
+    """Whether a value was noted instead of written: a long str that is JSON as it is."""
+    cdef const char* data
+    cdef size_t size
+    if type(value) is not str or not PyUnicode_IS_COMPACT_ASCII(value):
+        return False
+    size = <size_t>PyUnicode_GET_LENGTH(value)
+    data = <const char*>PyUnicode_DATA(value)
+    if size < self.split_bytes or json_unescaped_run(data, data + size) != data + size:
+        return False
+    buffer_put(&self.out, '"', 1)
+    put_outside(self, value, data, size)
+    buffer_put(&self.out, '"', 1)
+    return True
+
+
 cdef int put_slots(Outbound self, Template template, PyObject** values) except -1:
     """The result, from the comma before "result" to the response's closing brace."""
     cdef buffer_t* out = &self.out
     cdef const piece_t* piece = template.pieces
     cdef size_t[SEEN_MAX] starts
-    cdef size_t[SEEN_MAX] sizes
+    cdef size_t[SEEN_MAX] sizes  # 0: it was not copied
     cdef size_t start
+    cdef bint is_again
+    cdef bint is_noted
     cdef Py_ssize_t at
     for at in range(template.slots):
-        buffer_put(out, piece.data, piece.size)
+        put_static(self, template, piece)
         start = buffer_size(out)
-        if piece.again >= 0 and (piece.kind != SLOT_TEXT or template.pieces[piece.again].kind == SLOT_TEXT):
+        is_again = piece.again >= 0 and (piece.kind != SLOT_TEXT or template.pieces[piece.again].kind == SLOT_TEXT)
+        is_noted = False
+        if is_again and sizes[piece.again]:
             buffer_reserve(out, sizes[piece.again])
             buffer_put_reserved(out, buffer_peek(out) + starts[piece.again], sizes[piece.again])
+        elif self.split_bytes and piece.kind != SLOT_VALUE_AS_TEXT:
+            is_noted = put_plain(self, <object>values[piece.index])
+            if not is_noted:
+                put_slot(self, piece.kind, <object>values[piece.index])
         else:
             put_slot(self, piece.kind, <object>values[piece.index])
         if at < SEEN_MAX:
             starts[at] = start
-            sizes[at] = buffer_size(out) - start
+            sizes[at] = 0 if is_noted else buffer_size(out) - start
         piece += 1
-    return buffer_put(out, piece.data, piece.size)
+    return put_static(self, template, piece)
 
 
 cdef int open_frame(Outbound self) except -1:
@@ -236,8 +294,8 @@ cdef int close_frame(Outbound self, size_t body, bint may_hold_lines) except -1:
         if may_hold_lines:
             sweep(buffer_peek(out) + body, buffer_size(out) - body)
         buffer_put(out, "\n\n", 2)
-    if buffer_size(out) > self.bytes_max:
-        raise LimitError("bytes_max", self.bytes_max, f"{buffer_size(out)} bytes")
+    if total(self) > self.bytes_max:
+        raise LimitError("bytes_max", self.bytes_max, f"{total(self)} bytes")
     return 0
 
 
@@ -248,7 +306,12 @@ cdef int put_length(Outbound self, size_t body) except -1:
     cdef int count = 0
     cdef size_t size = buffer_size(out) - body
     cdef size_t left = size
+    cdef Py_ssize_t first = self.outside_count
+    cdef Py_ssize_t i
     cdef char* at
+    while first and self.outside[first - 1].at >= body:
+        first -= 1
+        left += self.outside[first].size
     while True:
         count += 1
         text[DIGITS_MAX - count] = <char>(48 + left % 10)
@@ -260,6 +323,8 @@ cdef int put_length(Outbound self, size_t body) except -1:
     if count != self.digits:
         memmove(at + count - self.digits, at, size)
         at += count - self.digits
+        for i in range(first, self.outside_count):
+            self.outside[i].at = self.outside[i].at + <size_t>count - <size_t>self.digits
         out.write = out.write + <size_t>count - <size_t>self.digits
         self.digits = count
     memcpy(at - 4, "\r\n\r\n", 4)
@@ -314,6 +379,7 @@ cdef int put_error(Outbound self, bytes id_raw, object code, object message, obj
 cdef int undo(Outbound self, size_t mark, object error) except -1:
     """Back to the size ``mark``; raises LimitError anew where the buffer's own, higher bound was met."""
     buffer_truncate(&self.out, mark)
+    drop_outside(self, mark)
     if mark == 0:
         buffer_clear(&self.out)
         buffer_trim(&self.out, KEEP_BYTES)
@@ -372,14 +438,76 @@ cdef int outbound_ask(Outbound self, int64_t id, bytes head, object value, bytes
 
 
 cdef bytes outbound_take(Outbound self):
-    cdef bytes taken = buffer_take(&self.out, buffer_size(&self.out))
+    cdef bytes taken
+    if self.outside_count:
+        return b"".join(self.take_parts())
+    taken = buffer_take(&self.out, buffer_size(&self.out))
     buffer_trim(&self.out, KEEP_BYTES)
     return taken
 
 
+# What was gathered, on its way out: nothing that runs meanwhile sees it any more.
+ctypedef struct gathered_t:
+    buffer_t out
+    outside_t* outside
+    Py_ssize_t count
+
+
+cdef void detach(Outbound self, gathered_t* taken) noexcept:
+    taken.out, taken.outside, taken.count = self.out, self.outside, self.outside_count
+    self.out.data = NULL
+    self.out.read = self.out.write = self.out.capacity = 0
+    self.outside = NULL
+    self.outside_count = self.outside_room = 0
+    self.outside_bytes = 0
+
+
+cdef object own(gathered_t* taken):
+    """The gathered bytes as a memoryview, whose they are now. Room that was reserved is given back."""
+    cdef Part part = Part.__new__(Part)
+    cdef char* kept
+    buffer_compact(&taken.out)
+    kept = <char*>mem_realloc(taken.out.data, taken.out.write)
+    part.data = taken.out.data if kept == NULL else kept
+    part.size = taken.out.write
+    taken.out.data = NULL
+    return memoryview(part)
+
+
+cdef list parts_of(gathered_t* taken):
+    cdef list parts = []
+    cdef size_t size = buffer_size(&taken.out)
+    cdef object whole = own(taken) if size > KEEP_BYTES else buffer_take(&taken.out, size)
+    cdef size_t start = 0
+    cdef Part part
+    cdef Py_ssize_t i
+    for i in range(taken.count):
+        parts.append(whole[start:taken.outside[i].at])
+        start = taken.outside[i].at
+        part = Part.__new__(Part)
+        part.owner = <object>taken.outside[i].owner
+        part.data, part.size = <char*>taken.outside[i].data, taken.outside[i].size
+        parts.append(memoryview(part))
+    if start < size:
+        parts.append(whole[start:size])
+    return parts
+
+
+@cython.final
+cdef class Part:
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, <Py_ssize_t>self.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.owner is None:
+            mem_free(self.data)
+
+
 @cython.final
 cdef class Outbound:
-    def __cinit__(self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128):
+    def __cinit__(
+        self, *, str framing="newline", size_t bytes_max=67108864, int depth_max=128, size_t split_bytes=0
+    ):
         kind = FRAMINGS.get(framing)
         if kind is None:
             raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, got {framing!r}")
@@ -391,11 +519,14 @@ cdef class Outbound:
         self.bytes_max = bytes_max
         self.depth_max = depth_max
         self.digits = 3
+        self.split_bytes = split_bytes
         self._prefix = b""
         buffer_init(&self.out, 0, bytes_max * 6 + 4096)
         buffer_init(&self.scratch, 0, bytes_max * 6 + 4096)
 
     def __dealloc__(self):
+        drop_outside(self, 0)
+        mem_free(self.outside)
         buffer_free(&self.out)
         buffer_free(&self.scratch)
 
@@ -462,12 +593,24 @@ cdef class Outbound:
 
     def raw(self, bytes data not None):
         cdef size_t size = PyBytes_GET_SIZE(data)
-        if size > self.bytes_max - buffer_size(&self.out):
-            raise LimitError("bytes_max", self.bytes_max, f"{buffer_size(&self.out) + size} bytes")
+        if size > self.bytes_max - total(self):
+            raise LimitError("bytes_max", self.bytes_max, f"{total(self) + size} bytes")
         buffer_put(&self.out, PyBytes_AS_STRING(data), size)
 
     def take(self):
         return outbound_take(self)
 
+    def take_parts(self):
+        cdef gathered_t taken
+        cdef Py_ssize_t i
+        detach(self, &taken)
+        try:
+            return parts_of(&taken)
+        finally:
+            for i in range(taken.count):
+                Py_DECREF(<object>taken.outside[i].owner)
+            mem_free(taken.outside)
+            buffer_free(&taken.out)
+
     def __len__(self):
-        return <Py_ssize_t>buffer_size(&self.out)
+        return <Py_ssize_t>total(self)

@@ -51,7 +51,9 @@ class Template:
 
 
 class Outbound:
-    def __init__(self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128) -> None:
+    def __init__(
+        self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128, split_bytes: int = 0
+    ) -> None:
         if framing not in _FRAMINGS:
             raise ValueError(f"framing must be one of {', '.join(_FRAMINGS)}, got {framing!r}")
         if not 1 <= bytes_max <= BYTES_MAX_MAX:
@@ -59,6 +61,7 @@ class Outbound:
         self.prefix = b""
         self._framing, self._max, self._depth_max = framing, bytes_max, depth_max
         self._held = b""
+        self.split_bytes = split_bytes
         encode([], depth_max=depth_max)
 
     def _encode(self, value: object) -> bytes:
@@ -116,6 +119,9 @@ class Outbound:
     def take(self) -> bytes:
         held, self._held = self._held, b""
         return held
+
+    def take_parts(self) -> list[bytes | memoryview]:
+        return [self.take()] if self._held else []
 
     def __len__(self) -> int:
         return len(self._held)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import JsonError, LimitError, NoBackChannelError
 from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.parts import SPLIT_BYTES, Parts
 from erlmcp.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Link:
     of the loop turn in which they came.
     """
 
-    __slots__ = ("_dirty", "_stride", "_write", "closed", "inbound", "outbound", "place", "session")
+    __slots__ = ("_dirty", "_stride", "_write", "closed", "inbound", "outbound", "place", "session", "write_parts")
 
     def __init__(self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline") -> None:
         limits = host.limits
@@ -43,8 +44,13 @@ class Link:
             number_bytes_max=limits.number_bytes_max,
             batch_count_max=limits.batch_count_max,
         )
-        self.outbound: core.Outbound = host.stack.Outbound(framing=framing, bytes_max=limits.outbox_bytes_max)
+        self.outbound: core.Outbound = host.stack.Outbound(
+            framing=framing,
+            bytes_max=limits.outbox_bytes_max,
+            split_bytes=SPLIT_BYTES if host.flags.zero_copy else 0,
+        )
         self._write = write if host.flags.batching else _apart(write, framing)
+        self.write_parts: Callable[[Parts], None] | None = None  # set by a transport that takes pieces
         self._stride = host.stride
         self.closed = False
         self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
@@ -84,6 +90,11 @@ class Link:
     def flush(self) -> None:
         """Write what is gathered."""
         self._dirty = False
+        if len(self.outbound) >= SPLIT_BYTES and self.write_parts is not None and not self.closed:
+            flags = self.session.host.flags
+            if flags.zero_copy and flags.batching:
+                self.write_parts(self.outbound.take_parts())
+                return
         data = self.outbound.take()
         if data and not self.closed:
             self._write(data)
@@ -151,6 +162,7 @@ class Link:
         if not self.closed:
             self.closed = True
             self._write = _nowhere  # What it belongs to holds this link.
+            self.write_parts = None
             self.session.host.links.discard(self)
             self.session.close(reason)
 

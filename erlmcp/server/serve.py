@@ -98,7 +98,8 @@ async def http(
             from erlmcp.runtime.oldsse import OldSse
 
             handler = OldSse(server, endpoint)
-        listener = HttpListener(handler, server.routes, server.limits, make_stride(server, endpoint.gate))
+        stride = make_stride(server, endpoint.gate)
+        listener = HttpListener(handler, server.routes, server.limits, stride, lambda: server.flags.zero_copy)
         place = server.connection_rolls.put(listener.connections)
         await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:

@@ -11,48 +11,24 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from erlmcp import core
+from erlmcp.runtime.parts import SPLIT_BYTES, write_parts
 from erlmcp.runtime.roll import Roll
 
 if TYPE_CHECKING:
     import ssl
 
-    from erlmcp.core import Head, HttpInbound, HttpRequest, Outbound, Routes
+    from erlmcp.core import Head, HttpRequest, Outbound, Routes
     from erlmcp.limits import Limits
+    from erlmcp.transports.contract import Connection, Handler, Stride
 
 log = logging.getLogger("erlmcp.http")
 SWEEP_S = 1.0
 LINGER_S = 1.0
 WRITE_BYTES = 256 * 1024
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-class Handler(Protocol):
-    """What answers requests, through the reply that the connection is."""
-
-    def handle(self, request: HttpRequest, reply: HttpConnection) -> None: ...
-    def front_of(self, request: HttpRequest, reply: HttpConnection) -> object:
-        """Where a request that began the short way goes on."""
-
-
-class Connection(Protocol):
-    """What a listener keeps of each connection, whatever it speaks."""
-
-    def sweep(self, now: float, limits: Limits) -> None: ...
-    def drain(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-class Stride(Protocol):
-    """The short way, where there is one: ``erlmcp.runtime.stride``."""
-
-    date: bytes
-
-    def http(
-        self, inbound: HttpInbound, data: bytes, connection: HttpConnection, out: Outbound
-    ) -> list[HttpRequest] | None: ...
 
 
 class HttpConnection(asyncio.Protocol):
@@ -94,7 +70,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, listener: HttpListener) -> None:
         self._listener = listener
         self._inbound = listener.make_inbound()
-        self._out = core.Outbound(framing="http", bytes_max=listener.limits.outbox_bytes_max)
+        self._out = listener.make_outbound()
         self._queue: deque[HttpRequest] = deque()
         self._busy = False
         self._handle = listener.handler.handle
@@ -141,10 +117,13 @@ class HttpConnection(asyncio.Protocol):
             self._take(requests)
         if inbound.wants_continue:
             self._invite()
-        answers = self._out.take()
-        if answers and self.transport is not None:
+        size = len(self._out)
+        if size and self.transport is not None:
             self.served += 1
-            self.transport.write(answers)
+            if size < SPLIT_BYTES:
+                self.transport.write(self._out.take())
+            else:
+                self._write()
 
     def _take(self, requests: list[HttpRequest]) -> None:
         self._queue.extend(requests)
@@ -232,10 +211,18 @@ class HttpConnection(asyncio.Protocol):
             self._out.raw(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _flush(self) -> None:
-        data = self._out.take()
-        if data and not self._is_closing():
-            assert self.transport is not None
-            self.transport.write(data)
+        if self._is_closing():
+            self._out.take()
+        elif len(self._out):
+            self._write()
+
+    def _write(self) -> None:
+        """Send what is gathered; in pieces where it is large."""
+        assert self.transport is not None
+        if len(self._out) >= SPLIT_BYTES and self._listener.has_zero_copy():
+            write_parts(self.transport, self._out.take_parts())
+        else:
+            self.transport.write(self._out.take())
 
     def _is_closing(self) -> bool:
         return self.transport is None or self.transport.is_closing()
@@ -374,8 +361,16 @@ class HttpListener:
 
     cancels_at_eof = True
 
-    def __init__(self, handler: Handler, routes: Routes, limits: Limits, stride: Stride | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        routes: Routes,
+        limits: Limits,
+        stride: Stride | None = None,
+        has_zero_copy: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.handler = handler
+        self.has_zero_copy = has_zero_copy  # whether large answers are written in pieces
         self.stride = stride
         self.limits = limits
         self.connections: Roll[Connection] = Roll()
@@ -399,6 +394,10 @@ class HttpListener:
             number_bytes_max=limits.number_bytes_max,
             batch_count_max=limits.batch_count_max,
         )
+
+    def make_outbound(self) -> core.Outbound:
+        split_bytes = SPLIT_BYTES if self.has_zero_copy() else 0
+        return core.Outbound(framing="http", bytes_max=self.limits.outbox_bytes_max, split_bytes=split_bytes)
 
     def admit(self, connection: Connection) -> bool:
         if len(self.connections) >= self.limits.connection_count_max:

@@ -17,12 +17,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from erlmcp.runtime.parts import Parts
     from erlmcp.transports.stream import ByteLink, LinkFactory
 
 # A read's buffer: a larger one is taken from the kernel and given back each time, which costs three system calls. It
 # grows while reads fill it.
 READ_BYTES = 64 * 1024
 READ_BYTES_MAX = 1024 * 1024
+PARTS_MAX = 64  # of one system call
 PIPE_BYTES = 1024 * 1024  # what a pipe is asked to hold, once an answer did not fit into it (the default is 64 KiB)
 
 
@@ -68,6 +70,7 @@ class StdioConnection:
         if self._write_watchable and not os.isatty(write_fd):
             os.set_blocking(write_fd, False)
         self.link: ByteLink = make(self.write)
+        self.link.write_parts = self.write_parts
         self._resume()
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -116,6 +119,23 @@ class StdioConnection:
             return
         if written < len(data):
             self._enqueue(memoryview(data)[written:])
+
+    def write_parts(self, parts: Parts) -> None:
+        """As ``write``, for what comes in pieces: one system call for all of them, and no copy of what is kept."""
+        views = [memoryview(part) for part in parts]
+        written = 0
+        if not self._queue:
+            try:
+                written = os.writev(self._write_fd, views[:PARTS_MAX])
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._finish(f"output broke: {error.strerror}")
+                return
+        for view in views:
+            if written < len(view):
+                self._enqueue(view[written:])
+            written = max(0, written - len(view))
 
     def _enqueue(self, rest: memoryview) -> None:
         if not self._widened:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from erlmcp.errors import ConfigurationError
+from erlmcp.runtime.parts import Parts, write_parts
 from erlmcp.runtime.roll import Roll
 
 log = logging.getLogger("erlmcp.stream")
@@ -21,6 +22,7 @@ class ByteLink(Protocol):
     """What a byte-stream transport drives."""
 
     closed: bool
+    write_parts: Callable[[Parts], None] | None
 
     def feed(self, data: bytes) -> None: ...
     def flush(self) -> None: ...
@@ -56,6 +58,7 @@ class StreamProtocol(asyncio.Protocol):
             return
         self._open.add(self)
         self.link = self._make(self.write)
+        self.link.write_parts = self.write_parts
         self.data_received = self.link.feed  # type: ignore[method-assign]  # one call less per read
         self.transport.set_protocol(self)  # uvloop looked data_received up before it was set.
         sock = transport.get_extra_info("socket")
@@ -67,7 +70,19 @@ class StreamProtocol(asyncio.Protocol):
         """Send; a client that does not read what is sent without its asking is cut off at ``outbox_bytes_max``."""
         assert self.transport is not None
         self.transport.write(data)
-        if self._paused and self.transport.get_write_buffer_size() > self._outbox_bytes_max:
+        if self._paused:
+            self._check_outbox()
+
+    def write_parts(self, parts: Parts) -> None:
+        """As ``write``, for what comes in pieces."""
+        assert self.transport is not None
+        write_parts(self.transport, parts)
+        if self._paused:
+            self._check_outbox()
+
+    def _check_outbox(self) -> None:
+        assert self.transport is not None
+        if self.transport.get_write_buffer_size() > self._outbox_bytes_max:
             log.warning("a client does not read its messages: outbox_bytes_max=%d passed", self._outbox_bytes_max)
             self.transport.abort()
 
