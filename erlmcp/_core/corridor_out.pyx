@@ -60,8 +60,14 @@ cdef enum:
     FRAMING_SSE
 
 cdef enum:
+    OF_RESULT
+    OF_ERROR
+    OF_METHOD
+    OF_MESSAGE
     DIGITS_MAX = 20
     KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps
+    HEAD_SIZE = 22
+    LENGTH_PREFIX_SIZE = 16
     SEEN_MAX = 16  # slots whose place is remembered, for others that write the same
 
 cdef size_t BYTES_MAX_MAX = <size_t>1 << 48
@@ -76,9 +82,6 @@ cdef dict FRAMINGS = {
 
 cdef const char* HEAD = b'{"jsonrpc":"2.0","id":'
 cdef const char* LENGTH_PREFIX = b"Content-Length: "
-cdef enum:
-    HEAD_SIZE = 22
-    LENGTH_PREFIX_SIZE = 16
 
 
 @cython.final
@@ -388,13 +391,24 @@ cdef int undo(Outbound self, size_t mark, object error) except -1:
     return 0
 
 
-cdef int send(Outbound self, object id, object method, object params) except -1:
+# One frame, with what its kind puts into it: all of it, or nothing.
+cdef int put_framed(Outbound self, int kind, bytes raw, object first, object second, object third) except -1:
     cdef size_t mark = buffer_size(&self.out)
     cdef size_t body
     try:
         open_frame(self)
         body = buffer_size(&self.out)
-        put_method(self, id, method, params)
+        if kind == OF_RESULT:
+            put_head(self, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+            buffer_put(&self.out, b',"result":', 10)
+            json_encode_into(&self.out, first, self.depth_max)
+            buffer_put(&self.out, "}", 1)
+        elif kind == OF_ERROR:
+            put_error(self, raw, first, second, third)
+        elif kind == OF_METHOD:
+            put_method(self, first, second, third)
+        else:
+            buffer_put(&self.out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
         return close_frame(self, body, True)
     except BaseException as error:
         undo(self, mark, error)
@@ -545,51 +559,21 @@ cdef class Outbound:
         )
 
     def result(self, bytes id_raw not None, value):
-        cdef size_t mark = buffer_size(&self.out)
-        cdef size_t body
-        try:
-            open_frame(self)
-            body = buffer_size(&self.out)
-            put_head(self, PyBytes_AS_STRING(id_raw), PyBytes_GET_SIZE(id_raw))
-            buffer_put(&self.out, b',"result":', 10)
-            json_encode_into(&self.out, value, self.depth_max)
-            buffer_put(&self.out, "}", 1)
-            close_frame(self, body, True)
-        except BaseException as error:
-            undo(self, mark, error)
-            raise
+        put_framed(self, OF_RESULT, id_raw, value, None, None)
 
     def error(self, bytes id_raw not None, code, message, data=None):
-        cdef size_t mark = buffer_size(&self.out)
-        cdef size_t body
-        try:
-            open_frame(self)
-            body = buffer_size(&self.out)
-            put_error(self, id_raw, code, message, data)
-            close_frame(self, body, True)
-        except BaseException as error:
-            undo(self, mark, error)
-            raise
+        put_framed(self, OF_ERROR, id_raw, code, message, data)
 
     def request(self, id, method, params=None):
         if id is None:
             raise TypeError("id must be a str or an int, got NoneType")
-        send(self, id, method, params)
+        put_framed(self, OF_METHOD, None, id, method, params)
 
     def notification(self, method, params=None):
-        send(self, None, method, params)
+        put_framed(self, OF_METHOD, None, None, method, params)
 
     def message(self, bytes raw not None):
-        cdef size_t mark = buffer_size(&self.out)
-        cdef size_t body
-        try:
-            open_frame(self)
-            body = buffer_size(&self.out)
-            buffer_put(&self.out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-            close_frame(self, body, True)
-        except BaseException as error:
-            undo(self, mark, error)
-            raise
+        put_framed(self, OF_MESSAGE, raw, None, None, None)
 
     def raw(self, bytes data not None):
         cdef size_t size = PyBytes_GET_SIZE(data)

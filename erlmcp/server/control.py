@@ -41,6 +41,7 @@ class ControlLink:
 
     def __init__(self, words: Mapping[str, Word], write: Callable[[bytes], None]) -> None:
         self.closed = False
+        self.write_parts: Callable[[Any], None] | None = None
         self._words = words
         self._write = write
         self._framer = core.LineFramer(MESSAGE_BYTES_MAX)
