@@ -182,6 +182,7 @@ class Asking:
                 self._forget()
                 self._loss = None
                 self._use(conversation)
+                self._begun(conversation)
                 return conversation
             except BaseException as error:
                 await conversation.aclose()
@@ -203,13 +204,17 @@ class Asking:
             self._short = conversation.short_way() if self._on_progress is None else None
 
     def _forget(self) -> None:
-        """Another conversation begins."""
+        """A conversation ended, or another one begins."""
+
+    def _begun(self, conversation: Conversation) -> None:
+        """It can be used."""
 
     def lost(self, conversation: Conversation, error: Exception) -> None:
         """The conversation ended by itself; the next call begins another."""
         self._loss = error
         if self._conversation is conversation:
             self._use(None)
+            self._forget()
             task = asyncio.get_running_loop().create_task(conversation.aclose())
             self._leaving[task] = conversation.channel
             task.add_done_callback(self._leaving.pop)

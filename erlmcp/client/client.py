@@ -49,6 +49,13 @@ log = logging.getLogger("erlmcp.client")
 
 CLIENT_INFO: Final = {"name": "erlmcp", "version": "0.1.0"}
 KEY_CHARS_MAX: Final = 4096  # of a call whose answer is kept; longer ones are made each time
+# What a list is asked for by, and what a server says where it changed.
+LISTS: Final = {
+    m.TOOLS_LIST: ("list_tools", m.TOOLS_CHANGED),
+    m.PROMPTS_LIST: ("list_prompts", m.PROMPTS_CHANGED),
+    m.RESOURCES_LIST: ("list_resources", m.RESOURCES_CHANGED),
+    m.TEMPLATES_LIST: ("list_resource_templates", m.RESOURCES_CHANGED),
+}
 MODES: Final = ("auto", LEGACY, *KNOWN_VERSIONS)
 Call = tuple[str, Mapping[str, Any] | None]
 
@@ -127,6 +134,7 @@ class Client(Asking):
         self._mirrored: dict[str, annotation.Paths] = {}  # over HTTP: by tool
         self._idempotent: set[str] = set()  # tools that may be called again
         self._lasting: set[str] = set()  # tools that gave an answer that may be kept
+        self._listed: dict[str, int] = {}  # what was listed since the client was opened: hashes, by method
         self._by_uri: dict[str, Subscription] = {}
         self._noise_count = 0
 
@@ -477,9 +485,29 @@ class Client(Asking):
     ) -> Any:
         async def load() -> tuple[Any, Any]:
             items, ttl_ms = await self._pages(method, field)
+            self._listed[method] = hash(core.encode(items))
             return typed(kind, items if sift is None else sift(items)), ttl_ms
 
         return list(await self._keep(method, load))
+
+    def _begun(self, conversation: Conversation) -> None:
+        if self._listed:
+            conversation.spawn(self._list_again(conversation))
+
+    async def _list_again(self, conversation: Conversation) -> None:
+        """After a loss: list what was listed before, as nobody told of changes meanwhile, and tell of those."""
+        for method, before in list(self._listed.items()):
+            try:
+                await getattr(self, LISTS[method][0])()
+            except ErlmcpError as error:
+                log.warning("%s: %s after the connection was lost: %s", self.name, method, error)
+            else:
+                if self._listed[method] != before:
+                    self.heard(conversation, LISTS[method][1], {})
+
+    async def aclose(self) -> None:
+        self._listed.clear()
+        await super().aclose()
 
     def _forget(self) -> None:
         """Another conversation: what was known of the server may not be true any more."""
