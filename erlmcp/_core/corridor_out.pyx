@@ -45,7 +45,6 @@ cdef extern from "Python.h":
 TEXT = SLOT_TEXT
 VALUE = SLOT_VALUE
 VALUE_AS_TEXT = SLOT_VALUE_AS_TEXT
-
 cdef enum:
     SLOT_TEXT = 0
     SLOT_VALUE = 1

@@ -67,7 +67,7 @@ class Client(Asking):
     an ``mcpServers`` entry, a ``Server`` of this process, or a channel. ``mode``: "auto" finds out what the server
     speaks, "legacy" is the newest handshake revision, a revision is that one and no other.
 
-    ``headers``, ``tls`` and ``http2`` are for a URL, and mean what ``HttpChannel`` says of them.
+    ``headers``, ``tls``, ``http2`` and ``trust_env`` are for a URL, and mean what ``HttpChannel`` says of them.
 
     ``timeout_s`` bounds each wait for an answer, where a call does not say otherwise; ``limits`` the rest. ``on_log``
     gets the params of each log message (from ``log_level`` on), ``on_progress`` (progress, total, message) of each
@@ -94,6 +94,7 @@ class Client(Asking):
         headers: Mapping[str, str] | None = None,
         tls: Tls | ssl.SSLContext | None = None,
         http2: bool | None = None,
+        trust_env: bool = True,
         on_log: Callable[[dict[str, Any]], Any] | None = None,
         log_level: str | None = None,
         on_progress: Progress | None = None,
@@ -121,7 +122,7 @@ class Client(Asking):
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
         self._traced = given_as(flags)
-        self._target_options = HttpOptions(dict(headers or {}), tls, http2), json_rpc_batch
+        self._target_options = HttpOptions(dict(headers or {}), tls, http2, trust_env), json_rpc_batch
         self._make_target(self.flags, *self._target_options)
         self._guarded = Guarded(self.name, guards, self.flags, on_breaker) if guards else None
         self._on_log = on_log

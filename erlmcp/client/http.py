@@ -61,8 +61,8 @@ class HttpChannel:
     ``ssl.SSLContext`` is taken as it is. ``http2``: with https it is offered, where the library is installed, unless
     this is False; with http it is spoken if this is True. ``unix`` is the path of a socket that stands in place of host
     and port. A ``pool`` may be shared by channels whose endpoint is equal, credentials included; who made it closes it.
-    With ``json_rpc_batch``, where 2025-03-26 is spoken, the requests of a turn of the loop are one array. A channel
-    that was closed can be opened again.
+    With ``json_rpc_batch``, where 2025-03-26 is spoken, the requests of a turn of the loop are one array.
+    ``trust_env``: the environment's proxies are used. A channel that was closed can be opened again.
     """
 
     is_http = True
@@ -79,16 +79,20 @@ class HttpChannel:
         pool: HttpPool | None = None,
         flags: Flags | None = None,
         json_rpc_batch: bool = False,
+        trust_env: bool = True,
     ) -> None:
         self.url = url
         self.flags = flags = flags or (pool.flags if pool is not None else Flags.load())
-        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=http2 if flags.http2 else False, unix=unix)
+        offered = http2 if flags.http2 else False
+        self.endpoint = make_endpoint(url, headers=headers, tls=tls, http2=offered, unix=unix, trust_env=trust_env)
         if pool is not None and pool.endpoint != self.endpoint:
             raise ConfigurationError(f"the pool is for another endpoint, or other credentials, than {url}")
         self._owns_pool = pool is None
         self.pool = pool or HttpPool(self.endpoint, limits, flags)
         self.limits = limits = limits or self.pool.limits
-        self.heads = Heads(url, self.endpoint.authority, headers or {}, is_kept_alive=flags.keepalive)
+        proxy = None if self.endpoint.is_tunnelled else self.endpoint.proxy
+        authority, keeps = self.endpoint.authority, flags.keepalive
+        self.heads = Heads(url, authority, headers or {}, is_kept_alive=keeps, proxy=proxy)
         self._correlation = core.Correlation(limits.inflight_count_max)
         self._inbound = make_inbound(limits, self._correlation, "newline")
         self._inbound_of_lines = make_inbound(limits, self._correlation, "content_length")
@@ -265,12 +269,6 @@ class HttpChannel:
         """It was answered on another stream than its own, which need not go on; unless all answers come on another."""
         if self._old is None:
             post.abandon()
-
-    def read_error(self, body: bytes) -> Call | None:
-        """The JSON-RPC error that a refusal's body is, if it is one. Nothing is taken out for it."""
-        inbound = core.Inbound(None, None, framing="content_length", message_bytes_max=max(1, len(body)))
-        found = inbound.feed(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        return found[0] if len(found) == 1 and found[0].kind == ERROR else None
 
     def forget(self, post: Post) -> None:
         """It ended badly."""

@@ -19,6 +19,7 @@ from erlmcp.errors import ConnectionClosedError, ErlmcpError, InvalidAnswerError
 
 if TYPE_CHECKING:
     from erlmcp.client.http_pool import HttpPool
+    from erlmcp.client.http_proxy import Proxy
 
 KEEPALIVE_S = 30  # of silence, before the system asks whether the peer is alive; the fourth question is the last
 
@@ -42,16 +43,29 @@ class RequestHead:
     __slots__ = ("fields", "kept", "start", "target", "verb")
 
     def __init__(
-        self, verb: str, target: str, authority: str, fields: list[tuple[str, str]], *, is_last: bool = False
+        self,
+        verb: str,
+        target: str,
+        authority: str,
+        fields: list[tuple[str, str]],
+        *,
+        is_last: bool = False,
+        proxy: Proxy | None = None,
     ) -> None:
-        """``is_last``: on HTTP/1.1, the connection is not to be kept. ValueError where a part holds what its place does
-        not allow."""
+        """Of HTTP/1.1 alone: ``is_last``, the connection is not to be kept; ``proxy``, who reads it on its way.
+        ValueError where a part holds what its place does not allow."""
         self.verb = verb
         self.target = target
         self.fields = fields
         self.kept: object = None  # for HTTP/2, which has another form of it
-        last = [("Connection", "close")] if is_last else []
-        head = core.request_head(verb, target, [("Host", authority), *last, *fields])
+        own = [("Host", authority)]
+        if is_last:
+            own.append(("Connection", "close"))
+        if proxy is not None:
+            target = f"http://{authority}{target}"
+            if proxy.authorization:
+                own.append(("Proxy-Authorization", proxy.authorization))
+        head = core.request_head(verb, target, [*own, *fields])
         # Of HTTP/1.1: all of it, or all up to the length of the body.
         self.start = head[:-2] + b"Content-Length: " if verb == "POST" else head
 

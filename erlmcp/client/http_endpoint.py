@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit
 
+from erlmcp.client.http_proxy import Proxy, proxy_of
 from erlmcp.client.tls import Tls
 from erlmcp.errors import ConfigurationError
 from erlmcp.spec import key
@@ -16,7 +17,8 @@ from erlmcp.spec import key
 OWN_HEADERS: Final = frozenset(
     {
         "host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "expect", "upgrade",
-        "te", key.HEADER_SESSION, key.HEADER_VERSION, key.HEADER_METHOD, key.HEADER_NAME, key.HEADER_LAST_EVENT,
+        "te", "proxy-authorization", key.HEADER_SESSION, key.HEADER_VERSION, key.HEADER_METHOD, key.HEADER_NAME,
+        key.HEADER_LAST_EVENT,
     }
 )  # fmt: skip
 
@@ -32,6 +34,12 @@ class Endpoint:
     tls: Tls | ssl.SSLContext | None = None
     http2: bool = False  # offered by ALPN with https, known beforehand with http
     credentials: frozenset[tuple[str, str]] = frozenset()
+    proxy: Proxy | None = None
+
+    @property
+    def is_tunnelled(self) -> bool:
+        """Whether the proxy carries bytes, and not requests that it reads."""
+        return self.proxy is not None and (self.scheme == "https" or self.http2)
 
     @property
     def authority(self) -> str:
@@ -46,8 +54,10 @@ def make_endpoint(
     tls: Tls | ssl.SSLContext | None = None,
     http2: bool | None = None,
     unix: str | None = None,
+    trust_env: bool = False,
 ) -> Endpoint:
-    """What makes two channels the same to a pool. ConfigurationError for a URL or a header that cannot be used."""
+    """What makes two channels the same to a pool. ConfigurationError for a URL or a header that cannot be used, and
+    with ``trust_env`` for a proxy of the environment's that cannot."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -65,7 +75,8 @@ def make_endpoint(
     offers = _has_http2() if http2 is None and parts.scheme == "https" else bool(http2)
     if http2 and not _has_http2():
         raise ConfigurationError("HTTP/2 needs the package h2: pip install 'erlmcp[http2]'")
-    return Endpoint(parts.scheme, parts.hostname, port, unix, tls, offers, credentials)
+    proxy = proxy_of(parts.scheme, parts.hostname, port) if trust_env and unix is None else None
+    return Endpoint(parts.scheme, parts.hostname, port, unix, tls, offers, credentials, proxy)
 
 
 def _has_http2() -> bool:

@@ -29,9 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("erlmcp.client.http")
 
+ERROR = 4  # core.Call.kind
 SEND_COUNT_MAX = 3  # of one exchange, where connections fail that had not begun on it
 BODY_KEPT_BYTES = 64 * 1024  # of an answer that was no message, for its error
 NO_SUCH_WAY = (400, 404, 405)  # what a server that knows no Streamable HTTP says to a POST
+
+
+def error_within(body: bytes) -> Call | None:
+    """The JSON-RPC error that a refusal's body is, if it is one."""
+    inbound = core.Inbound(None, None, framing="content_length", message_bytes_max=max(1, len(body)))
+    found = inbound.feed(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    return found[0] if len(found) == 1 and found[0].kind == ERROR else None
 
 
 def kind_of(answer: Answer) -> str:
@@ -207,7 +215,7 @@ class Post(Exchange):
             return
         if status == 202 and channel.is_old:
             return  # the answer comes on the stream
-        call = channel.read_error(answer.body)
+        call = error_within(answer.body)
         is_own = call is not None and call.id == self.request.id
         is_of_method = is_own and call is not None and _code_of(call) == METHOD_NOT_FOUND
         if status == 404 and self.session and not is_of_method:
@@ -224,7 +232,7 @@ class Post(Exchange):
     def not_old(self) -> None:
         """The server does not know the old pair of endpoints either: what it said at first holds."""
         assert self._refused is not None
-        call = self._channel.read_error(self._refused.body or b"")
+        call = error_within(self._refused.body or b"")
         if call is not None:
             self._channel.forget(self)
             self.settle(call)

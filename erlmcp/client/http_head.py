@@ -15,6 +15,7 @@ from erlmcp.spec.version import MODERN
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Request
+    from erlmcp.client.http_proxy import Proxy
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
@@ -24,9 +25,18 @@ KEPT_COUNT_MAX: Final = 256
 class Heads:
     """Makes heads, and keeps those of requests that come again."""
 
-    def __init__(self, url: str, authority: str, headers: Mapping[str, str], *, is_kept_alive: bool = True) -> None:
-        """ConfigurationError for headers that cannot be sent."""
+    def __init__(
+        self,
+        url: str,
+        authority: str,
+        headers: Mapping[str, str],
+        *,
+        is_kept_alive: bool = True,
+        proxy: Proxy | None = None,
+    ) -> None:
+        """``proxy``: one that reads the heads. ConfigurationError for headers that cannot be sent."""
         self.url = url
+        self._proxy = proxy
         self._is_last = not is_kept_alive
         self.authority = authority
         self.kept: dict[tuple[str, str | None], RequestHead] = {}
@@ -104,7 +114,7 @@ class Heads:
         return self._head("DELETE", self._of_session())
 
     def _head(self, verb: str, fields: list[tuple[str, str]]) -> RequestHead:
-        return RequestHead(verb, self.target, self.authority, fields, is_last=self._is_last)
+        return RequestHead(verb, self.target, self.authority, fields, is_last=self._is_last, proxy=self._proxy)
 
     def _of_session(self) -> list[tuple[str, str]]:
         fields = [*self._given]

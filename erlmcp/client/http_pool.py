@@ -19,6 +19,7 @@ from typing import Any, Final
 from erlmcp.client.http_connection import Exchange, HttpConnection
 from erlmcp.client.http_endpoint import Endpoint
 from erlmcp.client.http_limit import HttpLimits
+from erlmcp.client.http_proxy import Proxy, open_tunnel
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConnectionClosedError, ErlmcpError, LimitError
 from erlmcp.flags import Flags
@@ -202,13 +203,16 @@ class HttpPool:
             async with asyncio.timeout(limits.connect_timeout_s) as scope:
                 context, name = self._tls()
                 loop = asyncio.get_running_loop()
-                if endpoint.unix is not None:
+                if endpoint.proxy is not None and endpoint.is_tunnelled:
+                    made = await self._connect_through(endpoint.proxy, context, name)
+                elif endpoint.unix is not None:
                     _, made = await loop.create_unix_connection(
                         self._make, endpoint.unix, ssl=context, server_hostname=name
                     )
                 else:
+                    at = endpoint.proxy or endpoint
                     _, made = await loop.create_connection(
-                        self._make, endpoint.host, endpoint.port, ssl=context, server_hostname=name
+                        self._make, at.host, at.port, ssl=context, server_hostname=name
                     )
                 made = made.successor or made
                 if made.is_shared:
@@ -222,8 +226,25 @@ class HttpPool:
             if isinstance(error, TimeoutError) and scope.expired():
                 what = f"connect_timeout_s={limits.connect_timeout_s:g} passed"
             else:
-                what = _reason(error)
+                what = _reason(error) + (f" (through the proxy {endpoint.proxy})" if endpoint.proxy else "")
             raise ConnectionClosedError(f"cannot reach {self.url}: {what}") from error
+        return made
+
+    async def _connect_through(self, proxy: Proxy, context: ssl.SSLContext | None, name: str | None) -> Any:
+        """A connection within a tunnel. Raises OSError; nothing is left open then."""
+        transport: asyncio.BaseTransport | None
+        transport = outer = await open_tunnel(proxy, self.endpoint, self.limits.head_bytes_max)
+        made = self._make()
+        try:
+            if context is None:
+                outer.set_protocol(made)
+            else:
+                loop = asyncio.get_running_loop()
+                transport = await loop.start_tls(outer, made, context, server_hostname=name)
+            made.connection_made(transport)
+        except BaseException:
+            outer.abort()
+            raise
         return made
 
     def _make(self) -> Any:

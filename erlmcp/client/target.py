@@ -35,6 +35,7 @@ class HttpOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     tls: Tls | ssl.SSLContext | None = None
     http2: bool | None = None
+    trust_env: bool = True
 
 
 def make_channel(
@@ -52,7 +53,7 @@ def make_channel(
     pipe = {"limits": limits, "flags": flags, "json_rpc_batch": json_rpc_batch}
     made, name, is_http = _make(target, pipe, http or HttpOptions())
     if http is not None and not is_http and http != HttpOptions():
-        raise ConfigurationError(f"headers, tls and http2 are for a URL, and {name} is none")
+        raise ConfigurationError(f"headers, tls, http2 and trust_env are for a URL, and {name} is none")
     if json_rpc_batch and hasattr(target, "is_http"):
         raise ConfigurationError(f"json_rpc_batch is for a connection that the client opens itself, not for {name}")
     return made, name
@@ -134,7 +135,7 @@ def _unix(path: str, pipe: Pipe) -> tuple[Make, str]:
 def _http(url: str, http: HttpOptions, pipe: Pipe) -> tuple[Make, str]:
     from erlmcp.client.http import HttpChannel
 
-    options = {"flags": pipe["flags"], "json_rpc_batch": pipe["json_rpc_batch"]}
+    options = {"flags": pipe["flags"], "json_rpc_batch": pipe["json_rpc_batch"], "trust_env": http.trust_env}
     return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2, **options), url
 
 
