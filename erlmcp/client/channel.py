@@ -8,6 +8,8 @@ exactly once, by ``Request.settle`` or ``Request.fail``.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erlmcp.client.flow import Request as Request
@@ -57,3 +59,15 @@ class Channel(Protocol):
 
     async def aclose(self) -> None:
         """End the conversation and everything that belongs to it. Never raises for what the peer does; idempotent."""
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """The method as a callback that does not keep its object alive."""
+    known = weakref.WeakMethod(method)
+
+    def call() -> None:
+        found = known()
+        if found is not None:
+            found()
+
+    return call

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -399,7 +400,9 @@ class Client(Asking):
         everybody, and a subscription for each of ``uris``."""
         wanted = ((m.TOOLS_CHANGED, tools), (m.PROMPTS_CHANGED, prompts), (m.RESOURCES_CHANGED, resources))
         methods = frozenset(method for method, is_wanted in wanted if is_wanted)
-        return Subscription(self._conversing, methods, frozenset(uris))
+        caller = sys._getframe(1)
+        place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        return Subscription(self._conversing, methods, frozenset(uris), place)
 
     async def subscribe(self, uri: str) -> None:
         """Let ``on_notification`` hear of changes of a resource, until ``unsubscribe`` or a loss of the connection."""

@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -92,7 +93,9 @@ class Conversation:
         self.meta: dict[str, Any] = {}  # of each request of 2026-07-28 ...
         self.ready_meta: core.Raw | None = None  # ... and its bytes
         self.progress: dict[int, Progress] = {}
-        self.subscriptions: dict[int, Subscription] = {}
+        self.readers: set[Subscription] = set()  # those that are waited at
+        # Weakly: one that its program dropped is found, and ended.
+        self.subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
         self.uris: dict[str, int] = {}  # of handshake eras: how many subscriptions are to a resource
         self.tasks: set[asyncio.Task[Any]] = set()
         self._answering: dict[str | int, asyncio.Task[Any]] = {}
@@ -323,8 +326,10 @@ class Conversation:
         task = self._answering.get(id)
         if task is not None:
             task.cancel()
-        elif self.era == MODERN and isinstance(id, int) and id in self.subscriptions:
-            self.subscriptions[id].called_off()
+        elif self.era == MODERN and isinstance(id, int):
+            found = self.subscriptions.get(id)
+            if found is not None:
+                found.called_off()
 
     def _asked(self, call: Call) -> None:
         method = call.method or ""
@@ -378,6 +383,11 @@ class Conversation:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
+        """In the loop's next turn, from any thread; not where the loop is gone."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

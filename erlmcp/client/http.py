@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
+from erlmcp.client.channel import weakly
 from erlmcp.client.http_bundle import Bundle, Turn
 from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
@@ -135,6 +136,8 @@ class HttpChannel:
             self.heads.forget()
             self._is_closed = False
         self._front = front
+        if self._owns_pool:
+            self.pool.watch(self)
         try:
             if self.flags.prewarm:
                 await self.pool.warm()
@@ -478,7 +481,7 @@ class HttpChannel:
             self._timer.cancel()
         self._timer_ns = deadline_ns
         wait_s = max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, weakly(self._expire))
 
     def _expire(self) -> None:
         self._timer = None

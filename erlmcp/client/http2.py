@@ -159,6 +159,10 @@ class Http2Connection(asyncio.Protocol):
             data, stream.unsent = stream.unsent[:size], stream.unsent[size:]
             h2.send_data(id, data.tobytes(), end_stream=not stream.unsent)
 
+    def exchanges(self) -> list[Exchange]:
+        """What is under way."""
+        return [*self._ids]
+
     def abandon(self, exchange: Exchange) -> None:
         """The answer is not wanted any more: the server learns it by RST_STREAM."""
         id = self._ids.get(exchange)

@@ -82,6 +82,11 @@ class Exchange:
         self.is_over = False
         self.connection: HttpConnection | Any = None  # while it is under way there
 
+    @property
+    def what(self) -> str:
+        """What it is called where it is told of."""
+        return f"{type(self).__name__} ({self.head.verb} {self.head.target})"
+
     def sending(self) -> None:
         """Bytes of it leave now."""
 
@@ -164,6 +169,10 @@ class HttpConnection(asyncio.Protocol):
         body = exchange.body
         start = exchange.head.start
         self.transport.write(start if body is None else b"%b%d\r\n\r\n%b" % (start, len(body), body))
+
+    def exchanges(self) -> list[Exchange]:
+        """What is under way."""
+        return [] if self.exchange is None else [self.exchange]
 
     def abandon(self, exchange: Exchange) -> None:
         """The answer is not wanted any more; on HTTP/1.1 there is no other way than to close."""

@@ -101,6 +101,10 @@ class Post(Exchange):
         self._refused: Answer | None = None
 
     @property
+    def what(self) -> str:
+        return f"{self._what()} of {self._channel.url}"
+
+    @property
     def members(self) -> Iterable[Post]:
         """Itself: a bundle is many."""
         return (self,)

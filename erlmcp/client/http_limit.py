@@ -26,6 +26,7 @@ class HttpLimits:
     listen_wait_s: float = 0.25  # that a session's first requests wait for the stream that the server speaks on
     linger_s: float = 1.0  # between the answer on an event stream and the end of the stream
     close_timeout_s: float = 2.0
+    leak_s: float = 10.0  # that what is over may hold its connection
     # What a server may send
     head_bytes_max: int = 32 * KIB
     header_count_max: int = 100

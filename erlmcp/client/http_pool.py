@@ -9,9 +9,11 @@ where no other connection could serve them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
@@ -25,6 +27,8 @@ from erlmcp.errors import ConnectionClosedError, ErlmcpError, LimitError
 from erlmcp.flags import Flags
 from erlmcp.policy.size import PoolSize
 from erlmcp.runtime.roll import Roll
+
+log = logging.getLogger("erlmcp.client.http")
 
 BEAT_S: Final = 1.0
 
@@ -52,6 +56,9 @@ class HttpPool:
         self._beat: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
+        self._over: dict[Exchange, int] = {}  # that hold a connection all the same: since which tick
+        self.leaked_total = 0
+        self._watch: weakref.finalize[Any, Any] | None = None
         # Whether a connection carries one exchange at a time: not known before TLS has told.
         self._is_known = not endpoint.http2
 
@@ -72,6 +79,7 @@ class HttpPool:
             "sent_total": self.sent_total,
             "closed_total": self.closed_total,
             "failed_total": self.failed_total,
+            "leaked_total": self.leaked_total,
             "reuse": max(0.0, 1 - self.opened_total / self.sent_total) if self.sent_total else 0.0,
         }
 
@@ -353,10 +361,59 @@ class HttpPool:
         for connection in [item for item in self._connections if item.is_shared]:
             connection.keep_up(now_s, limits, self._count <= limits.connection_count_min)
         self._idle_low = len(self._idle)
+        self._reclaim()
         if self._waiting or self._aside:
             self._grow()  # what could not be opened before
         for _ in range(self.size.shortage(now_ns, self._count + self._opening_count)):
             self._begin()
+
+    def _reclaim(self) -> None:
+        """Find what is over and holds its connection all the same, for ``leak_s``, and take that back."""
+        held = self._over
+        self._over = {}
+        for connection in [*self._connections]:
+            for exchange in connection.exchanges():
+                if not exchange.is_over:
+                    continue
+                since = self._over[exchange] = held.get(exchange, self._tick)
+                held_s = (self._tick - since) * BEAT_S
+                if held_s >= self.limits.leak_s:
+                    del self._over[exchange]
+                    self.leaked_total += 1
+                    what = "%s: %s was over and held a connection for %.0f s more; it is taken back"
+                    log.warning(what, self.url, exchange.what, held_s)
+                    connection.abandon(exchange)
+
+    def watch(self, owner: object) -> None:
+        """Close everything where the owner is dropped without having closed it."""
+        loop, opened_s = asyncio.get_running_loop(), time.monotonic()
+
+        def deserted() -> None:  # in any thread
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._desert, opened_s)
+
+        self._unwatch()
+        self._watch = weakref.finalize(owner, deserted)
+        self._watch.atexit = False
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.detach()
+            self._watch = None
+
+    def _desert(self, opened_s: float) -> None:
+        if self._is_closed:
+            return
+        what = "%s: a channel was dropped and never closed, %.0f s after it was opened; %d connections are taken back"
+        log.warning(what, self.url, time.monotonic() - opened_s, len(self._connections))
+        self.leaked_total += len(self._connections)
+        self._is_closed = True
+        if self._beat is not None:
+            self._beat.cancel()
+        for task in [*self._openings]:
+            task.cancel()
+        for connection in [*self._connections]:
+            connection.abort()
 
     async def warm(self) -> None:
         """Open up to ``connection_count_min``, and at least one, at the same time: name, TCP and TLS are done before
@@ -374,6 +431,7 @@ class HttpPool:
     async def aclose(self) -> None:
         """Close all; what waits is lost. Those that do not close in time are aborted."""
         self._is_closed = True
+        self._unwatch()
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None

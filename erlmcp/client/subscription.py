@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erlmcp.client.channel import Request
@@ -44,9 +47,16 @@ class Subscription:
     """
 
     def __init__(
-        self, connect: Callable[[], Coroutine[Any, Any, Conversation]], methods: frozenset[str], uris: frozenset[str]
+        self,
+        connect: Callable[[], Coroutine[Any, Any, Conversation]],
+        methods: frozenset[str],
+        uris: frozenset[str],
+        place: str = "",
     ) -> None:
+        """``place``: of the program's text, where it is to be told of."""
         self._connect = connect
+        self.place = place
+        self._opened_s = time.monotonic()
         self.methods = methods
         self.uris = uris
         self.granted: dict[str, Any] = {}
@@ -143,7 +153,7 @@ class Subscription:
             self._leave()
             raise CallTimeoutError("timeout_s", wait_s, m.LISTEN)
         if self._is_acknowledged:  # It may be over again by now, which the reader will hear after the events.
-            request.future.add_done_callback(self._answered)
+            request.future.add_done_callback(partial(_answered, weakref.ref(self)))
             return
         conversation.subscriptions.pop(self._key, None)
         if not request.future.cancelled():
@@ -165,30 +175,27 @@ class Subscription:
         if self._held:
             self.granted["resourceSubscriptions"] = list(self._held)
 
-    def _answered(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            self.finish(None)
-            return
-        error = future.exception()
-        if error is None:
-            try:
-                result_of(future.result(), m.LISTEN)
-            except Exception as refusal:
-                error = refusal
-        self.finish(error if isinstance(error, Exception) else None)
-
     def _leave(self) -> None:
         """Tell the server that nobody listens."""
-        conversation, request = self._conversation, self._request
+        conversation = self._conversation
         if conversation is None or self._is_over:
             return
         conversation.subscriptions.pop(self._key, None)
-        if request is not None:
-            conversation.channel.cancel(request, "nobody listens any more")
-            request.future.cancel()
-        for uri in self._held:
-            self._releases.append(conversation.spawn(release(conversation, uri)))
-        self._held.clear()
+        held, self._held = self._held, []
+        self._releases += withdraw(conversation, self._request, held)
+
+    def __del__(self) -> None:
+        """Its program has dropped it and never closed it: say so, and end it."""
+        conversation = getattr(self, "_conversation", None)
+        if conversation is None or self._is_over or not (self._is_acknowledged or self._held):
+            return
+        self._is_over = True
+        open_s = time.monotonic() - self._opened_s
+        what = ", ".join(sorted(self.methods | self.uris))
+        log.warning(
+            "the subscription to %s of %s was dropped and never closed; it ends after %.0f s", what, self.place, open_s
+        )
+        conversation.call_soon(withdraw, conversation, self._request, self._held)
 
     async def aclose(self) -> None:
         """End it; a reader that waits gets the end of the iteration."""
@@ -216,7 +223,11 @@ class Subscription:
                 raise ConnectionClosedError("the subscription is not open; use 'async with'")
             if self._wake is None:
                 self._wake = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._wake])
+            self._conversation.readers.add(self)  # Nobody else need keep a task that waits here.
+            try:
+                await asyncio.wait([self._wake])
+            finally:
+                self._conversation.readers.discard(self)
         return self._events.popleft()
 
 
@@ -237,3 +248,31 @@ async def release(conversation: Conversation, uri: str) -> None:
             await conversation.ask(m.UNSUBSCRIBE, {"uri": uri})
         except ErlmcpError as error:
             log.debug("%s was not unsubscribed from: %s", uri, error)
+
+
+def withdraw(conversation: Conversation, request: Request | None, held: list[str]) -> list[asyncio.Task[Any]]:
+    """End a stream, and what was subscribed to for it; the tasks that do the latter."""
+    if conversation.loss is not None:
+        return []
+    if request is not None:
+        conversation.channel.cancel(request, "nobody listens any more")
+        request.future.cancel()
+    return [conversation.spawn(release(conversation, uri)) for uri in held]
+
+
+def _answered(known: weakref.ref[Subscription], future: asyncio.Future[Any]) -> None:
+    """The stream is over; whoever listened may be gone."""
+    found = known()
+    if found is None or future.cancelled():
+        if found is not None:
+            found.finish(None)
+        elif not future.cancelled():
+            future.exception()  # Looked at: it is nobody's.
+        return
+    error = future.exception()
+    if error is None:
+        try:
+            result_of(future.result(), m.LISTEN)
+        except Exception as refusal:
+            error = refusal
+    found.finish(error if isinstance(error, Exception) else None)
