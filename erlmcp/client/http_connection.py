@@ -90,7 +90,9 @@ class Exchange:
     def sending(self) -> None:
         """Bytes of it leave now."""
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answer) -> bool | None:
+        """True where it was the answer to something else: then its connection carries no other exchange, as that would
+        get the answer to this one."""
         raise NotImplementedError
 
     def part(self, data: bytes) -> None:
@@ -201,7 +203,8 @@ class HttpConnection(asyncio.Protocol):
                     if is_free:
                         exchange.connection = None
                         self.exchange = None
-                    exchange.answered(event)
+                    if exchange.answered(event) and is_free:
+                        self.close()
                     if not is_free:
                         exchange = self.exchange  # which may have had enough
                 elif event.status == 101:

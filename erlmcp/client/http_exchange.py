@@ -115,7 +115,7 @@ class Post(Exchange):
 
     # ---- the answer
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answer) -> bool:
         channel = self._channel
         body = answer.body
         if answer.status == 200:
@@ -125,15 +125,17 @@ class Post(Exchange):
                 channel.read(body, self)
                 if not self.is_over:
                     self.fail(InvalidAnswerError(f"{channel.url} answered {self._what()} with {_begin_of(body)}"))
-                return
+                    return True
+                return False
             if body is None:
                 if self.request.method == methods.INITIALIZE:
                     channel.begin_session(answer)
                 self._events = EventReader(channel.limits.event_bytes_max)
                 if self.is_over:
                     self.abandon()
-                return
+                return False
         self._refuse(answer)
+        return False
 
     def part(self, data: bytes) -> None:
         assert self._events is not None

@@ -240,6 +240,19 @@ async def test_what_is_not_idempotent_is_never_sent_twice() -> None:
         assert [asked.id for asked in peer.requests] == [1, 2]
 
 
+async def test_an_answer_to_another_request_ends_its_connection() -> None:
+    """The answers on it may be one behind: with the next request it would be the same."""
+
+    def answer(line: Line, asked: Asked) -> None:
+        line.answer(200, reply(asked.id if line.number > 1 else asked.id - 1, {"n": line.number}))
+
+    async with nothing_left(), scripted(once(answer)) as peer, talking(peer.url) as talk:
+        with pytest.raises(InvalidAnswerError):
+            await talk.call()
+        assert (await talk.call()).result == {"n": 2}
+        assert (await talk.call()).result == {"n": 2}
+
+
 async def test_what_comes_while_nothing_was_asked_ends_the_connection() -> None:
     def answer(line: Line, asked: Asked) -> None:
         line.result(asked)
