@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from erlmcp.cli.parser import build_parser
+from erlmcp.flags import PHASE_OF
 from erlmcp.limits import Limits
+from erlmcp.policy.rollout import Rules
+from erlmcp.server.control import CONNECTION_COUNT_MAX, DEPTH_MAX, MESSAGE_BYTES_MAX
+from erlmcp.server.shadow import INFLIGHT_MAX
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -29,6 +33,30 @@ def test_the_page_of_limits_lists_each_limit_with_its_default_in_order() -> None
     wanted = [[f"`{field.name}`", str(field.default), f"`ERLMCP_{field.name.upper()}`"] for field in fields(Limits)]
     assert [row[:3] for row in found] == wanted
     assert all(len(row) == 4 and row[3] for row in found)
+
+
+def test_the_page_of_flags_says_of_each_when_a_change_counts() -> None:
+    found = [row for row in rows((ROOT / "docs/flags.md").read_text(encoding="utf-8")) if row[0].strip("`") in PHASE_OF]
+    names = [row[0].strip("`") for row in found]
+    assert names == [name for name in PHASE_OF if name in names]
+    assert len(found) >= 11
+    assert all(row[1] == str(PHASE_OF[name]) and any(row[2:]) for name, row in zip(names, found, strict=True))
+
+
+def test_the_page_of_flags_has_the_rules_as_they_are() -> None:
+    text, rules = " ".join((ROOT / "docs/flags.md").read_text(encoding="utf-8").split()), Rules()
+    said = [
+        f"*alpha* is {rules.alpha:.0%}".replace("%", " %"),
+        f"With {rules.first_look} calls of the new side",
+        f"`error_margin`, {rules.error_margin:.0%}".replace("%", " %"),
+        f"`slower_max`, {rules.slower_max:.0%}".replace("%", " %"),
+        f"`margin`, {rules.margin:.0%}".replace("%", " %"),
+        f"(`shadow_share`, {rules.shadow_share:.0%})".replace("%", " %"),
+        f"{rules.shadow_count} equal answers end the shadow",
+        f"at most {INFLIGHT_MAX} copies are under way",
+        f"at most {MESSAGE_BYTES_MAX // 1024} KiB and a nesting of {DEPTH_MAX}; {CONNECTION_COUNT_MAX} operators",
+    ]
+    assert [part for part in said if part not in text] == []
 
 
 def test_the_page_of_dependencies_names_each_requirement() -> None:

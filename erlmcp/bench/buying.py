@@ -49,14 +49,19 @@ def kept_list(count: int) -> Timed:
 
 
 def first_calls(count: int) -> Timed:
-    """So many calls at once, of a client over HTTP that connected a moment ago; connecting is not in the time."""
+    """So many calls at once, of a client over HTTP that connected a moment ago and wants as many connections;
+    connecting is not in the time."""
+    from erlmcp.client.http import HttpChannel
+    from erlmcp.client.http_limit import HttpLimits
+
+    limits = HttpLimits(connection_count_min=count)
     loop = new_loop()
 
     async def turn(repeats: int) -> int:
         taken = 0
         async with _listening(http2=False) as url:
             for _ in range(repeats):
-                async with _client(url) as client:
+                async with _client(HttpChannel(url, limits=limits)) as client:
                     await asyncio.sleep(MOMENT_S)
                     began = perf_counter_ns()
                     await client.call_many([("echo", GIVEN)] * count)
