@@ -71,6 +71,32 @@ def first_calls(count: int) -> Timed:
     return closing(Timed(count, lambda repeats: loop.run_until_complete(turn(repeats))), loop.close)
 
 
+def first_session(count: int) -> Timed:
+    """The first of so many conversations, of a walk over them that ends there."""
+    server = _server()
+    loop = new_loop()
+
+    async def start() -> list[Any]:
+        await server.start()
+        return [server.link(lambda _data: None) for _ in range(count)]
+
+    links = loop.run_until_complete(start())
+
+    def elapsed(repeats: int) -> int:
+        began = perf_counter_ns()
+        for _ in range(repeats):
+            next(server.sessions())
+        return perf_counter_ns() - began
+
+    def close() -> None:
+        for link in links:
+            link.close()
+        loop.run_until_complete(server.stop())
+        loop.close()
+
+    return closing(Timed(1, elapsed), close)
+
+
 def server_list(count: int) -> Timed:
     """tools/list of so many tools, bytes in to bytes out, without a socket."""
     server = _server(count)

@@ -59,6 +59,7 @@ ROWS = (
         f"{JOURNEY}:made",
         ("echo", BATCH),
     ),
+    Row("iterators", "the first of 10,000 conversations that are walked", f"{BUYING}:first_session", (10_000,)),
     Row("zero_copy", "tools/list of 1,000 tools, no socket", f"{BUYING}:server_list", (1000,)),
 )
 

@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
 from erlmcp.client.channel import weakly
-from erlmcp.client.http_bundle import Bundle, Turn
+from erlmcp.client.http_bundle import Bundle, Turn, turn_of
 from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
 from erlmcp.client.http_exchange import EventReader, Post, Word, make_inbound, say_farewell
@@ -43,7 +43,7 @@ from erlmcp.errors import (
 from erlmcp.flags import Flags
 from erlmcp.spec import key
 from erlmcp.spec import method as methods
-from erlmcp.spec.version import BATCH_VERSION, LEGACY, MODERN
+from erlmcp.spec.version import LEGACY, MODERN
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Front, Request
@@ -109,23 +109,17 @@ class HttpChannel:
         self._awaited: asyncio.TimerHandle | None = None  # until when the listener's stream is waited for
         self._old: OldPair | None = None
         self._old_asks: Post | None = None
-        self._json_rpc_batch = json_rpc_batch
+        self.json_rpc_batch = json_rpc_batch and limits.batch_count_max > 1
         self._turn: Turn | None = None  # where requests go in arrays
-        self._version = ""  # that was found
         self._is_closed = False
 
     def use_flags(self, flags: Flags) -> None:
         """Other flags, from the next request on; ``prewarm`` and ``http2`` from the next channel."""
         self.flags = flags
         self.heads.keep_alive(flags.keepalive)
-        self._decide()
+        self._turn = turn_of(self)
         if self._owns_pool:
             self.pool.use_flags(flags)
-
-    def _decide(self) -> None:
-        """What the flags and the revision say about requests that are sent from now on."""
-        is_array = self._json_rpc_batch and self.flags.aggregation and self._version == BATCH_VERSION
-        self._turn = (self._turn or Turn(self)) if is_array and self.limits.batch_count_max > 1 else None
 
     # ---- the channel, as its client sees it
 
@@ -207,8 +201,7 @@ class HttpChannel:
 
     def negotiated(self, era: str, version: str) -> None:
         self.heads.set(era=era, version=version)
-        self._version = version
-        self._decide()
+        self._turn = turn_of(self)
 
     async def aclose(self) -> None:
         if not self._is_closed:

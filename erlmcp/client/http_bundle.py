@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.client.channel import Request
 from erlmcp.client.http_exchange import Post
 from erlmcp.errors import ErlmcpError
+from erlmcp.spec.version import BATCH_VERSION
 
 if TYPE_CHECKING:
     from erlmcp.client.http import HttpChannel
@@ -47,6 +48,12 @@ class Turn:
             group.append(post)
         if group:
             channel.dispatch_all(group)
+
+
+def turn_of(channel: HttpChannel) -> Turn | None:
+    """What gathers the channel's requests into arrays, where flags, revision and the user want that."""
+    is_wanted = channel.json_rpc_batch and channel.flags.aggregation and channel.heads.version == BATCH_VERSION
+    return Turn(channel) if is_wanted else None
 
 
 class Joint(Request):

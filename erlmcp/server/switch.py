@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from erlmcp import core
 from erlmcp.errors import ConfigurationError
@@ -37,11 +38,12 @@ class Switched:
     quick_route: object
     control_path: str | None = None  # of the socket that an operator may speak to while it serves
     stack: Any = core.stack(core.IMPLEMENTATION)
-    sides: tuple[Side, ...] = ()
+    sides: WeakSet[Side]  # as long as a roll-out or a connection holds them
     _conversations: Trial | None = None
 
     def _begin_flags(self, flags: Flags | None) -> None:
         self.trials: dict[str, Trial] = {}
+        self.sides = WeakSet()
         self._use(given_as(flags))
 
     @property
@@ -169,7 +171,7 @@ class Switched:
         from erlmcp.server.side import Side
 
         made = Side(self, flags or self.flags, stack, is_plain=is_plain_json)
-        self.sides = (*self.sides, made)
+        self.sides.add(made)
         return made
 
     def baseline(self) -> Side:
@@ -267,9 +269,6 @@ class Switched:
         trial = self.trials.pop(name)
         if self._conversations is trial:
             self._conversations = None
-        used = {id(arm.side) for each in self.trials.values() for arm in each.arms if hasattr(arm, "side")}
-        ended = {id(arm.side) for arm in trial.arms if hasattr(arm, "side")} - used
-        self.sides = tuple(side for side in self.sides if id(side) not in ended)
         self.install()
         for tool in set(trial.tools or ()) & self.tools.keys():
             self._set_entry(m.TOOLS_CALL, tool, self.tools[tool])

@@ -87,6 +87,18 @@ async def test_arrays_count_from_the_next_turn(peer: Callable[..., Any]) -> None
     assert shapes == [[b"["], [b"{"]]
 
 
+def test_over_http_arrays_count_from_the_next_turn() -> None:
+    channel = HttpChannel("http://127.0.0.1:1/mcp", flags=Flags(), json_rpc_batch=True)
+    channel.negotiated("legacy", "2025-03-26")
+    assert channel._turn is not None
+    channel.use_flags(Flags(aggregation=False))
+    assert channel._turn is None
+    channel.use_flags(Flags())
+    assert channel._turn is not None
+    channel.negotiated("legacy", "2025-11-25")
+    assert channel._turn is None
+
+
 def test_http_flags_reach_the_pool_and_the_heads_of_an_open_channel() -> None:
     channel = HttpChannel("http://127.0.0.1:1/mcp", flags=Flags())
     assert channel.pool.is_keeping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 from typing import Any
@@ -326,8 +327,30 @@ async def test_a_settled_roll_out_leaves_the_server_as_it_was() -> None:
         assert type(link.inbound).__module__ == "erlmcp._model.corridor"
         link.close()
     server.end_rollout("stack")
-    assert server.sides == ()
     assert server.quick_route is not None
+    del trial, link
+    gc.collect()
+    assert len(server.sides) == 0
+
+
+async def test_a_connection_of_a_roll_out_that_was_taken_away_hears_of_tools_that_come_and_go() -> None:
+    server = build()
+    server.rollout("stack", old=server.baseline(), rules=Rules(shares=(1e-9, 1.0)))
+    async with server.running():
+        said: list[bytes] = []
+        link: Any = server.link(said.append)
+        assert type(link.inbound).__module__ == "erlmcp._model.corridor"
+        server.end_rollout("stack")
+        server.remove_tool("which")
+        server.add_tool(new_which, name="later")
+        link.feed(call_of(1, "later") + call_of(2, "which"))
+        async with asyncio.timeout(10):
+            while len(b"".join(said).splitlines()) < 2:
+                await asyncio.sleep(0)
+        answers = {message["id"]: message for message in map(json.loads, b"".join(said).splitlines())}
+        assert answers[1]["result"]["content"][0]["text"] == "new"
+        assert "Unknown tool" in answers[2]["error"]["message"]
+        link.close()
 
 
 async def test_requests_of_a_connection_that_was_there_before_are_dealt_too(talk: Any) -> None:
