@@ -143,7 +143,7 @@ class Trial:
         is_copied = not is_new and self._has_shadow and self._is_copied(exchange)
         is_foreign = arm.stack is not self._host.stack or is_copied
         out = self._outs[is_new] if is_foreign else None
-        exchange.channel = Observed(self, exchange, is_new, out, is_copied=is_copied)
+        exchange.channel = Observed(self, exchange.channel, is_new, out, exchange if is_copied else None)
         arm.begin(exchange)
 
     def _outside(self, exchange: Exchange) -> None:
@@ -250,19 +250,19 @@ class Rendered:
 
 
 class Observed:
-    """The channel of a call on trial: it times the call and counts how it ends."""
+    """The channel of a call on trial: it times the call and counts how it ends. It holds the exchange, which holds it,
+    for a call that is to be copied alone: a cycle for each call would be the collector's to find."""
 
-    __slots__ = ("_began_ns", "_channel", "_exchange", "_is_copied", "_is_new", "_out", "_trial")
+    __slots__ = ("_began_ns", "_channel", "_copied", "_is_new", "_out", "_trial")
 
     def __init__(
-        self, trial: Trial, exchange: Exchange, is_new: bool, out: Outbound | None, *, is_copied: bool
+        self, trial: Trial, channel: Channel, is_new: bool, out: Outbound | None, copied: Exchange | None
     ) -> None:
         self._trial = trial
-        self._exchange = exchange
-        self._channel = exchange.channel
+        self._channel = channel
         self._is_new = is_new
         self._out = out
-        self._is_copied = is_copied
+        self._copied = copied
         self._began_ns = trial.clock_ns()
 
     def __getattr__(self, name: str) -> Any:
@@ -292,8 +292,9 @@ class Observed:
         assert self._out is not None
         answer = self._out.take()
         self._channel.whole(answer)
-        if self._is_copied:
-            self._trial.copy(self._exchange, answer)
+        copied, self._copied = self._copied, None
+        if copied is not None:
+            self._trial.copy(copied, answer)
 
     def _ended(self, *, is_error: bool) -> None:
         trial = self._trial

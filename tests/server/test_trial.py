@@ -499,3 +499,20 @@ async def test_the_log_says_each_step_with_its_reason(talk: Any, caplog: pytest.
         "rollout which: forward, share 1: because",
         "rollout which: back, share 0: enough",
     ]
+
+
+async def test_a_call_on_trial_leaves_nothing_for_the_collector() -> None:
+    server = build()
+    server.candidate("which", new_which, rules=HALF, sticky="call")
+    async with server.running():
+        link = server.link(lambda _: None)
+        data = b"".join(call_of(number, "which") for number in range(50))
+        link.feed(data)
+        gc.collect()
+        gc.disable()
+        try:
+            link.feed(data)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+        link.close()
