@@ -18,22 +18,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.client import annotation
-from erlmcp.client.asking import Asking
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Conversation, Progress
 from erlmcp.client.direct import DirectResult, Waiting
 from erlmcp.client.flow import Request
 from erlmcp.client.guarding import Guarded
-from erlmcp.client.kept import RESOURCES, TOOLS, Kept
+from erlmcp.client.kept import RESOURCES, TOOLS
 from erlmcp.client.question import Handler, Questions
 from erlmcp.client.result import AnswerResult, CallResult, resource_error, result_of, tool_error, typed
 from erlmcp.client.subscription import Subscription
+from erlmcp.client.switch import Switched
 from erlmcp.client.target import HttpOptions
 from erlmcp.errors import HEADER_MISMATCH, ConfigurationError, ErlmcpError, McpError
-from erlmcp.flags import Flags, given_as, names
+from erlmcp.flags import Flags, given_as
 from erlmcp.policy.breaker import BreakerEvent
 from erlmcp.policy.protection import Guards
-from erlmcp.runtime.guard import Guard
 from erlmcp.runtime.within import DEADLINE, shortened_s
 from erlmcp.spec import key
 from erlmcp.spec import method as m
@@ -61,7 +60,7 @@ MODES: Final = ("auto", LEGACY, *KNOWN_VERSIONS)
 Call = tuple[str, Mapping[str, Any] | None]
 
 
-class Client(Asking):
+class Client(Switched):
     """A client of one server, of both eras.
 
     ``target``: a URL, ``unix:/path``, ``tcp://host:port``, a command line (a string with blanks, or a list of words),
@@ -139,39 +138,6 @@ class Client(Asking):
         self._listed: dict[str, int] = {}  # what was listed since the client was opened: hashes, by method
         self._by_uri: dict[str, Subscription] = {}
         self._noise_count = 0
-
-    # -- flags ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def flags(self) -> Flags:
-        """What is switched on."""
-        return self._traced.flags
-
-    @flags.setter
-    def flags(self, flags: Flags) -> None:
-        self.set_flags(**{name: getattr(flags, name) for name in names()})
-
-    def set_flags(self, **given: bool | None) -> Flags:
-        """Switch single flags; the record from now on. On its loop, or before it is connected; calls in flight end as
-        they would have. ``prewarm`` and ``http2`` count from the next connection of the client, the others from its
-        next request. Raises ConfigurationError for an unknown one."""
-        self._traced = self._traced.changed(given, "run time")
-        self._make_target(self.flags, *self._target_options)
-        if self._kept is None or not self.flags.caching:
-            self._kept = self._make_kept()
-        channel: Any = self.channel
-        if hasattr(channel, "use_flags"):
-            channel.use_flags(self.flags)
-        return self.flags
-
-    def _make_kept(self) -> Kept | None:
-        limits = self.limits
-        return Kept(limits.cache_count_max, limits.cache_bytes_max) if self._is_caching and self.flags.caching else None
-
-    @property
-    def guard(self) -> Guard | None:
-        """What all requests pass, where ``guards`` were given: its state, and ``guard.breaker.force_open(...)``."""
-        return None if self._guarded is None else self._guarded.guard
 
     # -- tools ---------------------------------------------------------------------------------------------------------
 
