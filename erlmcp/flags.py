@@ -31,11 +31,13 @@ PHASE_OF = {
     "keepalive": 2,
     "async_execution": 3,
     "native_json": 4,
+    "priority_messages": 4,
     "zero_copy": 4,
     "iterators": 4,
     "circuit_breaker": 5,
     "adaptive_timeouts": 5,
     "rate_limit": 5,
+    "backpressure": 5,
 }
 
 
@@ -57,8 +59,12 @@ class Flags:
     Of a server.
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
     request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
+    ``priority_messages``: pings, cancellations, ``server/discover``, ``initialize`` and the tools that say so pass the
+    calls that wait, and no limit of work in progress holds them up; off: they wait like every other message.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request. ``iterators``: what is walked (sessions,
-    connections, questions that wait) is walked page by page; off: a list of it is made first.
+    connections, questions that wait) is walked page by page; off: a list of it is made first. ``backpressure``: a
+    server that cannot keep up refuses calls, and gives clients up that do not read; off: they wait, as long as it
+    takes.
 
     Of what was guarded (``erlmcp.Guards``), on both ends. ``circuit_breaker``: an open breaker lets no call through;
     off: all are let through. ``adaptive_timeouts``: a timeout goes by what calls take, and is handed on to nested
@@ -75,11 +81,13 @@ class Flags:
     keepalive: bool = True
     async_execution: bool = True
     native_json: bool = True
+    priority_messages: bool = True
     zero_copy: bool = True
     iterators: bool = True
     circuit_breaker: bool = True
     adaptive_timeouts: bool = True
     rate_limit: bool = True
+    backpressure: bool = True
 
     @classmethod
     def load(cls, **given: bool | None) -> Flags:

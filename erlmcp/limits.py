@@ -32,8 +32,17 @@ class Limits:
     stream_count_max: int = 128
     connection_count_max: int = 10_000
     # Work in progress
+    turn_count_max: int = 256
+    turn_time_s: float = 0.00025
+    backlog_count_max: int = 256
+    backlog_bytes_max: int = 1 * MIB
+    queue_delay_max_s: float = 1.0
     inflight_count_max: int = 1024
+    total_inflight_count_min: int = 64
+    total_inflight_count_max: int = 10_000
     outbox_bytes_max: int = 64 * MIB
+    outbox_pause_bytes: int = 64 * KIB
+    outbox_timeout_s: float = 60.0
     thread_count_max: int = 32
     thread_queue_max: int = 1024
     job_count_max: int = 10_000

@@ -28,7 +28,9 @@ cdef class Method:
     cdef object route
     cdef str name_key
     cdef int key_kind
+    cdef bint is_critical
     cdef Registry entries
+    cdef object critical  # a set: the names among them that are
 
 
 cdef class Routes:
@@ -50,6 +52,7 @@ cdef class Call:
     cdef readonly int code
     cdef int key_kind
     cdef int kept  # KEPT_* bits: which lazy values are there
+    cdef readonly bint is_critical
     cdef size_t start  # the message is data[start : start + size]
     cdef size_t size
     cdef envelope_t env  # its spans count from `start`
@@ -81,6 +84,7 @@ cdef class Scanner:
     cdef Correlation correlation
     cdef json_limits_t limits
     cdef uint32_t batch_count_max
+    cdef Py_ssize_t critical  # of the calls that the last read gave
     cdef int hint_count
     cdef int hint_next
     cdef meta_hint_t[HINTS_MAX] hints

@@ -25,13 +25,17 @@ class Routes:
     borrowed bytes, changed at any time: a Call keeps what it found.
     """
 
-    def set_method(self, method: str, route: object, name_key: str | None = None) -> None:
-        """Replaces the route of a method that is there; its entries stay unless ``name_key`` changes."""
+    def set_method(self, method: str, route: object, name_key: str | None = None, *, is_critical: bool = False) -> None:
+        """Replaces the route of a method that is there; its entries stay unless ``name_key`` changes.
+
+        ``is_critical`` is what its calls say of themselves: that they should not wait behind others.
+        """
     def drop_method(self, method: str) -> None:
         """Takes its entries away too. KeyError where it is not there."""
     def method(self, method: str) -> object | None: ...
-    def set_entry(self, method: str, name: str, entry: object) -> None:
-        """Raises KeyError where the method has no route with a name key."""
+    def set_entry(self, method: str, name: str, entry: object, *, is_critical: bool = False) -> None:
+        """Raises KeyError where the method has no route with a name key. ``is_critical`` makes the calls of this name
+        critical where those of the method are not."""
     def drop_entry(self, method: str, name: str) -> None:
         """Dropping what is not there raises KeyError."""
     def entry(self, method: str, name: str) -> object | None: ...
@@ -83,6 +87,9 @@ class Call:
     @property
     def entry(self) -> object | None:
         """What Routes held for (method, name)."""
+    @property
+    def is_critical(self) -> bool:
+        """Whether Routes says so, of the method or of the entry."""
     @property
     def meta(self) -> Meta | None:
         """``params._meta`` where it is an object."""
@@ -148,6 +155,9 @@ class Inbound:
     def feed(self, data: bytes) -> list[Call]:
         """All messages that are complete with this read, in order. A MemoryError loses the message it hit and no
         other: those before it come out of the next call, which goes on after it."""
+    @property
+    def critical_count(self) -> int:
+        """How many of the messages of the last read, and of their items, are critical."""
     @property
     def buffered(self) -> int:
         """Bytes of an incomplete message held now."""

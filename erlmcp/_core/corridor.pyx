@@ -84,14 +84,19 @@ cdef class Routes:
         self.metas = [None] * METAS_MAX
         self.heads = []
 
-    def set_method(self, str method not None, route, str name_key=None):
+    def set_method(self, str method not None, route, str name_key=None, *, bint is_critical=False):
         cdef Method old = self.methods.get(method)
         cdef Method new = Method.__new__(Method)
         new.route = route
         new.name_key = name_key
+        new.is_critical = is_critical
+        new.critical = set()
         if name_key is not None:
             new.key_kind = KEY_NAME if name_key == "name" else KEY_URI if name_key == "uri" else KEY_OTHER
-            new.entries = old.entries if old is not None and old.name_key == name_key else Registry()
+            if old is not None and old.name_key == name_key:
+                new.entries, new.critical = old.entries, old.critical
+            else:
+                new.entries = Registry()
         self.methods[method] = new
 
     def drop_method(self, str method not None):
@@ -101,17 +106,19 @@ cdef class Routes:
         cdef Method found = self.methods.get(method)
         return None if found is None else found.route
 
-    def set_entry(self, str method not None, str name not None, entry):
+    def set_entry(self, str method not None, str name not None, entry, *, bint is_critical=False):
         cdef Method found = self.methods.get(method)
         if found is None or found.entries is None:
             raise KeyError(f"the method {method!r} has no route with a name key")
         found.entries[name] = entry
+        (found.critical.add if is_critical else found.critical.discard)(name)
 
     def drop_entry(self, str method not None, str name not None):
         cdef Method found = self.methods.get(method)
         if found is None or found.entries is None:
             raise KeyError(name)
         del found.entries[name]
+        found.critical.discard(name)
 
     def entry(self, str method not None, str name not None):
         cdef Method found = self.methods.get(method)
@@ -394,8 +401,10 @@ cdef class Scanner:
             call.method = <object>name
             method = <Method>found
             call.route = method.route
+            call.is_critical = method.is_critical
             if method.key_kind != KEY_NONE and call.env.params.size:
                 self.find_entry(call, p, method)
+            self.critical += call.is_critical
         elif call.method is None:
             call.method = PyUnicode_DecodeUTF8(p + call.env.method.start, call.env.method.size, NULL)
         return 0
@@ -422,6 +431,8 @@ cdef class Scanner:
         if name != NULL:
             call._name = <object>name
             call.entry = <object>found
+            if method.critical and call._name in method.critical:
+                call.is_critical = True
         return 0
 
     cdef int find_meta(self, Call call, const char* p) except -1:
@@ -477,6 +488,10 @@ cdef class Inbound(Scanner):
         buffer_free(&self.held)
 
     @property
+    def critical_count(self):
+        return self.critical
+
+    @property
     def buffered(self):
         return buffer_size(&self.held)
 
@@ -487,6 +502,7 @@ cdef class Inbound(Scanner):
         self.late = None
         self.late_calls = None
         self.at = 0
+        self.critical = 0
         try:
             if calls is None:
                 calls = []

@@ -33,8 +33,17 @@ def bounded(limit: str, value: int, maximum: int) -> int:
 
 
 class Method:
-    def __init__(self, name: str, route: object, name_key: str | None, entries: Registry) -> None:
-        self.name, self.route, self.name_key, self.entries = name, route, name_key, entries
+    def __init__(
+        self,
+        name: str,
+        route: object,
+        name_key: str | None,
+        is_critical: bool,
+        entries: Registry,
+        critical: set[str],
+    ) -> None:
+        self.name, self.route, self.name_key, self.is_critical = name, route, name_key, is_critical
+        self.entries, self.critical = entries, critical
 
 
 class Routes:
@@ -45,10 +54,11 @@ class Routes:
         found = self._methods.get(method)
         return found if isinstance(found, Method) else None
 
-    def set_method(self, method: str, route: object, name_key: str | None = None) -> None:
+    def set_method(self, method: str, route: object, name_key: str | None = None, *, is_critical: bool = False) -> None:
         old = self.find(method)
-        entries = old.entries if old is not None and old.name_key == name_key else Registry()
-        self._methods[method] = Method(method, route, name_key, entries)
+        same = old is not None and old.name_key == name_key
+        entries, critical = (old.entries, old.critical) if old is not None and same else (Registry(), set())
+        self._methods[method] = Method(method, route, name_key, is_critical, entries, critical)
 
     def drop_method(self, method: str) -> None:
         del self._methods[method]
@@ -57,17 +67,22 @@ class Routes:
         found = self.find(method)
         return None if found is None else found.route
 
-    def set_entry(self, method: str, name: str, entry: object) -> None:
+    def set_entry(self, method: str, name: str, entry: object, *, is_critical: bool = False) -> None:
         found = self.find(method)
         if found is None or found.name_key is None:
             raise KeyError(f"the method {method!r} has no route with a name key")
         found.entries[name] = entry
+        if is_critical:
+            found.critical.add(name)
+        else:
+            found.critical.discard(name)
 
     def drop_entry(self, method: str, name: str) -> None:
         found = self.find(method)
         if found is None:
             raise KeyError(name)
         del found.entries[name]
+        found.critical.discard(name)
 
     def entry(self, method: str, name: str) -> object | None:
         found = self.find(method)
@@ -96,6 +111,7 @@ class Call:
         self.route: object | None = None
         self.name: str | None = None
         self.entry: object | None = None
+        self.is_critical = False
         self.meta: Meta | None = None
         self.code = 0
         self.message: str | None = None
@@ -126,6 +142,7 @@ class Scanner:
         self._batch_count_max = bounded("batch_count_max", batch_count_max, (1 << 32) - 1)
         self._bounds = bounds
         self._metas: list[Meta] = []
+        self.critical_count = 0  # of the calls that the last read gave
 
     def scan(self, raw: bytes, is_item: bool = False) -> Call:
         envelope = jsonrpc.scan(
@@ -170,11 +187,13 @@ class Scanner:
         found = self.routes.find(call.method)
         if found is None:
             return
-        call.method, call.route = found.name, found.route
+        call.method, call.route, call.is_critical = found.name, found.route, found.is_critical
         if found.name_key is not None and isinstance(call.params, dict):
             name = call.params.get(found.name_key)
             if isinstance(name, str):
                 call.name, call.entry = name, found.entries.get(name)
+                call.is_critical = found.is_critical or name in found.critical
+        self.critical_count += call.is_critical
 
     def _meta(self, raw: bytes, has_token: bool) -> Meta:
         if has_token or len(raw) > META_BYTES_MAX:
@@ -209,10 +228,15 @@ class Inbound:
         self._framer = LineFramer(message_bytes_max) if framing == "newline" else LengthFramer(message_bytes_max)
 
     @property
+    def critical_count(self) -> int:
+        return self._scanner.critical_count
+
+    @property
     def buffered(self) -> int:
         return self._framer.buffered
 
     def feed(self, data: bytes) -> list[Call]:
+        self._scanner.critical_count = 0
         calls = []
         for found in self._framer.feed(data):
             if isinstance(found, bytes):

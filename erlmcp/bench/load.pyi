@@ -65,6 +65,7 @@ def lines_load(
     fds: tuple[int, int] | None = None,
     address: tuple[str, int] | None = None,
     path: str | None = None,
+    connections: int = 1,
     inflight: int = 1,
     seconds: float | None = None,
     count: int | None = None,
@@ -76,9 +77,9 @@ def lines_load(
     order.
 
     ``message`` holds ``ID_SLOT`` once, and no newline. Exactly one of ``fds`` (to read from, to write to), ``address``
-    and ``path`` is given; ``fds`` stay open and get their blocking mode back. ``inflight`` messages are kept
-    outstanding (with ``rate``: at most so many). An answer is right when it has the id of an outstanding message and
-    holds ``expect``.
+    and ``path`` is given; ``fds`` stay open and get their blocking mode back. On each of ``connections`` (one, where
+    ``fds`` are given) ``inflight`` messages are kept outstanding (with ``rate``: at most so many). An answer is right
+    when it has the id of an outstanding message and holds ``expect``.
 
     Raises OSError where the connection cannot be opened, ValueError for arguments that make no sense.
     """

@@ -560,33 +560,40 @@ def http_load(host, int port, request, *, int connections=1, seconds=None, count
     return engine.measure()
 
 
-def lines_load(bytes message not None, *, fds=None, address=None, path=None, int inflight=1, seconds=None, count=None,
-               bytes expect=b"", rate=None, timeout_s=10.0):
+def lines_load(bytes message not None, *, fds=None, address=None, path=None, int connections=1, int inflight=1,
+               seconds=None, count=None, bytes expect=b"", rate=None, timeout_s=10.0):
     if (fds is not None) + (address is not None) + (path is not None) != 1:
         raise ValueError("lines_load needs exactly one of fds, address and path")
     if inflight < 1 or message.count(ID_SLOT) != 1 or b"\n" in message:
         raise ValueError("lines_load needs inflight >= 1 and a message without a newline that holds ID_SLOT once")
-    cdef Engine engine = Engine(1, inflight)
+    if connections < 1 or (fds is not None and connections > 1):
+        raise ValueError("lines_load needs connections >= 1, and one where fds are given")
+    cdef Engine engine = Engine(connections, inflight)
+    cdef Py_ssize_t i
     engine.prepare([message + b"\n"], expect, seconds, count, rate, timeout_s)
-    made = None
-    if address is not None:
-        made = socket.create_connection(address, timeout=timeout_s)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    elif path is not None:
-        made = socket.socket(socket.AF_UNIX)
-    modes = {}
+    made, modes = [], {}
     try:
-        if path is not None:
-            made.settimeout(timeout_s)
-            made.connect(path)
-        ends = (made.fileno(), made.fileno()) if made is not None else fds
-        for fd in ends:
-            modes.setdefault(fd, os.get_blocking(fd))
-            os.set_blocking(fd, False)
-        engine.attach(&engine.streams[0], ends[0], ends[1])
+        for i in range(connections):
+            made += [] if fds else [line_socket(address, path, timeout_s)]
+            ends = fds or (made[i].fileno(), made[i].fileno())
+            for fd in ends:
+                modes.setdefault(fd, os.get_blocking(fd))
+                os.set_blocking(fd, False)
+            engine.attach(&engine.streams[i], ends[0], ends[1])
         return engine.measure()
     finally:
         for fd, mode in modes.items():
             os.set_blocking(fd, mode)
-        if made is not None:
-            made.close()
+        for each in made:
+            each.close()
+
+
+def line_socket(address, path, timeout_s):
+    if path is None:
+        made = socket.create_connection(address, timeout=timeout_s)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(timeout_s)
+    made.connect(path)
+    return made

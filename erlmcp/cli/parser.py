@@ -275,9 +275,11 @@ def _add_bench(commands: Any) -> None:
         "  peers       whole servers, one beside the other; with --libraries those of the components\n"
         "  clients     our client beside others, against one server in C\n"
         "  server      our server alone\n"
+        "  overload    our server with more to do than it can\n"
         "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "flags", "peers", "clients", "server", "simulate", "iterators", "compare"]
+    suites = ["components", "phases", "flags", "peers", "clients", "server"]
+    suites += ["overload", "simulate", "iterators", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

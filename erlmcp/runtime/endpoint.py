@@ -17,10 +17,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp import core
-from erlmcp.errors import INVALID_REQUEST, SERVER_BUSY, McpError, MethodNotFoundError
+from erlmcp.errors import INVALID_REQUEST, McpError, MethodNotFoundError
 from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.load import busy
 from erlmcp.runtime.reply import STREAM_HEAD, HttpChannel, Reply, SessionChannel
-from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session
+from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session, is_exempt
 from erlmcp.runtime.stream import StandaloneChannel, StreamStore
 from erlmcp.spec import method as m
 from erlmcp.spec.version import LATEST_MODERN
@@ -71,12 +72,14 @@ class Requests:
 
     def dispatch(self, exchange: Exchange) -> None:
         route: Any = exchange.call.route
-        if len(self.inflight) >= self.count_max:
-            text = f"Server busy: connection_count_max={self.count_max} requests are in flight"
-            exchange.fail(McpError(SERVER_BUSY, text))
-            return
         try:
-            route(exchange)
+            refusal = self.host.turn.load.refusal(exchange.call)
+            if len(self.inflight) >= self.count_max and not is_exempt(self.host, exchange.call):
+                refusal = busy(f"connection_count_max={self.count_max} requests are in flight")
+            if refusal is None:
+                route(exchange)
+            else:
+                exchange.fail(refusal)
         except Exception as error:
             exchange.fail(error)
 

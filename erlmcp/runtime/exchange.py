@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from erlmcp.core import Call, Template
+    from erlmcp.runtime.load import Load
     from erlmcp.runtime.session import Session
     from erlmcp.runtime.timers import Deadline
     from erlmcp.runtime.within import Until
@@ -73,6 +74,7 @@ class Exchange:
 
     __slots__ = (
         "_deadline",
+        "_load",
         "_span",
         "_timers",
         "call",
@@ -106,6 +108,7 @@ class Exchange:
         self.until: Until | None = None  # what is handed on to nested calls, and moves with the deadline
         self._deadline: Deadline | None = None
         self._span: tuple[float, int] | None = None  # how far progress moves the deadline, and until when
+        self._load: Load | None = None  # where it is counted, once its handler waits
 
     @property
     def params(self) -> Any:
@@ -180,6 +183,8 @@ class Exchange:
             self._deadline = None
         if self.task is not None or self.ended is not None:
             self.session.forget(self)
+            if self._load is not None:
+                self._load.leave(self)
         if self.ended is not None:
             self.ended(self)
 
@@ -213,6 +218,8 @@ class Exchange:
         anew, so long at most."""
         self.task = task
         self.session.remember(self)
+        self._load = self.session.host.turn.load
+        self._load.enter(self)
         if timeout_s is not None:
             self._timers = self.session.host.timers  # The host may stop before this ends.
             self._deadline = self._timers.add(timeout_s, self._expire, timeout_s, gave_up)

@@ -2,26 +2,76 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
 from erlmcp.wire.peer import Peer
 
+GAP_S = 200e-6  # a pause after which a turn of the loop has surely ended
+
+
+class PlainBudget:
+    """What a turn of the loop may be spent on handling, by the clock of each message."""
+
+    __slots__ = ("_began_s", "_busy_s", "_count_max", "_ended_s", "_time_max_s", "count", "refused_from")
+
+    def __init__(self, count_max: int, time_max_s: float) -> None:
+        self._count_max, self._time_max_s = count_max, time_max_s
+        self.count = 0
+        self.refused_from = 3
+        self._busy_s = self._began_s = self._ended_s = 0.0
+
+    @property
+    def is_spent(self) -> bool:
+        return self._busy_s >= self._time_max_s or self.count >= self._count_max
+
+    def reset(self) -> None:
+        self.count, self._busy_s = 0, 0.0
+
+    def begin(self) -> None:
+        self._began_s = time.monotonic()
+        if self._began_s - self._ended_s > GAP_S:
+            self.reset()
+
+    def add(self) -> None:
+        self.count += 1
+        self.end()
+        self._began_s = self._ended_s
+
+    def end(self) -> None:
+        self._ended_s = time.monotonic()
+        self._busy_s += self._ended_s - self._began_s
+
+
 if TYPE_CHECKING:
+    from erlmcp.runtime.budget import Budget as Budget
     from erlmcp.runtime.session import Host
     from erlmcp.runtime.stride import Entry as Entry
     from erlmcp.runtime.stride import Objects as Objects
     from erlmcp.runtime.stride import Ready as Ready
     from erlmcp.runtime.stride import Stride as Stride
 elif core.IMPLEMENTATION == "core":
+    from erlmcp.runtime.budget import Budget
     from erlmcp.runtime.stride import Entry, Objects, Ready, Stride
 else:
     Objects = Stride = None
+    Budget = PlainBudget
 
     class Entry:
         """What a tool that may be called the short way shows of itself."""
 
-        __slots__ = ("fence", "invoke", "is_simple", "modern", "plain", "result_class", "span_ns", "structured")
+        __slots__ = (
+            "fence",
+            "invoke",
+            "is_simple",
+            "lane",
+            "modern",
+            "plain",
+            "result_class",
+            "span_ns",
+            "structured",
+        )
 
         def set_direct(self, *direct: Any) -> None:
             """Nothing here calls without ``invoke``."""

@@ -13,6 +13,7 @@ from erlmcp.errors import (
     METHOD_NOT_FOUND,
     MISSING_CLIENT_CAPABILITY,
     PARSE_ERROR,
+    SERVER_BUSY,
     UNSUPPORTED_PROTOCOL_VERSION,
     JsonError,
     LimitError,
@@ -110,7 +111,15 @@ class HttpChannel:
         self.reply.end()
 
     def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        self.refuse(id_raw, STATUS_OF.get(code, 200), code, message, data)
+        self.refuse(id_raw, self._busy(code, data) or STATUS_OF.get(code, 200), code, message, data)
+
+    def _busy(self, code: int, data: object) -> int:
+        """The status of an error that says when to come back, and the header line for it; 0 for any other."""
+        if code != SERVER_BUSY or not isinstance(data, dict) or "retryAfterMs" not in data:
+            return 0
+        if not self.streaming:
+            self._extra = b"Retry-After: %d\r\n" % -(-data["retryAfterMs"] // 1000) + self._extra
+        return 503
 
     def refuse(self, id_raw: bytes, status: int, code: int, message: str, data: object) -> None:
         """An error answer under a status of its own, where the stream has not begun."""
@@ -196,7 +205,8 @@ class SessionChannel(HttpChannel):
         self.stream.end()
 
     def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        self.refuse(id_raw, 400 if code in (PARSE_ERROR, INVALID_REQUEST) else 200, code, message, data)
+        status = 400 if code in (PARSE_ERROR, INVALID_REQUEST) else 200
+        self.refuse(id_raw, self._busy(code, data) or status, code, message, data)
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         if not self.accepts_stream:

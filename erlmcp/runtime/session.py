@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from erlmcp.errors import (
     INVALID_REQUEST,
     REQUEST_TIMEOUT,
-    SERVER_BUSY,
     ConnectionClosedError,
     McpError,
     MethodNotFoundError,
@@ -18,6 +17,7 @@ from erlmcp.errors import (
 )
 from erlmcp.runtime.batch import Collector
 from erlmcp.runtime.exchange import Channel, Exchange
+from erlmcp.runtime.load import busy
 from erlmcp.spec.method import CANCELLED, CLIENT_REQUESTS, INITIALIZE
 from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, LEGACY, MODERN
 from erlmcp.wire.connection import Connection
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from erlmcp.runtime.scheduler import Scheduler
     from erlmcp.runtime.subscription import Hub
     from erlmcp.runtime.timers import Timers
+    from erlmcp.runtime.turn import Turn
 
 log = logging.getLogger("erlmcp.server")
 
@@ -62,7 +63,9 @@ class Host(Protocol):
     scheduler: Scheduler
     links: Roll[Link]  # those that are open
     session_rolls: Rolls
+    turn: Turn
     stride: Stride | None
+    admission: str
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
 
     @property
@@ -89,6 +92,18 @@ def requested_version(call: Call) -> object:
         return None
     params = call.params
     return params.get("protocolVersion") if isinstance(params, dict) else None
+
+
+def is_exempt(host: Host, call: Call) -> bool:
+    """Whether no limit of work in progress holds a call up."""
+    return call.is_critical and host.flags.priority_messages
+
+
+def cancelled_id(call: Call) -> str | int | None:
+    """The id of the request that a ``notifications/cancelled`` takes back; None where it names none."""
+    params = call.params
+    id = params.get("requestId") if isinstance(params, dict) else None
+    return id if isinstance(id, str | int) and not isinstance(id, bool) else None
 
 
 class Session:
@@ -194,16 +209,15 @@ class Session:
             if call.id in self.inflight:
                 exchange.fail(McpError(INVALID_REQUEST, f"Request id {call.id!r} is already in use"))
                 return
-            if len(self.inflight) >= self.host.limits.inflight_count_max:
-                exchange.fail(
-                    McpError(
-                        SERVER_BUSY,
-                        f"Server busy: inflight_count_max={self.host.limits.inflight_count_max} requests are in flight",
-                    )
-                )
+            if len(self.inflight) >= self.host.limits.inflight_count_max and not is_exempt(self.host, call):
+                exchange.fail(busy(f"inflight_count_max={self.host.limits.inflight_count_max} requests are in flight"))
                 return
         try:
-            route(exchange)
+            refusal = self.host.turn.load.refusal(call)
+            if refusal is None:
+                route(exchange)
+            else:
+                exchange.fail(refusal)
         except Exception as error:
             exchange.fail(error)
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from erlmcp.core import HttpInbound, HttpRequest, Inbound, Outbound, Template
+from erlmcp.core import Call, HttpInbound, HttpRequest, Inbound, Outbound, Template
+from erlmcp.runtime.budget import Budget
 from erlmcp.runtime.guard import Guard
 from erlmcp.runtime.session import Host
 
@@ -19,6 +20,7 @@ class Entry:
     is_simple: bool
     fence: Guard | None
     span_ns: int
+    lane: int
     def set_direct(
         self,
         function: Callable[..., Any],
@@ -57,11 +59,25 @@ class Stride:
     def __init__(self, host: Host, peer_class: type, gate: object = None) -> None: ...
     @property
     def host(self) -> Host: ...
-    def lines(self, inbound: Inbound, data: bytes, link: Any, session: Any, out: Outbound) -> None:
-        """Handle a read of a byte stream: simple calls into ``out``, everything else through ``session.receive``."""
-    def http(self, inbound: HttpInbound, data: bytes, connection: Any, out: Outbound) -> list[HttpRequest] | None:
+    def lines(
+        self, inbound: Inbound, data: bytes, link: Any, session: Any, out: Outbound, budget: Budget | None
+    ) -> list[Call] | None:
+        """Handle a read of a byte stream: simple calls into ``out``, everything else through ``session.receive``.
+        Critical ones go first, by ``link.overtake(calls, how many)``, where they come after others or the budget is
+        spent. The value are the calls that the budget did not reach; None where there is none."""
+    def calls(
+        self, calls: list[Call], link: Any, session: Any, out: Outbound, budget: Budget | None
+    ) -> list[Call] | None:
+        """The same for calls that were read before."""
+    def http(
+        self, inbound: HttpInbound, data: bytes, connection: Any, out: Outbound, budget: Budget
+    ) -> list[HttpRequest] | None:
         """Handle a read of an idle HTTP connection: simple calls into ``out``; the value are the requests
-        from the first that is not simple on, None where there is none."""
+        from the first on that is not simple or that the budget did not reach, None where there is none."""
+    def requests(
+        self, requests: list[HttpRequest], connection: Any, out: Outbound, budget: Budget
+    ) -> list[HttpRequest] | None:
+        """The same for requests that were read before, one at least."""
 
 class Objects:
     """Calls of simple tools by a client of this process: objects in, objects out, and no bytes between.

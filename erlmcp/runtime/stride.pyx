@@ -21,6 +21,7 @@ import asyncio.tasks
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_is_bare, call_meta, call_peek_id
 from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
 from erlmcp._core.corridor_out cimport Outbound, Template, outbound_fill
+from erlmcp.runtime.budget cimport Budget, budget_begin, budget_end, budget_is_spent, budget_passed
 from erlmcp.errors import JsonError, LimitError
 from erlmcp.runtime.executor import outcome
 from erlmcp.runtime.fence cimport Fence, fence_enter, fence_leave, fence_until
@@ -82,6 +83,8 @@ cdef class Entry:
     cdef public bint is_simple
     cdef public Fence fence  # what a call has to pass; None: nothing
     cdef public int64_t span_ns  # how long a call may take, where it hands that on; the fence's own goes before it
+    cdef public int lane
+    cdef bint is_slow  # the last call of it that was looked at by itself took a good part of a turn
     # Of a call that needs no plan: the function, and what it takes by position.
     cdef object function
     cdef tuple keys
@@ -301,25 +304,58 @@ cdef class Stride:
         entry.ended(call, peer, holder if request is None else holder.front_of(request), value, None)
         return HANDED_OVER
 
-    def lines(self, Inbound inbound not None, bytes data not None, link, session, Outbound out not None):
+    def lines(
+        self, Inbound inbound not None, bytes data not None, link, session, Outbound out not None, Budget budget
+    ):
+        cdef list calls = inbound.feed(data)
+        cdef Py_ssize_t count = len(calls)
+        if count == 0:
+            return None
+        if inbound.critical and (inbound.critical < count or (budget is not None and budget_is_spent(budget))):
+            calls = link.overtake(calls, inbound.critical)
+            if not calls:
+                return None
+        return self.spend(calls, link, session, out, budget)
+
+    def calls(self, list calls not None, link, session, Outbound out not None, Budget budget):
+        return self.spend(calls, link, session, out, budget)
+
+    # Handle calls; those that the budget did not reach, or None.
+    cdef object spend(self, list calls, object link, object session, Outbound out, Budget budget):
+        cdef Py_ssize_t handled
+        if budget is None:
+            handled = self.handle(calls, link, session, out, None)
+        else:
+            budget_begin(budget)
+            if budget_is_spent(budget):
+                return calls
+            handled = self.handle(calls, link, session, out, budget)
+            budget.due -= 1  # the last one
+            budget_end(budget)
+        return None if handled == len(calls) else calls[handled:]
+
+    # Handle calls until the budget is spent; how many it were.
+    cdef Py_ssize_t handle(self, list calls, object link, object session, Outbound out, Budget budget) except -1:
         cdef object quick = self.host.quick_route
         cdef object connection = session.connection
         cdef dict inflight = session.inflight
         cdef bint is_modern = connection.era == "modern"
         cdef object legacy_peer = None if is_modern else connection.peer
         cdef bint structured = legacy_peer is not None and legacy_peer.version >= "2025-06-18"
-        cdef list calls = inbound.feed(data)
         cdef Call call
         cdef Entry entry
         cdef Meta meta
         cdef bint is_ready
+        cdef Py_ssize_t handled = 0
+        cdef bint is_ready_slow = False
+        cdef bint* slow = NULL  # what is known of the kind of the call before
         cdef object found
-        cdef tuple outer
-        if not calls:
-            return
-        outer = self.enter()
+        cdef tuple outer = self.enter()
         try:
             for found in calls:
+                if handled and budget is not None and budget_passed(budget, slow):
+                    break
+                handled += 1
                 call = <Call>found
                 is_ready = type(call.route) is Ready
                 if call.kind == REQUEST and (is_ready or call.route is quick) and not inflight:
@@ -332,45 +368,67 @@ cdef class Stride:
                         pass
                     elif is_ready:
                         if answer_ready(<Ready>call.route, call, peer, is_modern, out) == ANSWERED:
+                            slow = &is_ready_slow
                             continue
                     elif call.entry is not None:
                         entry = <Entry>call.entry
                         arguments = call_arguments(call)
-                        if entry.is_simple and type(arguments) is dict:
+                        if budget is not None and entry.lane >= budget.refused_from:
+                            pass
+                        elif entry.is_simple and type(arguments) is dict:
                             template = entry.modern if is_modern else entry.structured if structured else entry.plain
+                            slow = &entry.is_slow
                             self.run(entry, call, arguments, peer, template, out, link, None)
                             continue
+                slow = NULL
                 session.receive(call, link)
         finally:
             self.leave(outer)
+        return handled
 
-    def http(self, HttpInbound inbound not None, bytes data not None, connection, Outbound out not None):
+    def http(
+        self, HttpInbound inbound not None, bytes data not None, connection, Outbound out not None, Budget budget
+    ):
         cdef list requests = inbound.feed(data)
+        return self.spend_http(requests, connection, out, budget) if requests else None
+
+    def requests(self, list requests not None, connection, Outbound out not None, Budget budget not None):
+        return self.spend_http(requests, connection, out, budget)
+
+    cdef object spend_http(self, list requests, object connection, Outbound out, Budget budget):
         cdef Py_ssize_t count = len(requests)
         cdef Py_ssize_t i
         cdef int done
-        cdef HttpRequest request
+        cdef bint* slow
+        cdef HttpRequest request = <HttpRequest>requests[0]
         cdef tuple outer
-        if count == 0:
-            return None
-        request = <HttpRequest>requests[0]
         if not self.may_answer(request):
+            return requests
+        budget_begin(budget)
+        if budget_is_spent(budget) and not (request.call.is_critical and self.host.flags.priority_messages):
             return requests
         outer = self.enter()
         try:
             for i in range(count):
                 request = <HttpRequest>requests[i]
-                done = self.answer(request, connection, out)
+                if i and budget_is_spent(budget):
+                    return requests[i:]
+                done = self.answer(request, connection, out, budget)
                 if done == NOT_SIMPLE:
                     return requests if i == 0 else requests[i:]
+                if request.call.is_critical:
+                    connection.is_urgent = True
+                slow = &(<Entry>request.call.entry).is_slow if request.match == FULL_MATCH else NULL
+                budget_passed(budget, slow)
                 if done == HANDED_OVER and connection.is_busy:  # the handler waits
                     return requests[i + 1:]
         finally:
+            budget_end(budget)
             self.leave(outer)
         return None
 
     # Answer a request the short way. NOT_SIMPLE: nothing was done.
-    cdef int answer(self, HttpRequest request, object connection, Outbound out) except -1:
+    cdef int answer(self, HttpRequest request, object connection, Outbound out, Budget budget) except -1:
         cdef Call call
         cdef Entry entry = None
         cdef object verdict
@@ -386,7 +444,7 @@ cdef class Stride:
         if request.match == FULL_MATCH:
             entry = <Entry>call.entry
             arguments = call_arguments(call)
-            if not entry.is_simple or type(arguments) is not dict:
+            if not entry.is_simple or type(arguments) is not dict or entry.lane >= budget.refused_from:
                 return NOT_SIMPLE
         extra = verdict.extra
         if out._prefix is not self.prefix or self.prefix_date is not self.date or self.prefix_extra is not extra:

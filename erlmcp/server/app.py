@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, overload
 
@@ -18,13 +17,15 @@ from erlmcp.policy.protection import Guards
 from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
+from erlmcp.runtime.load import admission_of
 from erlmcp.runtime.quick import Stride, make_stride
 from erlmcp.runtime.scheduler import Scheduler
 from erlmcp.runtime.subscription import Hub
 from erlmcp.runtime.timers import Timers
+from erlmcp.runtime.turn import Turn
 from erlmcp.server.agenda import Agenda
 from erlmcp.server.content import dump_model
-from erlmcp.server.context import Context
+from erlmcp.server.context import Context, is_context
 from erlmcp.server.door import Doors
 from erlmcp.server.guarding import Guarding
 from erlmcp.server.listing import Listing
@@ -54,7 +55,8 @@ class Server(Doors, Agenda, Roster, Switched):
     ``cache_ttl_ms`` and ``cache_scope`` are the caching hints of 2026-07-28. ``state_secret`` signs the requestState of
     multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients
     resume streams. ``guards`` protect each tool that does not say otherwise (docs/protection.md). ``allowed_hosts`` and
-    ``allowed_origins`` extend what is let in over HTTP (docs/security.md).
+    ``allowed_origins`` extend what is let in over HTTP (docs/security.md). ``admission`` moves the limit of calls in
+    flight: "gradient", "aimd" or "fixed" (docs/execution.md).
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Server(Doors, Agenda, Roster, Switched):
         sse_transport: bool = False,
         allowed_hosts: Iterable[str] | None = None,
         allowed_origins: Iterable[str] | None = None,
+        admission: str = "gradient",
     ) -> None:
         if cache_scope not in ("public", "private"):
             raise ConfigurationError(f"cache_scope must be 'public' or 'private', got {cache_scope!r}")
@@ -104,6 +107,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.cache_scope = cache_scope
         self.event_store = event_store
         self.sse_transport = sse_transport
+        self.admission = admission_of(admission)
         self.allowed_hosts = tuple(allowed_hosts or ())
         self.allowed_origins = tuple(allowed_origins or ())
         secret = state_secret.encode() if isinstance(state_secret, str) else state_secret
@@ -140,6 +144,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.lanes: ThreadLanes = STOPPED
         self.timers: Timers = STOPPED
         self.scheduler = Scheduler(int(self.limits.job_count_max), int(self.limits.job_running_max))
+        self.turn: Turn = STOPPED
         self.quick_route: object = None
         self.stride: Stride | None = None
 
@@ -153,7 +158,8 @@ class Server(Doors, Agenda, Roster, Switched):
         """Register a function as a tool: ``@server.tool``, or ``@server.tool(name=..., ...)``.
 
         Options: name, title, description, annotations, icons, meta, input_schema, output_schema, structured_output,
-        tags, timeout (seconds, or "adaptive"), guards and fallback (docs/protection.md), run_in_thread, strict. Raises
+        tags, priority ("critical", "normal" or "bulk"), timeout (seconds, or "adaptive"), guards and fallback
+        (docs/protection.md), run_in_thread, strict. Raises
         ConfigurationError, naming the tool, for what cannot be served.
         """
         return self._decorate(self.add_tool, fn, options)
@@ -181,7 +187,7 @@ class Server(Doors, Agenda, Roster, Switched):
         return plan
 
     def _compile(self, fn: Callable[..., Any], *, timeout: float | None = None, **options: Any) -> ToolPlan:
-        return compile_tool(fn, timeout_s=timeout, is_context=_is_context, run_sync=self.in_thread, **options)
+        return compile_tool(fn, timeout_s=timeout, is_context=is_context, run_sync=self.in_thread, **options)
 
     def remove_tool(self, name: str) -> None:
         """Raises KeyError where there is no such tool. Calls in flight end as they would have."""
@@ -203,7 +209,7 @@ class Server(Doors, Agenda, Roster, Switched):
         return register
 
     def add_resource(self, fn: Callable[..., Any], uri: str, **options: Any) -> ResourcePlan:
-        plan = compile_resource(fn, uri, is_context=_is_context, run_sync=self.in_thread, **options)
+        plan = compile_resource(fn, uri, is_context=is_context, run_sync=self.in_thread, **options)
         known, listing = (
             (self.templates, self.template_list) if plan.is_template else (self.resources, self.resource_list)
         )
@@ -232,7 +238,7 @@ class Server(Doors, Agenda, Roster, Switched):
         return self._decorate(self.add_prompt, fn, options)
 
     def add_prompt(self, fn: Callable[..., Any], **options: Any) -> PromptPlan:
-        plan = compile_prompt(fn, is_context=_is_context, run_sync=self.in_thread, **options)
+        plan = compile_prompt(fn, is_context=is_context, run_sync=self.in_thread, **options)
         if plan.name in self.prompts:
             raise ConfigurationError(f"prompt {plan.name!r} is registered already; remove_prompt first")
         self._place_prompt(plan.name, plan)
@@ -330,6 +336,11 @@ class Server(Doors, Agenda, Roster, Switched):
     # -- running -------------------------------------------------------------------------------------------------------
 
     @property
+    def overload(self) -> int:
+        """How far it is from keeping up: 0 (it keeps up) to 3 (it refuses calls)."""
+        return self.turn.load.level
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise not_running()
@@ -362,6 +373,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.executor = Executor(loop)
         self.timers = Timers(loop)
         self.stride = make_stride(self)
+        self.turn = Turn(self)
         self.lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
         self._running = contextlib.AsyncExitStack()
         try:
@@ -403,7 +415,8 @@ class Server(Doors, Agenda, Roster, Switched):
         self.executor.close()
         self.lanes.close()
         self.timers.close()
-        self.executor = self.lanes = self.timers = STOPPED
+        self.turn.load.close()
+        self.executor = self.lanes = self.timers = self.turn = STOPPED
         self._loop = self._running = self.stride = self.lifespan_value = None
 
     @asynccontextmanager
@@ -440,19 +453,3 @@ class Server(Doors, Agenda, Roster, Switched):
             return await future
         finally:
             queued.cancel()
-
-    async def invoke(self, plan: Any, arguments: Mapping[str, Any], context: Context) -> Any:
-        """Run a prompt's or resource's function, in a thread where it is synchronous."""
-        if plan.in_thread:
-            return await self.in_thread(plan.invoke, arguments, context)
-        value = plan.invoke(arguments, context)
-        return await value if asyncio.iscoroutine(value) else value
-
-    def owner_of(self, context: Context) -> str:
-        """Whom a requestState is bound to: a digest of the request's credential."""
-        credential = context.headers.get("authorization", "")
-        return hashlib.sha256(credential.encode()).hexdigest()[:16] if credential else ""
-
-
-def _is_context(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.scheduler import Job
     from erlmcp.server.app import Server
+
+
+def is_context(hint: Any) -> bool:
+    """Whether a parameter with this hint takes the context."""
+    return isinstance(hint, type) and issubclass(hint, Context)
+
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -137,6 +144,12 @@ class Context:
                 self._exchange.round = {}
             return self._exchange.round  # type: ignore[no-any-return]
         return self._round().state
+
+    @property
+    def overload(self) -> int:
+        """How far the server is from keeping up: 0 (it keeps up), 1 (busy: do less where you can), 2 and 3 (it refuses
+        calls)."""
+        return self._server.overload
 
     @property
     def cancelled(self) -> bool:
@@ -272,7 +285,7 @@ class Context:
                 raise NoBackChannelError(f"{self.method} cannot ask the client anything (2026-07-28, mrtr)")
             server = self._server
             self._exchange.round = Round(
-                self._exchange, server.state_secret, self._server.owner_of(self), server.limits.input_round_max
+                self._exchange, server.state_secret, owner_of(self), server.limits.input_round_max
             )
         return self._exchange.round  # type: ignore[no-any-return]
 
@@ -339,3 +352,9 @@ def _answer(question: Elicit | Sample | ListRoots, answer: dict[str, Any]) -> An
             str(answer.get("role")), answer.get("content"), str(answer.get("model", "")), answer.get("stopReason")
         )
     return answer.get("roots", [])
+
+
+def owner_of(context: Context) -> str:
+    """Whom a requestState is bound to: a digest of the request's credential."""
+    credential = context.headers.get("authorization", "")
+    return hashlib.sha256(credential.encode()).hexdigest()[:16] if credential else ""

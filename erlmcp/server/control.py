@@ -42,6 +42,7 @@ class ControlLink:
     def __init__(self, words: Mapping[str, Word], write: Callable[[bytes], None]) -> None:
         self.closed = False
         self.write_parts: Callable[[Any], None] | None = None
+        self.patience_s: float | None = None
         self._words = words
         self._write = write
         self._framer = core.LineFramer(MESSAGE_BYTES_MAX)
@@ -56,6 +57,15 @@ class ControlLink:
                 answer = self._answer(line)
             if answer is not None and not self.closed:
                 self._write(core.encode(answer) + b"\n")
+
+    def pace(self, pacer: object) -> None:
+        """Lines are answered as they are read."""
+
+    def finish(self) -> None:
+        """Nothing waits."""
+
+    def hold(self, held: bool) -> None:
+        """An operator who does not read is cut off at ``OUTBOX_BYTES_MAX``."""
 
     def _answer(self, line: bytes) -> dict[str, Any] | None:
         try:

@@ -18,6 +18,7 @@ from erlmcp.server.schema import Json, ParamHeader, SchemaBuilder, apply_facts, 
 from erlmcp.server.source import Invoke, compile_invoke, must_await
 
 RunSync = Callable[..., Awaitable[Any]]
+PRIORITIES = ("critical", "normal", "bulk")
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +29,8 @@ class ToolPlan:
     ``invoke(arguments, context)`` decodes, runs the dependencies and calls the function; it gives a coroutine where
     ``is_async``, and is to be called in a worker thread where ``in_thread``. It raises ArgumentError for arguments
     that do not fit. ``result_kind``, ``result_class`` and ``wraps_result`` say when a value can be written without
-    ``convert`` (see ``erlmcp.server.convert``). ``param_headers`` maps lower-case HTTP header names
-    (``mcp-param-region``) to the arguments that they mirror.
+    ``convert`` (see ``erlmcp.server.convert``). ``priority`` is the lane of its calls. ``param_headers`` maps
+    lower-case HTTP header names (``mcp-param-region``) to the arguments that they mirror.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ToolPlan:
     is_async: bool
     in_thread: bool
     tags: frozenset[str]
+    priority: str
     timeout_s: float | None
     param_headers: dict[str, ParamHeader]
     result_kind: str
@@ -46,6 +48,11 @@ class ToolPlan:
     binding: Binding
     conversion: Conversion
     _recompile: Callable[[Overrides], ToolPlan] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.priority not in PRIORITIES:
+            wanted = ", ".join(PRIORITIES)
+            raise ConfigurationError(f"tool {self.name!r}: priority must be one of {wanted}, got {self.priority!r}")
 
     @property
     def context_names(self) -> tuple[str, ...]:
@@ -88,6 +95,7 @@ def compile_tool(
     output_schema: Mapping[str, Any] | None = None,
     structured_output: bool | None = None,
     tags: Iterable[str] = (),
+    priority: str = "normal",
     timeout_s: float | None = None,
     run_in_thread: bool | None = None,
     strict: bool = False,
@@ -109,10 +117,8 @@ def compile_tool(
     refuse_generator(fn, label)
     binding = Binder(label, is_context, overrides, free_names=input_schema is not None).bind(fn)
     doc = parse_docstring(doc_of(fn))
-    if input_schema is None:
-        schema = input_schema_of(binding, doc, strict)
-    else:
-        schema = adopt_schema(binding, input_schema, label)
+    schema = adopt_schema(binding, input_schema, label) if input_schema is not None else None
+    schema = schema or input_schema_of(binding, doc, strict)
     conversion = plan_conversion(label, binding.return_hint, structured=structured_output, output_schema=output_schema)
     fn_async = is_async_call(fn)
     in_thread = not fn_async and run_in_thread is not False
@@ -135,6 +141,7 @@ def compile_tool(
         is_async=fn_async or awaits,
         in_thread=in_thread and not awaits,
         tags=frozenset(tags),
+        priority=priority,
         timeout_s=timeout_s,
         param_headers=param_headers(schema, label),
         result_kind=conversion.kind,

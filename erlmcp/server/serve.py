@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
-    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.listener import HttpListener
     from erlmcp.transports.stream import Listener
 
 log = logging.getLogger("erlmcp.server")
@@ -88,7 +88,7 @@ async def http(
     """
     from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.quick import make_stride
-    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.listener import HttpListener
     from erlmcp.transports.stream import bind_unix
 
     async with server.running():
@@ -99,7 +99,9 @@ async def http(
 
             handler = OldSse(server, endpoint)
         stride = make_stride(server, endpoint.gate)
-        listener = HttpListener(handler, server.routes, server.limits, stride, lambda: server.flags.zero_copy)
+        listener = HttpListener(
+            handler, server.routes, server.limits, server.turn, stride, lambda: server.flags.zero_copy
+        )
         place = server.connection_rolls.put(listener.connections)
         await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:
@@ -150,6 +152,7 @@ async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
             port,
             connection_count_max=limits.connection_count_max,
             outbox_bytes_max=limits.outbox_bytes_max,
+            outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
         try:
             yield listener
@@ -169,6 +172,7 @@ async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
             path,
             connection_count_max=limits.connection_count_max,
             outbox_bytes_max=limits.outbox_bytes_max,
+            outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
         try:
             yield listener

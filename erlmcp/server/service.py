@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.errors import (
@@ -19,6 +19,7 @@ from erlmcp.errors import (
 )
 from erlmcp.runtime.exchange import Exchange, text_of
 from erlmcp.runtime.quick import Ready
+from erlmcp.runtime.session import cancelled_id
 from erlmcp.server.context import Context
 from erlmcp.server.input import InputRequired
 from erlmcp.spec import key
@@ -37,6 +38,7 @@ log = logging.getLogger("erlmcp.server")
 PEER_COUNT_MAX = 256
 PEER_BYTES_MAX = 4096
 URI_CHARS_MAX = 8192  # of a subscription, which is kept for as long as its conversation
+CRITICAL: Final = frozenset({m.PING, m.DISCOVER, m.INITIALIZE, m.CANCELLED})
 Handle = Callable[[Context], Coroutine[Any, Any, Any]]
 
 
@@ -70,10 +72,12 @@ class Service:
         """Put a route for every method into the server's table."""
         routes = self.server.routes
         for method, handle in self._handlers.items():
-            routes.set_method(method, self._route(handle), m.NAME_KEYS.get(method))
-        routes.set_method(m.INITIALIZE, self._initialize)
-        pong = self.server.stack.Template([b"{}"])
-        routes.set_method(m.PING, Ready(lambda exchange: exchange.result({}), lambda peer: pong, is_modern=False))
+            critical = method in CRITICAL
+            routes.set_method(method, self._route(handle), m.NAME_KEYS.get(method), is_critical=critical)
+        routes.set_method(m.INITIALIZE, self._initialize, is_critical=True)
+        answer = self.server.stack.Template([b"{}"])
+        pong = Ready(lambda exchange: exchange.result({}), lambda peer: answer, is_modern=False)
+        routes.set_method(m.PING, pong, is_critical=True)
         routes.set_method(m.LISTEN, self._listen)
         flags = self.server.flags
         self.server.quick_route = None
@@ -92,7 +96,7 @@ class Service:
                 general, find = partial(self._list_ready, listing), partial(self._ready_page, listing, None)
                 routes.set_method(method, Ready(general, find))
         routes.set_method(m.INITIALIZED, lambda session, call: None)
-        routes.set_method(m.CANCELLED, self._cancelled)
+        routes.set_method(m.CANCELLED, self._cancelled, is_critical=True)
         routes.set_method(m.PROGRESS, lambda session, call: None)
         routes.set_method(m.ROOTS_CHANGED, lambda session, call: None)
 
@@ -265,8 +269,15 @@ class Service:
                     break
         if plan is None:
             raise ResourceNotFoundError(uri)
-        value = await self.server.invoke(plan, variables, context)
+        value = await self._invoke(plan, variables, context)
         return plan.convert(value, uri)
+
+    async def _invoke(self, plan: Any, arguments: Mapping[str, Any], context: Context) -> Any:
+        """Run a prompt's or resource's function, in a thread where it is synchronous."""
+        if plan.in_thread:
+            return await self.server.in_thread(plan.invoke, arguments, context)
+        value = plan.invoke(arguments, context)
+        return await value if asyncio.iscoroutine(value) else value
 
     async def _subscribe(self, on: bool, context: Context) -> dict[str, Any]:
         uri = context.params.get("uri")
@@ -297,7 +308,7 @@ class Service:
         if arguments is not None and not isinstance(arguments, dict):
             raise InvalidParamsError("Invalid params: arguments must be an object")
         try:
-            value = await self.server.invoke(plan, arguments or {}, context)
+            value = await self._invoke(plan, arguments or {}, context)
         except ToolError as error:
             raise InvalidParamsError(f"Invalid params: {error}") from error
         found: dict[str, Any] = {"messages": plan.convert(value)}
@@ -350,9 +361,8 @@ class Service:
 
     @staticmethod
     def _cancelled(session: Session, call: Call) -> None:
-        params = call.params
-        id = params.get("requestId") if isinstance(params, dict) else None
-        exchange = session.inflight.get(id) if isinstance(id, str | int) and not isinstance(id, bool) else None
+        id = cancelled_id(call)
+        exchange = None if id is None else session.inflight.get(id)
         if exchange is not None:
             exchange.cancel()
 

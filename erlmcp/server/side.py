@@ -79,10 +79,11 @@ class Side:
 
     def set_entry(self, method: str, name: str, entry: Any) -> None:
         """The server has this tool or prompt now."""
+        is_critical = method == m.TOOLS_CALL and entry.plan.priority == "critical"
         if method == m.TOOLS_CALL:
             guard = self.whole.guarding.again(entry.guard, self.flags)
             entry = self.tools[name] = Tool(self, entry.plan, guard)  # type: ignore[arg-type]
-        self.routes.set_entry(method, name, entry)
+        self.routes.set_entry(method, name, entry, is_critical=is_critical)
 
     def drop_entry(self, method: str, name: str) -> None:
         if method == m.TOOLS_CALL:

@@ -18,6 +18,7 @@ from erlmcp.errors import ConfigurationError
 from erlmcp.flags import Flags, Traced, given_as, names, of_phase
 from erlmcp.runtime.codec import Codec
 from erlmcp.runtime.link import Link
+from erlmcp.server.service import CRITICAL
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Switched:
         trial = self._dealt
         if trial is not None:
             for method in self.service.methods:
-                self.routes.set_method(method, trial.begin, m.NAME_KEYS.get(method))
+                critical = method in CRITICAL
+                self.routes.set_method(method, trial.begin, m.NAME_KEYS.get(method), is_critical=critical)
             self.quick_route = None
         for name in {name for trial in self.trials.values() for name in trial.tools or ()} & self.tools.keys():
             self._set_entry(m.TOOLS_CALL, name, self.tools[name])
@@ -108,9 +110,10 @@ class Switched:
         """Of a tool or a prompt, in the tables of all sides; of a tool on trial, what stands for it."""
         for side in self.sides:
             side.set_entry(method, name, entry)
+        is_critical = method == m.TOOLS_CALL and entry.plan.priority == "critical"
         if method == m.TOOLS_CALL:
             entry = self._on_trial(name, entry)
-        self.routes.set_entry(method, name, entry)
+        self.routes.set_entry(method, name, entry, is_critical=is_critical)
 
     def _on_trial(self, name: str, tool: Any) -> Any:
         trial = next((trial for trial in self.trials.values() if name in (trial.tools or ())), None)

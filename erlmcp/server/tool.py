@@ -15,7 +15,7 @@ from erlmcp.server.context import Context
 from erlmcp.server.guarding import caller_of
 from erlmcp.server.input import InputRequired
 from erlmcp.server.param import MISSING
-from erlmcp.server.plan import ToolPlan
+from erlmcp.server.plan import PRIORITIES, ToolPlan
 from erlmcp.server.source import direct_call
 from erlmcp.spec.descriptor import has_structured
 
@@ -61,6 +61,7 @@ class Tool(Entry):
         self.own_timeout_s = plan.timeout_s or server.limits.request_timeout_s
         self.hard_s = guard.timeout.rule.hard_s if guard is not None and guard.timeout is not None else None
         self.in_thread = plan.in_thread
+        self.lane = PRIORITIES.index(plan.priority)
         self.needs_context = plan.needs_context
         self.is_simple = self.may_be_simple = (
             plan.is_async

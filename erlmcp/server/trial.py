@@ -315,6 +315,7 @@ class Split(Entry):
         self.trial = trial
         self.plan = tool.plan
         self.timeout_s = tool.timeout_s
+        self.lane = tool.lane
         self.begin = trial.begin
         self.is_simple = False
 

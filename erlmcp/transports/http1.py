@@ -1,44 +1,51 @@
-"""HTTP/1.1 over TCP or a Unix socket: connections, keep-alive, pipelining, time limits, graceful drain."""
+"""A connection that speaks HTTP/1.1: keep-alive, pipelining, time limits, and the end of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import socket
+import os
 import time
 from collections import deque
 from collections.abc import Callable
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from erlmcp import core
 from erlmcp.runtime.parts import SPLIT_BYTES, write_parts
-from erlmcp.runtime.roll import Roll
+from erlmcp.runtime.turn import Arrivals
+from erlmcp.transports.stream import PAUSE_BYTES
 
 if TYPE_CHECKING:
-    import ssl
-
-    from erlmcp.core import Head, HttpRequest, Outbound, Routes
+    from erlmcp.core import Head, HttpRequest, Outbound
     from erlmcp.limits import Limits
-    from erlmcp.transports.contract import Connection, Handler, Stride
+    from erlmcp.transports.listener import HttpListener
 
 log = logging.getLogger("erlmcp.http")
-SWEEP_S = 1.0
 LINGER_S = 1.0
 WRITE_BYTES = 256 * 1024
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def write_now(transport: asyncio.Transport, data: bytes) -> None:
+    """Write to the socket itself, where nothing waits before it: uvloop writes at the end of a turn, when the reads of
+    all other connections were handled."""
+    if not transport.get_write_buffer_size() and transport.get_extra_info("ssl_object") is None:
+        sock = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # The transport meets the error, too, and knows what to do.
+            data = data[os.write(sock.fileno(), data) :] if sock is not None else data
+    if data:
+        transport.write(data)
 
 
 class HttpConnection(asyncio.Protocol):
     """One connection, and the reply to the request that is being answered on it.
 
     Requests are answered one after the other, in the order in which they came; a client that pipelines more than
-    ``pipeline_count_max`` of them is not read from until some were answered.
+    ``pipeline_count_max`` of them is not read from until some were answered. Where the budget of the turn is spent they
+    wait for the next one, but for critical ones that have their connection to themselves.
     """
 
     __slots__ = (
+        "_budget",
         "_busy",
         "_chunked",
         "_date",
@@ -46,6 +53,7 @@ class HttpConnection(asyncio.Protocol):
         "_extra",
         "_handle",
         "_head",
+        "_in_line",
         "_in_read",
         "_inbound",
         "_is_open",
@@ -58,8 +66,10 @@ class HttpConnection(asyncio.Protocol):
         "_queue",
         "_quick",
         "_verb",
+        "arrivals",
         "front",
         "gone",
+        "is_urgent",
         "mark",
         "mark_since",
         "place",
@@ -75,6 +85,9 @@ class HttpConnection(asyncio.Protocol):
         self._busy = False
         self._handle = listener.handler.handle
         self._quick = None if listener.stride is None else listener.stride.http
+        self._budget = listener.turn.budget
+        self._in_line = False
+        self.is_urgent = False  # something critical was answered in this read
         # Of the request that is being answered:
         self._head: Head | None = None
         self._keep = True
@@ -93,6 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self.gone: Callable[[], None] | None = None
         self.transport: asyncio.Transport | None = None
         self.served = 0
+        self.arrivals = Arrivals()  # of what is in the queue
         self.mark = (0, 0, 0)
         self.mark_since = 0.0
 
@@ -101,6 +115,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.mark_since = time.monotonic()
+        if self._listener.limits.outbox_pause_bytes != PAUSE_BYTES:
+            self.transport.set_write_buffer_limits(int(self._listener.limits.outbox_pause_bytes))
         if not self._listener.admit(self):
             self._keep = False
             self.plain(503, b"Too many connections: connection_count_max is reached", b"Retry-After: 1\r\n")
@@ -112,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         if self._quick is None or self._busy or self._queue or self._draining:
             requests: list[HttpRequest] | None = inbound.feed(data)
         else:
-            requests = self._quick(inbound, data, self, self._out)
+            requests = self._quick(inbound, data, self, self._out, self._budget)
         if requests:
             self._take(requests)
         if inbound.wants_continue:
@@ -120,13 +136,17 @@ class HttpConnection(asyncio.Protocol):
         size = len(self._out)
         if size and self.transport is not None:
             self.served += 1
-            if size < SPLIT_BYTES:
-                self.transport.write(self._out.take())
-            else:
+            if size >= SPLIT_BYTES:
                 self._write()
+            elif self.is_urgent:
+                self.is_urgent = False
+                write_now(self.transport, self._out.take())
+            else:
+                self.transport.write(self._out.take())
 
     def _take(self, requests: list[HttpRequest]) -> None:
         self._queue.extend(requests)
+        self.arrivals.add(len(requests))
         self._pump()
         if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
             self.transport.pause_reading()
@@ -162,6 +182,8 @@ class HttpConnection(asyncio.Protocol):
             self._lingers = True
             self.plain(request.status, (request.message or "Bad Request").encode())
             return
+        if request.call is not None and request.call.is_critical:
+            self.is_urgent = True
         try:
             self._handle(request, self)
         except Exception:
@@ -172,14 +194,40 @@ class HttpConnection(asyncio.Protocol):
             elif self._busy:
                 self.plain(500, b"Internal Server Error")
 
-    def _pump(self) -> None:
-        """Answer requests that were read, until one has to wait or the client does not take the answers."""
+    def _pump(self, *, to_the_end: bool = False) -> None:
+        """Answer requests that were read, until one has to wait, the client does not take the answers, or (unless
+        ``to_the_end``) the turn is over."""
+        budget = self._budget
+        budget.begin()
         self._in_read = True
         while self._queue and not self._busy and not self._paused and not self._is_closing():
+            if budget.is_spent and not (to_the_end or self._listener.is_exempt(self._queue[0])):
+                self._join()
+                break
             self._start(self._queue.popleft())
+            budget.add()
             if len(self._out) > WRITE_BYTES:
                 self._flush()
         self._in_read = False
+        budget.end()
+        self.arrivals.trim(len(self._queue))
+
+    def _join(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._listener.turn.join(self)
+
+    def work(self) -> None:
+        """It is this connection's turn."""
+        self._in_line = False
+        queue, stride = self._queue, self._listener.stride
+        if queue and stride is not None and not (self._busy or self._paused or self._draining or self._is_closing()):
+            quantum = self._listener.turn.quantum
+            taken = [queue.popleft() for _ in range(min(len(queue), quantum or len(queue)))]
+            self._in_read = True
+            queue.extendleft(reversed(stride.requests(taken, self, self._out, self._budget) or ()))
+            self._in_read = False
+        self._resume()
 
     def _resume(self) -> None:
         """Go on with what was read and not answered, then with reading."""
@@ -243,6 +291,9 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that shuts down its side is taken to have left: one that closed the connection looks the same here.
         Where ``cancels_at_eof`` is off it still gets the answer that is under way."""
+        if self._in_line:
+            self._pump(to_the_end=True)
+            self._flush()
         self._draining = True
         return self._busy and not self._listener.cancels_at_eof
 
@@ -317,11 +368,20 @@ class HttpConnection(asyncio.Protocol):
         """Close a connection that is slow or idle: called about once a second, for all of them."""
         unsent_bytes = self.transport.get_write_buffer_size() if self.transport is not None else 0
         mark = (self.served, self._inbound.phase, unsent_bytes)
-        if self._busy or mark != self.mark:
+        if mark != self.mark or (self._busy and not self._paused):
             self.mark = mark
             self.mark_since = now
             return
         age_s = now - self.mark_since
+        if self._paused and age_s > limits.outbox_timeout_s and self._listener.turn.is_guarded:
+            log.warning(
+                "a client does not read: outbox_timeout_s=%g passed with %d bytes unsent",
+                limits.outbox_timeout_s,
+                unsent_bytes,
+            )
+            self.abort()
+        if self._busy:
+            return
         if self._is_closing():
             # What was written last does not leave: the client does not read it.
             if age_s > limits.keepalive_timeout_s:
@@ -343,7 +403,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep = False
         self._is_set = False
         self._head = None if not self._busy else self._head
-        if not self._busy:
+        if not (self._busy or self._in_line):
             self._close()
 
     def abort(self) -> None:
@@ -354,139 +414,3 @@ class HttpConnection(asyncio.Protocol):
     def is_busy(self) -> bool:
         """Whether the next request has to wait: for the answer under way, or for a client that does not read."""
         return self._busy or self._paused
-
-
-class HttpListener:
-    """A listening socket, its connections, and what they share."""
-
-    cancels_at_eof = True
-
-    def __init__(
-        self,
-        handler: Handler,
-        routes: Routes,
-        limits: Limits,
-        stride: Stride | None = None,
-        has_zero_copy: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self.handler = handler
-        self.has_zero_copy = has_zero_copy  # whether large answers are written in pieces
-        self.stride = stride
-        self.limits = limits
-        self.connections: Roll[Connection] = Roll()
-        self.is_closing = False
-        self._routes = routes
-        self._server: asyncio.AbstractServer | None = None
-        self.date = b""
-        self._prefixes: dict[tuple[int, bytes, bool, bool], bytes] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def make_inbound(self) -> core.HttpInbound:
-        limits = self.limits
-        return core.HttpInbound(
-            self._routes,
-            None,
-            head_bytes_max=limits.head_bytes_max,
-            header_count_max=limits.header_count_max,
-            body_bytes_max=limits.body_bytes_max,
-            depth_max=limits.depth_max,
-            string_bytes_max=limits.string_bytes_max,
-            number_bytes_max=limits.number_bytes_max,
-            batch_count_max=limits.batch_count_max,
-        )
-
-    def make_outbound(self) -> core.Outbound:
-        split_bytes = SPLIT_BYTES if self.has_zero_copy() else 0
-        return core.Outbound(framing="http", bytes_max=self.limits.outbox_bytes_max, split_bytes=split_bytes)
-
-    def admit(self, connection: Connection) -> bool:
-        if len(self.connections) >= self.limits.connection_count_max:
-            return False
-        self.connections.add(connection)
-        return True
-
-    def forget(self, connection: Connection) -> None:
-        self.connections.discard(connection)
-
-    def head(self, status: int, keep: bool, is_11: bool) -> bytes:
-        """Status line, Date, Connection."""
-        line = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b"Unknown"), self.date)
-        if not keep:
-            return line + b"Connection: close\r\n"
-        return line if is_11 else line + b"Connection: keep-alive\r\n"
-
-    def prefix(self, status: int, extra: bytes, keep: bool, is_11: bool) -> bytes:
-        """The head of a JSON answer, up to its length; kept for the second that its Date is right."""
-        key = (status, extra, keep, is_11)
-        found = self._prefixes.get(key)
-        if found is None:
-            found = self.head(status, keep, is_11) + extra + b"Content-Type: application/json\r\nContent-Length: "
-            if len(self._prefixes) < 1000:
-                self._prefixes[key] = found
-        return found
-
-    def _sweep(self) -> None:
-        self.date = formatdate(usegmt=True).encode()
-        self._prefixes.clear()
-        if self.stride is not None:
-            self.stride.date = self.date
-        now = time.monotonic()
-        for connection in self.connections:
-            connection.sweep(now, self.limits)
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
-
-    async def listen(
-        self,
-        host: str | None,
-        port: int,
-        sock: socket.socket | None = None,
-        *,
-        tls: ssl.SSLContext | None = None,
-        http2: bool = False,
-    ) -> None:
-        """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound
-        ``sock``. With ``http2`` a connection may speak that too: by ALPN, or from its first bytes on."""
-        loop = asyncio.get_running_loop()
-        make: Callable[[], asyncio.Protocol] = lambda: HttpConnection(self)  # noqa: E731
-        if http2:
-            from erlmcp.transports.http2 import Sniffer
-
-            make = lambda: Sniffer(self)  # noqa: E731
-            if tls is not None:
-                tls.set_alpn_protocols(["h2", "http/1.1"])
-        self._sweep()
-        try:
-            if sock is not None:
-                self._server = await loop.create_unix_server(make, sock=sock, ssl=tls)
-            else:
-                self._server = await loop.create_server(make, host, port, backlog=1024, ssl=tls)
-        except BaseException:
-            self._stop_sweep()
-            raise
-
-    @property
-    def port(self) -> int:
-        """The TCP port, also where 0 was asked for."""
-        return cast(int, cast(asyncio.Server, self._server).sockets[0].getsockname()[1])
-
-    def _stop_sweep(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def close(self, drain_timeout_s: float, before_abort: Callable[[], None] = lambda: None) -> None:
-        """Accept no more; let the answers under way leave, for so long; then cut what is left. ``before_abort`` ends
-        streams that would stay open by themselves."""
-        self.is_closing = True
-        if self._server is not None:
-            self._server.close()
-        before_abort()
-        for connection in self.connections:
-            connection.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_timeout_s):
-                while self.connections:
-                    await asyncio.sleep(0.01)
-        for connection in self.connections:
-            connection.abort()
-        self._stop_sweep()

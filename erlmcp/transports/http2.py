@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,13 +28,14 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from erlmcp import core
+from erlmcp.runtime.turn import Arrivals
 from erlmcp.transports.http1 import HttpConnection
 from erlmcp.wire.http2 import PREFACE, make_connection
 
 if TYPE_CHECKING:
-    from erlmcp.core import Outbound
+    from erlmcp.core import HttpRequest, Outbound
     from erlmcp.limits import Limits
-    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.listener import HttpListener
 
 log = logging.getLogger("erlmcp.http")
 RESETS_PER_STREAM = 10  # a client may reset so many times ``stream_count_max`` within a second
@@ -179,6 +181,9 @@ class Http2Connection(asyncio.Protocol):
         )
         self._inbound = listener.make_inbound()
         self._streams: dict[int, _Stream] = {}
+        self._budget = listener.turn.budget
+        self._waiting: deque[tuple[int, _Stream, HttpRequest]] = deque()  # for its turn
+        self.arrivals = Arrivals()  # of it
         self._flush_handle: asyncio.Handle | None = None
         self._reset_count = 0
         self._idle_since = time.monotonic()
@@ -262,14 +267,46 @@ class Http2Connection(asyncio.Protocol):
             status, what = (requests[0].status, requests[0].message) if requests else (400, None)
             reply.plain(status or 400, (what or "Bad Request").encode())
             return
+        self._budget.begin()
+        if (self._waiting or self._budget.is_spent) and not self._listener.is_exempt(requests[0]):
+            self._wait(id, stream, requests[0])
+            return
+        self._begin(id, stream, requests[0])
+        self._budget.add()
+        self._budget.end()
+
+    def _wait(self, id: int, stream: _Stream, request: HttpRequest) -> None:
+        if not self._waiting:
+            self._listener.turn.join(self)
+        self._waiting.append((id, stream, request))
+        self.arrivals.add(1)
+
+    def work(self) -> None:
+        """It is this connection's turn: of requests that the budget did not reach."""
+        budget, waiting = self._budget, self._waiting
+        left = self._listener.turn.quantum or len(waiting)
+        budget.begin()
+        while waiting and left and not budget.is_spent:
+            id, stream, request = waiting.popleft()
+            if self._streams.get(id) is stream:  # its client has not reset it
+                self._begin(id, stream, request)
+                budget.add()
+                left -= 1
+        budget.end()
+        self.arrivals.trim(len(waiting))
+        if waiting:
+            self._listener.turn.join(self)
+
+    def _begin(self, id: int, stream: _Stream, request: HttpRequest) -> None:
         try:
-            self._listener.handler.handle(requests[0], cast(Any, reply))
+            self._listener.handler.handle(request, cast(Any, stream.reply))
         except Exception:
             log.exception("a request could not be handled")
             if stream.is_open:
                 self._reset(id, ErrorCodes.INTERNAL_ERROR)
             else:
-                reply.plain(500, b"Internal Server Error")
+                assert stream.reply is not None
+                stream.reply.plain(500, b"Internal Server Error")
 
     # ---- answers
 

@@ -16,6 +16,8 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from erlmcp.transports.stream import BACKLOG, WRITING
+
 if TYPE_CHECKING:
     from erlmcp.runtime.parts import Parts
     from erlmcp.transports.stream import ByteLink, LinkFactory
@@ -59,7 +61,7 @@ class StdioConnection:
         self._read_bytes = READ_BYTES
         self._widened = False
         self._drain_timeout_s = drain_timeout_s
-        self._paused = False
+        self._stops = 0  # why it is not read from: WRITING, BACKLOG
         self._ending = False  # the input ended, and what was answered still leaves
         self._watchable = _is_watchable(read_fd)
         self._write_watchable = _is_watchable(write_fd)
@@ -71,15 +73,33 @@ class StdioConnection:
             os.set_blocking(write_fd, False)
         self.link: ByteLink = make(self.write)
         self.link.write_parts = self.write_parts
-        self._resume()
+        self.link.pace(self)
+        self._read_on()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _resume(self) -> None:
+    def _read_on(self) -> None:
         if self._watchable:
             self._loop.add_reader(self._read_fd, self._readable)
         else:
             self._loop.call_soon(self._read_chunk)
+
+    def pause(self) -> None:
+        """What was read waits for its turn, and is enough."""
+        self._stop(BACKLOG)
+
+    def resume(self) -> None:
+        self._go(BACKLOG)
+
+    def _stop(self, why: int) -> None:
+        if not self._stops and self._watchable and not self.finished.done():
+            self._loop.remove_reader(self._read_fd)
+        self._stops |= why
+
+    def _go(self, why: int) -> None:
+        was, self._stops = self._stops, self._stops & ~why
+        if was and not self._stops and not self.finished.done() and not self._ending:
+            self._read_on()
 
     def _readable(self) -> None:
         try:
@@ -93,14 +113,14 @@ class StdioConnection:
             self._read_bytes = min(self._read_bytes * 4, READ_BYTES_MAX) if full else READ_BYTES
             self.link.feed(data)
         else:
-            self.link.flush()
+            self.link.finish()
             self._end()
 
     def _read_chunk(self) -> None:
-        if self.finished.done() or self._paused:
+        if self.finished.done() or self._stops:
             return
         self._readable()
-        if not self.finished.done() and not self._paused:
+        if not self.finished.done() and not self._stops:
             self._loop.call_soon(self._read_chunk)
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -146,10 +166,9 @@ class StdioConnection:
         if self._queued_bytes > self._outbox_bytes_max:
             self._finish(f"the client does not read: outbox_bytes_max={self._outbox_bytes_max} passed")
             return
-        if not self._paused:
-            self._paused = True
-            if self._watchable:
-                self._loop.remove_reader(self._read_fd)
+        if not self._stops & WRITING:
+            self._stop(WRITING)
+            self.link.hold(True)
             if self._write_watchable:
                 self._loop.add_writer(self._write_fd, self._drain)
             else:
@@ -179,11 +198,12 @@ class StdioConnection:
             return
         if self._write_watchable:
             self._loop.remove_writer(self._write_fd)
-        self._paused = False
         if self._ending:
+            self._stops &= ~WRITING
             self._finish("end of input")
-        else:
-            self._resume()
+            return
+        self._go(WRITING)
+        self.link.hold(False)  # which may stop reading again
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -200,9 +220,9 @@ class StdioConnection:
         if self.finished.done():
             return
         self.finished.set_result(None)
-        if self._watchable and not self._paused:
+        if self._watchable and not self._stops:
             self._loop.remove_reader(self._read_fd)
-        if self._write_watchable and self._paused:
+        if self._write_watchable and self._stops & WRITING:
             self._loop.remove_writer(self._write_fd)
         self.link.close(reason)
 

@@ -289,6 +289,28 @@ def test_lines_are_matched_by_id_in_any_order(inflight: int) -> None:
     assert (got["sent"], got["count"], got["errors"], got["unmatched"]) == (1000, 1000, 0, 0)
 
 
+def test_lines_go_over_as_many_connections_as_are_asked_for(tmp_path: Path) -> None:
+    heard: list[int] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(heard)
+        heard.append(0)
+        while line := await reader.readline():
+            heard[number] += 1
+            writer.write(echo(line.rstrip()) + b"\n")
+            await writer.drain()
+
+    with listening(handle) as port:
+        got = load.lines_load(LINE, address=("127.0.0.1", port), connections=5, inflight=4, count=1000, expect=b"right")
+    assert (got["count"], got["errors"], sum(heard)) == (1000, 0, 1000)
+    assert len(heard) == 5
+    assert min(heard) > 20
+    path = str(tmp_path / "s")
+    with listening(handle, path):
+        assert load.lines_load(LINE, path=path, connections=3, count=30)["count"] == 30
+    assert len(heard) == 8
+
+
 def test_a_straggler_keeps_its_id_while_others_overtake_it() -> None:
     late: list[bytes] = []
     seen: list[int] = []
@@ -379,6 +401,9 @@ def test_a_message_without_an_id_or_with_a_newline_is_refused() -> None:
         load.lines_load(LINE, count=1)
     with pytest.raises(ValueError, match="exactly one"):
         load.lines_load(LINE, path="/nowhere", fds=(0, 1), count=1)
+    for arguments in ({"path": "/nowhere", "connections": 0}, {"fds": (0, 1), "connections": 2}):
+        with pytest.raises(ValueError, match="connections >= 1"):
+            load.lines_load(LINE, count=1, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_server_that_is_not_there_raises() -> None:

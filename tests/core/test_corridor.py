@@ -131,6 +131,35 @@ def test_routes_answer_what_they_hold(impl: Impl) -> None:
     assert routes.entry("tools/call", "echo") is None
 
 
+def test_calls_are_critical_where_the_routes_say_so_of_the_method_or_of_the_name(impl: Impl) -> None:
+    room = impl("corridor")
+    routes = routes_of(room)
+    routes.set_method("ping", "PING", is_critical=True)
+    routes.set_method("notifications/cancelled", "CANCELLED", is_critical=True)
+    routes.set_entry("tools/call", "alarm", "ALARM", is_critical=True)
+    inbound = room.Inbound(routes)
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+    alarm = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "al\u0061rm"}}
+    lines = b"".join(dump(each) + b"\n" for each in (CALL, ping, cancelled, alarm))
+    assert [call.is_critical for call in inbound.feed(lines)] == [False, True, True, True]
+    assert inbound.critical_count == 3
+    assert inbound.feed(dump(CALL) + b"\n")[0].is_critical is False
+    assert inbound.critical_count == 0
+    (batch,) = inbound.feed(dump([CALL, ping]) + b"\n")
+    assert ([item.is_critical for item in batch.items], inbound.critical_count) == ([False, True], 1)
+    # Entries keep it as long as their method keeps its key; what replaces an entry says it anew.
+    routes.set_method("tools/call", "NEW", "name")
+    assert inbound.feed(dump(alarm) + b"\n")[0].is_critical
+    routes.set_entry("tools/call", "alarm", "ALARM")
+    assert not inbound.feed(dump(alarm) + b"\n")[0].is_critical
+    routes.set_entry("tools/call", "alarm", "ALARM", is_critical=True)
+    routes.drop_entry("tools/call", "alarm")
+    assert not inbound.feed(dump(alarm) + b"\n")[0].is_critical
+    routes.set_method("ping", "PING")
+    assert not inbound.feed(dump(ping) + b"\n")[0].is_critical
+
+
 def test_equal_meta_bytes_are_one_meta(impl: Impl) -> None:
     room = impl("corridor")
     inbound = room.Inbound(routes_of(room))

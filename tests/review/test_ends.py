@@ -16,8 +16,10 @@ import pytest
 from rawpeer import make_house, modern, modern_post, process, tool
 
 from erlmcp import Context, Server
+from erlmcp.runtime.turn import Turn
 from erlmcp.server.serve import http
-from erlmcp.transports.http1 import HttpConnection, HttpListener
+from erlmcp.transports.http1 import HttpConnection
+from erlmcp.transports.listener import HttpListener
 
 
 class Pipe(asyncio.Transport):
@@ -66,7 +68,7 @@ async def test_a_stream_that_fails_is_cut_and_no_second_head_is_written_into_it(
 
         def front_of(self, request: Any, reply: Any) -> Any: ...
 
-    listener = HttpListener(Broken(), house.server.routes, house.server.limits)
+    listener = HttpListener(Broken(), house.server.routes, house.server.limits, Turn(house.server))
     connection, pipe = connect(listener)
     connection.data_received(CALL * 2)
     assert pipe.aborted

@@ -168,7 +168,8 @@ async def test_an_old_stream_belongs_to_the_credential_that_opened_it() -> None:
 
 
 async def test_100_continue_does_not_overtake_answers_that_wait_for_the_client_to_read() -> None:
-    from erlmcp.transports.http1 import HttpConnection, HttpListener
+    from erlmcp.transports.http1 import HttpConnection
+    from erlmcp.transports.listener import HttpListener
 
     house = make_house()
     written: list[bytes] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-OBJECTS_MAX = 90  # timers that wait to be forgotten, what a first use makes
+OBJECTS_MAX = 120  # timers that wait to be forgotten, what a first use makes
 
 
 def run(rounds: int, core: str) -> list[tuple[str, int, int]]:

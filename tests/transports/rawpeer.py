@@ -316,7 +316,8 @@ class House:
 
 
 def make_house(limits: dict[str, float] | None = None, **options: Any) -> House:
-    server = Server("house", version="1", limits=Limits.load(**(limits or {})), **options)
+    # However busy the machine is, nothing waits for its turn that would not on an idle one.
+    server = Server("house", version="1", limits=Limits.load(**{"turn_time_s": 60.0, **(limits or {})}), **options)
     house = House(server)
 
     @server.tool

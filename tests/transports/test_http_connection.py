@@ -26,7 +26,7 @@ from rawpeer import (
 )
 
 from erlmcp.server.serve import http
-from erlmcp.transports import http1
+from erlmcp.transports import listener
 
 Drive = Callable[[Any], None]
 
@@ -43,7 +43,7 @@ WAIT = modern_post(modern(9, "tools/call", tool("wait")))
 @pytest.fixture
 def fast_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits are looked at every 20 ms, not every second."""
-    monkeypatch.setattr(http1, "SWEEP_S", 0.02)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.02)
 
 
 # ---- keep-alive and order --------------------------------------------------------------------------------------------

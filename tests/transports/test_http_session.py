@@ -27,7 +27,7 @@ from rawpeer import (
 )
 
 from erlmcp.server.serve import http
-from erlmcp.transports.http1 import HttpListener
+from erlmcp.transports.listener import HttpListener
 
 Drive = Callable[[Any], None]
 ASKS = {"elicitation": {}}

@@ -27,7 +27,7 @@ from rawpeer import (
 
 from erlmcp import Context
 from erlmcp.server.serve import http
-from erlmcp.transports.http1 import HttpListener
+from erlmcp.transports.listener import HttpListener
 
 Drive = Callable[[Any], None]
 JSON_ONLY, STREAM_ONLY = {"Accept": "application/json"}, {"Accept": "text/event-stream"}

@@ -1,0 +1,187 @@
+"""How much a server has in hand, and what it refuses for that: the policies of overload with a clock and counters."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.errors import SERVER_BUSY, ConfigurationError, McpError
+from erlmcp.policy.gradient import GradientSize
+from erlmcp.policy.inflight import InflightSize
+from erlmcp.policy.overload import BULK, NORMAL, Overload
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from erlmcp.core import Call
+    from erlmcp.runtime.exchange import Exchange
+    from erlmcp.runtime.session import Host
+    from erlmcp.runtime.turn import Turn
+
+LOOK_NS = 5_000_000  # between two looks at the pressure, at least
+TICK_S = 0.1  # between two looks while calls are in flight and nothing stands in line
+SAMPLE_NS_MAX = 10_000_000_000  # a timed call that takes longer waits for something else than this server
+TOOL_COUNT_MAX = 4096  # tools whose usual latency is kept
+RETRY_MS = 1000
+NOBODY = BULK + 1  # the first lane that is refused, where none is
+ADMISSIONS = ("gradient", "aimd", "fixed")
+
+
+def busy(text: str) -> McpError:
+    """The error that refuses a request for now, with when to come back (over HTTP: status 503 and Retry-After)."""
+    return McpError(SERVER_BUSY, f"Server busy: {text}", {"retryAfterMs": RETRY_MS})
+
+
+def admission_of(kind: str) -> str:
+    """The name of a policy of the in-flight limit, checked; raises ConfigurationError."""
+    if kind not in ADMISSIONS:
+        raise ConfigurationError(f"admission must be one of {', '.join(ADMISSIONS)}, got {kind!r}")
+    return kind
+
+
+def make_size(kind: str, count_min: int, count_max: int) -> Any:
+    """The policy of the in-flight limit."""
+    if kind == "aimd":
+        return InflightSize(min(count_min, count_max), count_max)
+    return GradientSize(count_max if kind == "fixed" else min(count_min, count_max), count_max)
+
+
+class Load:
+    """The work in progress of a running server: calls whose handlers wait, and connections that stand in line.
+
+    ``level`` is 0 (none) to 3 (shedding), see ``erlmcp.policy.overload``.
+    """
+
+    __slots__ = (
+        "_full",
+        "_host",
+        "_is_full",
+        "_late",
+        "_looked_ns",
+        "_overload",
+        "_sampled",
+        "_sampled_ns",
+        "_size",
+        "_timer",
+        "_turn",
+        "_usual_ns",
+        "inflight",
+        "shed_count",
+    )
+
+    def __init__(self, host: Host, turn: Turn) -> None:
+        limits = host.limits
+        self._host = host
+        self._turn = turn
+        # Made once, as they are never raised: thousands a second are given.
+        self._full = busy(f"total_inflight_count_max={limits.total_inflight_count_max:g} or fewer may be in flight")
+        self._late = busy(f"queue_delay_max_s={limits.queue_delay_max_s:g} is near, or passed")
+        self._overload = Overload(int(limits.queue_delay_max_s * 1e9) or 1)
+        self._size = make_size(
+            host.admission, int(limits.total_inflight_count_min), int(limits.total_inflight_count_max)
+        )
+        self.inflight = 0  # calls whose handlers wait
+        self.shed_count = 0  # requests refused so far
+        self._is_full = False
+        self._looked_ns = 0
+        self._sampled: Exchange | None = None  # the call that is timed
+        self._sampled_ns = 0
+        self._usual_ns: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def level(self) -> int:
+        return self._overload.level
+
+    @property
+    def inflight_max(self) -> int:
+        """How many calls may be in flight now."""
+        return int(self._size.limit)
+
+    # -- calls that wait -----------------------------------------------------------------------------------------------
+
+    def enter(self, exchange: Exchange) -> None:
+        """The handler of this call waits."""
+        self.inflight += 1
+        if self._sampled is None and exchange.call.entry is not None:
+            self._sampled, self._sampled_ns = exchange, time.monotonic_ns()
+        if self._timer is None:
+            self._arm()
+        if self.inflight >= self._size.limit:
+            self._settle()
+
+    def leave(self, exchange: Exchange) -> None:
+        """It was answered, or will not be."""
+        self.inflight -= 1
+        if exchange is self._sampled:
+            self._sampled = None
+            self._learn(exchange)
+        if self._is_full:
+            self._settle()
+
+    def _learn(self, exchange: Exchange) -> None:
+        now_ns = time.monotonic_ns()
+        passed_ns = now_ns - self._sampled_ns
+        name = exchange.call.name or ""
+        usual_ns = self._usual_ns.get(name)
+        if passed_ns > SAMPLE_NS_MAX or (usual_ns is None and len(self._usual_ns) >= TOOL_COUNT_MAX):
+            return
+        # Tools differ, so each is compared with its own quickest, which is forgotten slowly.
+        usual_ns = float(max(1, passed_ns)) if usual_ns is None else min(usual_ns * 1.001, float(max(1, passed_ns)))
+        self._usual_ns[name] = usual_ns
+        share = int(1_000_000 * passed_ns / usual_ns)
+        self._size.answered(now_ns, share, is_full=self.inflight >= self._size.limit // 2)
+
+    # -- what is refused -----------------------------------------------------------------------------------------------
+
+    def refusal(self, call: Call) -> McpError | None:
+        """Why a request is not taken on now; None where it is."""
+        if call.is_critical or not self._host.flags.backpressure:
+            return None
+        if self.inflight >= self._size.limit:
+            self.shed_count += 1
+            return self._full
+        if getattr(call.entry, "lane", NORMAL) < self._overload.refused_from:
+            return None
+        self.shed_count += 1
+        return self._late
+
+    def _settle(self) -> None:
+        """Tell the short way, which sees none of this, from which lane on it has to ask."""
+        self._is_full = self.inflight >= self._size.limit
+        is_on = self._host.flags.backpressure
+        lane = NORMAL if self._is_full else self._overload.refused_from
+        self._turn.budget.refused_from = lane if is_on else NOBODY
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def look(self, lag_s: float = 0.0) -> None:
+        """See how long the oldest that stands in line has waited, or the loop was held up."""
+        now_ns = time.monotonic_ns()
+        if now_ns - self._looked_ns < LOOK_NS:
+            return
+        self._looked_ns = now_ns
+        limits = self._host.limits
+        delay_ns = max(int(lag_s * 1e9), self._turn.waited_ns(now_ns))
+        threads = len(self._host.lanes) / (limits.thread_count_max + limits.thread_queue_max)
+        before = self._overload.refused_from
+        self._overload.observe(now_ns, delay_ns, self.inflight / limits.total_inflight_count_max, threads)
+        if self._overload.refused_from != before:
+            self._settle()
+        if self._timer is None and self._overload.pressure > 0:
+            self._arm()
+
+    def _arm(self) -> None:
+        loop = self._host.loop
+        self._timer = loop.call_later(TICK_S, self._tick, loop.time() + TICK_S)
+
+    def _tick(self, due_s: float) -> None:
+        self._timer = None
+        self.look(max(0.0, self._host.loop.time() - due_s))
+        if self._timer is None and (self.inflight or self.level or self._overload.pressure > 0):
+            self._arm()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
