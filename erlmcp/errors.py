@@ -132,8 +132,8 @@ class WrongThreadError(ErlmcpError, RuntimeError):
     """A part that belongs to one thread was used by another; the message says how to hand it over."""
 
 
-class PoolClosedError(ErlmcpError):
-    """The pool was closed: it lends nothing any more."""
+class PoolClosedError(ErlmcpError, RuntimeError):
+    """The pool was closed: it lends nothing any more, and a pool of threads takes no more calls."""
 
 
 class PoolTimeoutError(ErlmcpError, TimeoutError):
@@ -147,6 +147,10 @@ class PoolTimeoutError(ErlmcpError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.limit}={self.seconds:g} passed{': ' + self.detail if self.detail else ''}"
+
+
+class WorkerLostError(ErlmcpError, RuntimeError):
+    """The thread that ran a call died before the call ended; whether the call had an effect is not known."""
 
 
 class NoBackChannelError(ErlmcpError):

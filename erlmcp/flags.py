@@ -30,6 +30,8 @@ PHASE_OF = {
     "http2": 2,
     "keepalive": 2,
     "async_execution": 3,
+    "priority_queues": 3,
+    "work_stealing": 3,
     "native_json": 4,
     "priority_messages": 4,
     "zero_copy": 4,
@@ -58,7 +60,9 @@ class Flags:
 
     Of a server.
     ``async_execution``: a handler's first step runs inline, a task is made only where it waits; off: a task per
-    request. ``native_json``: values are decoded and encoded by the core; off: by ujson.
+    request. ``work_stealing``: functions that run in threads do so in our own pool; off: in a ThreadPoolExecutor.
+    ``priority_queues``: in that pool they go by their priority, and callers take turns; off: in the order in which
+    they came. ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``priority_messages``: pings, cancellations, ``server/discover``, ``initialize`` and the tools that say so pass the
     calls that wait, and no limit of work in progress holds them up; off: they wait like every other message.
     ``zero_copy``: lists are kept as ready bytes; off: built for each request. ``iterators``: what is walked (sessions,
@@ -80,6 +84,8 @@ class Flags:
     http2: bool = True
     keepalive: bool = True
     async_execution: bool = True
+    priority_queues: bool = True
+    work_stealing: bool = True
     native_json: bool = True
     priority_messages: bool = True
     zero_copy: bool = True

@@ -45,6 +45,7 @@ class Limits:
     outbox_timeout_s: float = 60.0
     thread_count_max: int = 32
     thread_queue_max: int = 1024
+    thread_idle_s: float = 30.0
     job_count_max: int = 10_000
     job_running_max: int = 64
     request_timeout_s: float = 300.0

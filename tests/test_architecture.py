@@ -50,6 +50,7 @@ FORBIDDEN = {("transports", "policy")}
 # Edges between rooms of one floor that the plan allows, each with its reason.
 ALLOWED: dict[tuple[str, str], str] = {
     ("transports", "runtime"): "a transport feeds the driver; the driver never imports a transport",
+    ("aio", "runtime"): "the awaiting face of the thread pool that runs a server's ordinary functions; there is one",
 }
 # Only these import the compiled rooms or their twins; tests and asv_benchmarks are not part of the package.
 STAIR = {"core", "_core", "_model"}

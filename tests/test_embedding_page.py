@@ -23,7 +23,7 @@ LIMITS = [
 # What a constructor takes besides bounds.
 NO_BOUNDS = {
     "bucket_count", "check", "clock", "clock_ns", "close", "count_min", "journal", "latency_goal_ns", "lone", "mode",
-    "now_ns", "open", "open_failure_rate", "open_failures_in_row", "open_slow_rate", "outcomes_min", "path",
+    "name", "now_ns", "open", "open_failure_rate", "open_failures_in_row", "open_slow_rate", "outcomes_min", "path",
     "probe_successes", "rate_per_s", "size_of", "slow_ns", "sync", "trace", "adaptive",
 }  # fmt: skip
 

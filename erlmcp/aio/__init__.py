@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from erlmcp.aio.cache import Cache as Cache
     from erlmcp.aio.pool import Pool as Pool
     from erlmcp.aio.queue import Queue as Queue
+    from erlmcp.aio.threads import ThreadPool as ThreadPool
 
-_MODULE_OF = {"Queue": "queue", "Pool": "pool", "Cache": "cache"}
+_MODULE_OF = {"Queue": "queue", "Pool": "pool", "Cache": "cache", "ThreadPool": "threads"}
 
 
 def __getattr__(name: str) -> Any:

@@ -123,6 +123,11 @@ class Exchange:
         params = self.codec.params_of(self.call)
         return params.get("arguments") if isinstance(params, dict) else None
 
+    @property
+    def owner(self) -> object:
+        """Among whom calls take turns: the caller's credential over HTTP, where there is one; else the conversation."""
+        return self.session if self.headers is None else self.headers.get("authorization", self.session)
+
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def fill_or_raise(self, template: Template, values: tuple[object, ...]) -> None:

@@ -3,51 +3,144 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import threading
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, Protocol
 
 from erlmcp.errors import SERVER_BUSY, McpError
+from erlmcp.flags import Flags
+from erlmcp.runtime.future import Delivery, Future
+from erlmcp.runtime.line import NORMAL
+from erlmcp.runtime.threads import ThreadPool
 
 Done = Callable[[Any, BaseException | None], None]
+Queued = concurrent.futures.Future[Any]
+
+
+class Switched(Protocol):
+    """Whose flags say which pool a call goes to, at the time of the call."""
+
+    @property
+    def flags(self) -> Flags: ...
 
 
 class ThreadLanes:
-    """A bounded pool of threads, with a bounded queue before it.
+    """A bounded pool of threads, with a bounded queue before it: the work-stealing one or, where the flag
+    ``work_stealing`` is off, a ThreadPoolExecutor. While calls went to both of them each has threads of its own.
 
-    Results go back to the loop in batches: one wake-up for as many as are ready (waking a loop costs some 25 us here).
+    Results go back to the loop in batches.
     """
 
-    __slots__ = ("_lock", "_loop", "_pending", "_pool", "_ready", "queue_max", "thread_count_max")
+    __slots__ = ("_delivery", "_host", "_plain", "_stealing", "idle_s", "queue_max", "thread_count_max")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, thread_count_max: int, queue_max: int) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        thread_count_max: int,
+        queue_max: int,
+        host: Switched | None = None,
+        *,
+        idle_s: float = 30.0,
+    ) -> None:
+        self._delivery = Delivery(loop)
+        self._host: Switched | None = host
+        self._stealing: ThreadPool | None = None
+        self._plain: PlainPool | None = None
         self.thread_count_max = thread_count_max
         self.queue_max = queue_max
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending = 0
-        self._ready: deque[tuple[Done, Any, BaseException | None]] = deque()
-        self._lock = threading.Lock()
+        self.idle_s = idle_s
 
     def __len__(self) -> int:
         """How many calls wait or run."""
-        return self._pending
+        return sum(len(pool) for pool in (self._stealing, self._plain) if pool is not None)
 
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], done: Done) -> Future[None]:
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        done: Done,
+        *,
+        level: int = NORMAL,
+        owner: Hashable = None,
+    ) -> Queued:
         """Run ``fn(*args)`` in a thread, in a copy of the current context; ``done(value, error)`` comes on the loop.
 
-        Raises McpError -32000 where ``thread_queue_max`` calls wait already. A Future cancelled before a thread took
-        the call never calls ``done``.
+        ``level`` is CRITICAL, NORMAL or BULK; of the normal calls those of different owners take turns. Raises McpError
+        -32000 where ``thread_queue_max`` calls wait already. A Future cancelled before a thread took the call never
+        calls ``done``.
         """
-        if self._pending >= self.thread_count_max + self.queue_max:
+        if len(self) >= self.thread_count_max + self.queue_max:
             raise McpError(SERVER_BUSY, f"Server busy: thread_queue_max={self.queue_max} calls are waiting")
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.thread_count_max, thread_name_prefix="erlmcp-lane")
+        flags = _ALL_ON if self._host is None else self._host.flags
+        if not flags.work_stealing:
+            if self._plain is None:
+                self._plain = PlainPool(self.thread_count_max, self._delivery)
+            return self._plain.submit(fn, args, done)
+        if not flags.priority_queues:
+            level, owner = NORMAL, None
+        pool = self._stealing
+        if pool is None:
+            pool = self._stealing = self._open()
+        future = Future(pool.live, fn, args, level, owner, self._delivery.add, done)
+        pool.push(future)
+        return future
+
+    def _open(self) -> ThreadPool:
+        count_max = self.thread_count_max + self.queue_max
+        return ThreadPool(self.thread_count_max, count_max, idle_s=self.idle_s, name="erlmcp-lane")
+
+    async def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], *, level: int = NORMAL, owner: Hashable = None
+    ) -> Any:
+        """Run ``fn(*args)`` in a thread and wait for it; where the waiting task is cancelled, a call that has not begun
+        is, too."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(value: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(value)
+            elif isinstance(error, StopIteration):  # A future refuses it, as a coroutine does (PEP 479).
+                future.set_exception(RuntimeError(f"{getattr(fn, '__name__', fn)} raised StopIteration"))
+            else:
+                future.set_exception(error)
+
+        queued = self.submit(fn, args, done, level=level, owner=owner)
+        try:
+            return await future
+        finally:
+            queued.cancel()
+
+    def close(self) -> None:
+        """Take no more calls; threads that run end with their call."""
+        if self._stealing is not None:
+            self._stealing.shutdown(wait=False, cancel=True)
+        if self._plain is not None:
+            self._plain.close()
+
+
+class PlainPool:
+    """The baseline: what ``work_stealing`` is compared with."""
+
+    __slots__ = ("_count", "_delivery", "_lock", "_pool")
+
+    def __init__(self, thread_count_max: int, delivery: Delivery) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(thread_count_max, thread_name_prefix="erlmcp-lane")
+        self._delivery = delivery
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], done: Done) -> Queued:
         context = contextvars.copy_context()
-        self._pending += 1
+        with self._lock:
+            self._count += 1
         future = self._pool.submit(self._run, context, fn, args, done)
         future.add_done_callback(self._left)
         return future
@@ -58,31 +151,15 @@ class ThreadLanes:
             value = context.run(fn, *args)
         except BaseException as exc:
             error = exc
-        with self._lock:
-            wake = not self._ready
-            self._ready.append((done, value, error))
+        self._delivery.add(partial(done, value, error))
         del error  # Its traceback holds this frame.
-        if wake:
-            try:
-                self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                return  # The loop was closed while the handler ran: nobody is left to answer.
 
-    def _left(self, _future: Future[None]) -> None:
+    def _left(self, _future: Queued) -> None:
         with self._lock:
-            self._pending -= 1
-
-    def _deliver(self) -> None:
-        with self._lock:
-            batch = list(self._ready)
-            self._ready.clear()
-        for done, value, error in batch:
-            try:
-                done(value, error)
-            except Exception as fault:
-                self._loop.call_exception_handler({"message": "a lane's callback failed", "exception": fault})
+            self._count -= 1
 
     def close(self) -> None:
-        """Take no more calls; threads that run end with their call."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_ALL_ON = Flags()

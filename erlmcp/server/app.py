@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from erlmcp import core
@@ -374,7 +375,8 @@ class Server(Doors, Agenda, Roster, Switched):
         self.timers = Timers(loop)
         self.stride = make_stride(self)
         self.turn = Turn(self)
-        self.lanes = ThreadLanes(loop, int(self.limits.thread_count_max), int(self.limits.thread_queue_max))
+        threads, queue, idle_s = (self.limits.thread_count_max, self.limits.thread_queue_max, self.limits.thread_idle_s)
+        self.lanes = ThreadLanes(loop, int(threads), int(queue), self, idle_s=idle_s)
         self._running = contextlib.AsyncExitStack()
         try:
             if self._lifespan is not None:
@@ -436,20 +438,4 @@ class Server(Doors, Agenda, Roster, Switched):
 
     async def in_thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a function in a thread lane and wait for it."""
-        future: asyncio.Future[Any] = self.loop.create_future()
-
-        def done(value: Any, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(value)
-            elif isinstance(error, StopIteration):  # A future refuses it, as a coroutine does (PEP 479).
-                future.set_exception(RuntimeError(f"{getattr(fn, '__name__', fn)} raised StopIteration"))
-            else:
-                future.set_exception(error)
-
-        queued = self.lanes.submit(lambda: fn(*args, **kwargs), (), done)
-        try:
-            return await future
-        finally:
-            queued.cancel()
+        return await self.lanes.call(partial(fn, **kwargs) if kwargs else fn, args)

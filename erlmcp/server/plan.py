@@ -108,8 +108,8 @@ def compile_tool(
     ``strict`` refuses unknown arguments (they are ignored otherwise). An ``input_schema`` by the author is listed as
     it is; a function with one parameter that is no property of it is given the whole arguments object, any other its
     parameters by name (``**rest`` takes what is left). A sync function is meant for a thread unless
-    ``run_in_thread=False``; ``run_sync`` is the async ``(fn, *args, **kwargs)`` by which a sync function with async
-    dependencies gets into one.
+    ``run_in_thread=False``, and waits for one by its ``priority``; ``run_sync`` is the async ``(fn, *args, **kwargs)``
+    by which a sync function with async dependencies gets into one.
     """
     given = {key: value for key, value in locals().items() if key not in ("fn", "overrides")}
     name = tool_name(fn, name)
@@ -121,8 +121,7 @@ def compile_tool(
     schema = schema or input_schema_of(binding, doc, strict)
     conversion = plan_conversion(label, binding.return_hint, structured=structured_output, output_schema=output_schema)
     fn_async = is_async_call(fn)
-    in_thread = not fn_async and run_in_thread is not False
-    awaits = must_await(binding, fn_async)
+    in_thread, awaits = not fn_async and run_in_thread is not False, must_await(binding, fn_async)
     invoke = compile_invoke(binding, is_async=fn_async, run_sync=(run_sync or to_thread) if in_thread else None)
     descriptor = {
         "name": name,

@@ -275,7 +275,7 @@ class Service:
     async def _invoke(self, plan: Any, arguments: Mapping[str, Any], context: Context) -> Any:
         """Run a prompt's or resource's function, in a thread where it is synchronous."""
         if plan.in_thread:
-            return await self.server.in_thread(plan.invoke, arguments, context)
+            return await self.server.lanes.call(plan.invoke, (arguments, context), owner=context._exchange.owner)
         value = plan.invoke(arguments, context)
         return await value if asyncio.iscoroutine(value) else value
 

@@ -152,7 +152,9 @@ class Tool(Entry):
     def _begin_in_thread(self, exchange: Exchange, arguments: Any, context: Any, done: Done, token: int) -> None:
         guard = self.guard
         try:
-            future = self.server.lanes.submit(self._invoke_within, (arguments, context, exchange), done)
+            future = self.server.lanes.submit(
+                self._invoke_within, (arguments, context, exchange), done, level=self.lane, owner=exchange.owner
+            )
         except McpError:
             if guard is not None:
                 guard.cancel(token)
@@ -160,6 +162,10 @@ class Tool(Entry):
         if guard is not None:
             future.add_done_callback(lambda future: self._unbegun(exchange, token) if future.cancelled() else None)
         self._wait(exchange, future, token)
+
+    async def _in_thread(self, arguments: Any, context: Any, exchange: Exchange) -> Any:
+        given = (arguments, context, exchange)
+        return await self.server.lanes.call(self._invoke_within, given, level=self.lane, owner=exchange.owner)
 
     def _wait(self, exchange: Exchange, task: Any, token: int) -> None:
         if self.guard is None:
@@ -214,7 +220,7 @@ class Tool(Entry):
             return await value if hasattr(value.__class__, "__await__") else value
         try:
             if self.in_thread:
-                value = await self.server.in_thread(self._invoke_within, arguments, context, exchange)
+                value = await self._in_thread(arguments, context, exchange)
             else:
                 value = await self._coroutine(exchange, arguments, context)
         except BaseException as error:
@@ -254,6 +260,7 @@ class Tool(Entry):
         until = self._until(exchange)
         if until is not None:
             DEADLINE.set(until)  # The context is a copy of this call's own.
+        del exchange  # Its task keeps what is raised here, whose traceback keeps this frame.
         return self.invoke(arguments, context)
 
     def _template_for(self, peer: Peer) -> Any:
@@ -302,7 +309,7 @@ class Tool(Entry):
                 token = self.guard.enter_for(caller) if caller else self.guard.enter()
                 value = await self._run_guarded(arguments, context, exchange, token, caller)
             elif self.in_thread:
-                value = await self.server.in_thread(self._invoke_within, arguments, context, exchange)
+                value = await self._in_thread(arguments, context, exchange)
             else:
                 value = await self._coroutine(exchange, arguments, context)
             return self.result(value, exchange.peer)

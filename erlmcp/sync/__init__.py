@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from erlmcp.sync.client import Client as Client
     from erlmcp.sync.pool import Pool as Pool
+    from erlmcp.sync.threads import ThreadPool as ThreadPool
 
-_MODULE_OF = {"Client": "client", "Pool": "pool"}
+_MODULE_OF = {"Client": "client", "Pool": "pool", "ThreadPool": "threads"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,18 @@ from typing import Any
 import pytest
 
 from erlmcp.errors import McpError
+from erlmcp.flags import Flags
+from erlmcp.runtime.future import Future
 from erlmcp.runtime.lane import ThreadLanes
+from erlmcp.runtime.line import BULK, CRITICAL
 
 mark: contextvars.ContextVar[str] = contextvars.ContextVar("lane_mark", default="none")
+
+
+@pytest.fixture(params=["work stealing", "plain"], autouse=True)
+def _pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes without a host use the one pool or the other."""
+    monkeypatch.setattr("erlmcp.runtime.lane._ALL_ON", Flags(work_stealing=request.param == "work stealing"))
 
 
 class Calls:
@@ -201,3 +210,58 @@ async def test_lanes_that_were_never_used_have_no_threads_to_close() -> None:
     before = threading.active_count()
     lanes.close()
     assert threading.active_count() == before
+
+
+class Host:
+    def __init__(self, **flags: bool) -> None:
+        self.flags = Flags(**flags)
+
+
+async def test_flags_choose_the_pool_of_the_next_call_and_the_bound_is_for_both_together() -> None:
+    host = Host(work_stealing=False)
+    lanes, calls = ThreadLanes(asyncio.get_running_loop(), 1, 2, host), Calls()
+    gate = threading.Event()
+    plain = lanes.submit(gate.wait, (10,), calls.done)
+    host.flags = Flags(work_stealing=True)
+    stealing = lanes.submit(gate.wait, (10,), calls.done)
+    assert (isinstance(plain, Future), isinstance(stealing, Future)) == (False, True)
+    lanes.submit(gate.wait, (10,), calls.done)
+    host.flags = Flags(work_stealing=False)
+    with pytest.raises(McpError, match="thread_queue_max=2"):
+        lanes.submit(gate.wait, (10,), calls.done)
+    gate.set()
+    assert await calls.wait(3) == [(True, None)] * 3
+    await emptied(lanes)
+    lanes.close()
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_without_priority_queues_calls_go_in_the_order_in_which_they_came(is_on: bool) -> None:
+    lanes, calls = ThreadLanes(asyncio.get_running_loop(), 1, 8, Host(priority_queues=is_on)), Calls()
+    gate, started, ran = threading.Event(), threading.Event(), []
+    lanes.submit(lambda: started.set() or gate.wait(10), (), calls.done)
+    assert started.wait(10)
+    for name, level, owner in [
+        ("bulk", BULK, "a"),
+        ("a1", 1, "a"),
+        ("a2", 1, "a"),
+        ("b1", 1, "b"),
+        ("now", CRITICAL, 0),
+    ]:
+        lanes.submit(ran.append, (name,), calls.done, level=level, owner=owner)
+    gate.set()
+    await calls.wait(6)
+    assert ran == (["now", "a1", "b1", "a2", "bulk"] if is_on else ["bulk", "a1", "a2", "b1", "now"])
+    lanes.close()
+
+
+async def test_a_thread_that_dies_has_its_call_answered_and_the_others_served() -> None:
+    lanes, calls = ThreadLanes(asyncio.get_running_loop(), 1, 8, Host()), Calls()
+
+    def die(_future: object) -> None:
+        raise SystemExit
+
+    lanes.submit(int, ("1",), calls.done).add_done_callback(die)
+    lanes.submit(int, ("2",), calls.done)
+    assert await calls.wait(2) == [(1, None), (2, None)]
+    lanes.close()

@@ -16,6 +16,7 @@ from erlmcp.bench.components import (
     queue,
     registry,
     session,
+    threads,
 )
 from erlmcp.bench.components.row import COLUMNS, Row, Way
 from erlmcp.bench.timing import Timed
@@ -28,6 +29,7 @@ ROWS: list[Row] = [
     *cache.ROWS,
     *ground.ROWS,
     *order.ROWS,
+    *threads.ROWS,
     *protect.ROWS,
     *json.ROWS,
     *network.ROWS,
