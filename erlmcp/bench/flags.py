@@ -20,6 +20,7 @@ from erlmcp.bench.room import MissingError
 from erlmcp.bench.timing import Timed, closing
 from erlmcp.bench.worker import Worker
 
+GUARDING = "erlmcp.bench.guarding"
 BUYING = "erlmcp.bench.buying"
 JOURNEY = "erlmcp.bench.journey"
 
@@ -61,6 +62,9 @@ ROWS = (
     ),
     Row("iterators", "the first of 10,000 conversations that are walked", f"{BUYING}:first_session", (10_000,)),
     Row("zero_copy", "tools/list of 1,000 tools, no socket", f"{BUYING}:server_list", (1000,)),
+    Row("circuit_breaker", "calls of a tool that fails after a millisecond", f"{GUARDING}:failing"),
+    Row("adaptive_timeouts", "calls of a tool that does not answer; the limit is 50 ms", f"{GUARDING}:silent"),
+    Row("rate_limit", "calls of a tool that takes half a millisecond, above its rate", f"{GUARDING}:costly"),
 )
 
 

@@ -30,7 +30,7 @@ class Guards:
     breaker: BreakerRule | bool | None = None
     rate_limit: RateRule | float | tuple[RateRule, ...] | None = None
     bulkhead: BulkheadRule | int | None = None
-    timeout: TimeoutRule | str | None = None
+    timeout: TimeoutRule | str | bool | None = None
     retry: RetryRule | bool | None = None
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ cdef class Fence:
     cdef bint is_precise
     cdef int64_t due_ns  # the next adaptation
     cdef public int64_t span_ns
+    cdef public bint asks_callers  # ``enter`` does not do: each caller has a rate of its own
     cdef readonly uint64_t ok_count
     cdef readonly uint64_t failure_count
     cdef int set_parts(self, window, breaker, places, line, bucket, total, durations) except -1

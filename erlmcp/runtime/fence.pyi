@@ -25,6 +25,8 @@ class Fence:
 
     span_ns: int
     """How long a call may take, to be handed on to what it calls; 0: that is not handed on."""
+    asks_callers: bool
+    """Whether ``enter`` does not do, as each caller has a rate of its own."""
     ok_count: Final[int]
     failure_count: Final[int]
     def set_fence(

@@ -20,6 +20,7 @@ A guard may be used by several threads; a policy's own steps run under the GIL, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from erlmcp.errors import (
     RefusedError,
     ToolError,
 )
-from erlmcp.policy.breaker import SECOND_NS, Breaker, BreakerEvent, BreakerRule
+from erlmcp.policy.breaker import OPEN, SECOND_NS, Breaker, BreakerEvent, BreakerRule
 from erlmcp.policy.bulkhead import Bulkhead, BulkheadRule
 from erlmcp.policy.limiter import Limiter, caller_buckets
 from erlmcp.policy.protection import Guards
@@ -45,6 +46,8 @@ from erlmcp.runtime.place import Lining
 
 if TYPE_CHECKING:
     from erlmcp.flags import Flags
+
+log = logging.getLogger("erlmcp.guard")
 
 TICKET_MASK: Final = 255
 BY_BREAKER, BY_BULKHEAD, BY_RATE, BY_TOTAL_RATE, BY_CALLER = 0, -1, -2, -3, -4
@@ -60,6 +63,7 @@ class PlainFence:
 
     def __init__(self) -> None:
         self.ok_count = self.failure_count = self.span_ns = 0
+        self.asks_callers = False
         self._breaker: Breaker | None = None
         self._bulkhead: Bulkhead | None = None
         self._buckets: tuple[tuple[int, core.TokenBucket], ...] = ()
@@ -208,10 +212,11 @@ class Guarding(Lining, _Fence):
         self.rules = rules
         self.is_failure = is_failure
         self.fallback = fallback
+        self.listener = listener
         self.total = total
         breaks, places, waits = rules.breaker, rules.bulkhead, rules.timeout
         self.breaker = (
-            Breaker(name, breaks, chance=chance, listener=listener) if isinstance(breaks, BreakerRule) else None
+            Breaker(name, breaks, chance=chance, listener=self._tell) if isinstance(breaks, BreakerRule) else None
         )
         self.bulkhead = Bulkhead(places) if isinstance(places, BulkheadRule) else None
         self.timeout = AdaptiveTimeout(waits) if isinstance(waits, TimeoutRule) else None
@@ -222,8 +227,8 @@ class Guarding(Lining, _Fence):
         self.is_timing = False
         self.expired_count = 0
         self._expired_seen = self._oks_seen = self._failures_seen = 0
-        self._recent = new_durations()
-        self._window = new_durations()
+        self._recent: core.Histogram | None = None  # made when they are needed: 10 KiB each
+        self._window: core.Histogram | None = None
         self.switch(flags)
 
     # -- what is switched on -------------------------------------------------------------------------------------------
@@ -236,12 +241,15 @@ class Guarding(Lining, _Fence):
         self.is_timing = self.timeout is not None and (flags is None or flags.adaptive_timeouts)
         self.is_breaking = self.breaker is not None and breaks
         self.callers = self._caller_buckets if limits else None
+        self.asks_callers = self.callers is not None
         self._limiters = [each for each in (self.limiter, self.total) if each is not None] if limits else []
         self._set_fence(self.now_ns())
 
     def _set_fence(self, now_ns: int) -> None:
         adapts_rate = any(each.rate is not None for each in self._limiters)
         is_timed = self.is_timing or adapts_rate or (self.bulkhead is not None and bool(self.bulkhead.rule.queue_max))
+        if is_timed and self._recent is None:
+            self._recent, self._window = new_durations(), new_durations()
         self.span_ns = int((self.timeout_s or 0) * SECOND_NS)
         slow_s = self.breaker.rule.slow_s if self.is_breaking and self.breaker else 0.0
         self.set_fence(
@@ -254,12 +262,16 @@ class Guarding(Lining, _Fence):
             due_ns=now_ns + PERIOD_NS if self.is_timing or adapts_rate else None,
         )
 
-    # -- refused -------------------------------------------------------------------------------------------------------
+    def _tell(self, event: BreakerEvent) -> None:
+        level = logging.WARNING if event.after == OPEN else logging.INFO
+        log.log(level, "the breaker of %s is %s", event.name, event.after)
+        if self.listener is not None:
+            try:
+                self.listener(event)
+            except Exception:
+                log.exception("a listener of the breaker of %s failed", event.name)
 
-    @property
-    def knows_callers(self) -> bool:
-        """Whether callers have rates of their own: then ``enter_for`` is to be asked."""
-        return self._caller_buckets is not None
+    # -- refused -------------------------------------------------------------------------------------------------------
 
     def may_wait(self, token: int) -> bool:
         """Whether ``turn`` may lead to something for who was refused so."""
@@ -281,7 +293,7 @@ class Guarding(Lining, _Fence):
             wait_s = None if forced else self.breaker.wait_ns(now_ns) / SECOND_NS
             return BreakerOpenError(f"{name} is not called: its circuit breaker is {self.breaker.state}", wait_s)
         if token == BY_BULKHEAD and self.bulkhead is not None:
-            typical_ns = int(self._recent.percentile(50)) if self._recent.count else 0
+            typical_ns = int(self._recent.percentile(50)) if self._recent is not None else 0
             text = f"{name} is busy: {self.bulkhead.rule.count_max} calls are running"
             return BulkheadFullError(text, self.bulkhead.wait_ns(typical_ns) / SECOND_NS)
         if token == BY_CALLER and self.callers is not None:
@@ -352,6 +364,8 @@ class Guarding(Lining, _Fence):
         """Once in a period: what ended since teaches the policies."""
         oks, failures = self.ok_count - self._oks_seen, self.failure_count - self._failures_seen
         self._oks_seen, self._failures_seen = self.ok_count, self.failure_count
+        assert self._recent is not None
+        assert self._window is not None
         recent = self._recent.take()
         median_ns = int(recent.percentile(50)) if self._limiters else 0
         for limiter in self._limiters:

@@ -1,13 +1,14 @@
 """Waiting for a place of a bulkhead: a thread for an ordinary function, a future for a coroutine.
 
-Who finds no place joins the line first and then asks once more: a place that became free in between is taken by who
-asks, and one that was handed over by who waits. Had both happened, one of the two is given back.
+Who finds no place joins the line first and then asks once more: a place that became free before it stood there would
+else be nobody's. From then on places are handed over under the lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from erlmcp.policy.bulkhead import Bulkhead
@@ -34,6 +35,29 @@ class LoopWaiter:
             self.future.set_result(None)
 
 
+class Hold:
+    """A place that is given back once, by whoever comes first: the thread that had it, or who waited for the thread."""
+
+    __slots__ = ("_give_back", "_lock", "is_used")
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+        self._lock = threading.Lock()
+        self.is_used = False
+
+    def __enter__(self) -> None:
+        self.is_used = True
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        with self._lock:
+            give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+
 class Lining:
     """The part of a guard that waits."""
 
@@ -52,6 +76,10 @@ class Lining:
         if who is not None:
             who.set()
 
+    def hold(self) -> Hold:
+        """The place of a call that goes on in a thread."""
+        return Hold(self.hand_over)
+
     def _join(self, who: Any) -> bool | None:
         """True: there is a place. None: in line. False: the line is full."""
         bulkhead = self.bulkhead
@@ -61,9 +89,7 @@ class Lining:
                 return False
             if not bulkhead.places.enter():
                 return None
-            is_in_line = bulkhead.abandon(who)
-        if not is_in_line:
-            self.hand_over()
+            bulkhead.abandon(who)
         return True
 
     def _give_up(self, who: Any) -> bool:

@@ -114,12 +114,14 @@ class HttpChannel:
         self.refuse(id_raw, self._busy(code, data) or STATUS_OF.get(code, 200), code, message, data)
 
     def _busy(self, code: int, data: object) -> int:
-        """The status of an error that says when to come back, and the header line for it; 0 for any other."""
-        if code != SERVER_BUSY or not isinstance(data, dict) or "retryAfterMs" not in data:
+        """The status of a server that cannot keep up, which says nothing of a tool's own guard; 0 for other errors.
+        Whatever says when to come back has the header line for it, too."""
+        line = retry_after(data)
+        if not line:
             return 0
         if not self.streaming:
-            self._extra = b"Retry-After: %d\r\n" % -(-data["retryAfterMs"] // 1000) + self._extra
-        return 503
+            self._extra = line + self._extra
+        return 503 if code == SERVER_BUSY and isinstance(data, dict) and "reason" not in data else 0
 
     def refuse(self, id_raw: bytes, status: int, code: int, message: str, data: object) -> None:
         """An error answer under a status of its own, where the stream has not begun."""
@@ -127,7 +129,7 @@ class HttpChannel:
             self.out.error(id_raw, code, message, data)
             self._last()
             return
-        self.reply.begin(status, self._extra + retry_after(data)).error(id_raw, code, message, data)
+        self.reply.begin(status, self._extra).error(id_raw, code, message, data)
         self.reply.end()
 
     def whole(self, message: bytes) -> None:

@@ -255,7 +255,7 @@ cdef class Stride:
         cdef int64_t token = 0
         cdef int state
         if entry.fence is not None:
-            token = fence_enter(entry.fence)
+            token = entry.enter_for(holder, request) if entry.fence.asks_callers else fence_enter(entry.fence)
             if token <= 0:
                 entry.refused(call, peer, holder if request is None else holder.front_of(request), token)
                 return HANDED_OVER

@@ -177,6 +177,8 @@ class Server(Doors, Agenda, Roster, Switched):
         """Register a tool; see ``tool``. Clients that asked are told that the list changed."""
         if isinstance(timeout, str | TimeoutRule):
             guards, timeout = Guards(timeout=timeout).over(guards), None
+        elif timeout is not None:  # It is fixed, whatever the server's guards say.
+            guards = Guards(timeout=False).over(guards)
         plan = self._compile(fn, timeout=timeout, **options)
         if plan.name in self.tools:
             raise ConfigurationError(

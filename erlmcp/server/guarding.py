@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.errors import ConfigurationError
 from erlmcp.policy.breaker import BreakerEvent
@@ -15,7 +15,11 @@ from erlmcp.runtime.guard import Guard
 if TYPE_CHECKING:
     from erlmcp.flags import Flags
     from erlmcp.runtime.exchange import Exchange
+    from erlmcp.runtime.session import Session
     from erlmcp.server.tool import Tool
+    from erlmcp.wire.header import Verdict
+
+NOBODY: Final = "nobody"  # who calls over HTTP without a credential and a session
 
 
 class Guarding:
@@ -73,8 +77,28 @@ class Guarding:
 def caller_of(exchange: Exchange) -> str:
     """Whose rate a call counts for: the credential's where there is one, else the session's, else the connection's.
     Over HTTP, callers without either are one."""
-    credential = (exchange.headers or {}).get("authorization", "")
-    if credential:
-        return hashlib.sha256(credential.encode()).hexdigest()
-    session = exchange.session
+    headers = exchange.headers
+    if headers:
+        credential = headers.get("authorization", "")
+        if credential:
+            return _digest(credential)
+        if exchange.session.id is None:
+            return NOBODY
+    return caller_at(exchange.session)
+
+
+def caller_at(session: Session) -> str:
+    """The caller of a conversation without a credential."""
     return session.id or f"{id(session):x}"
+
+
+def caller_behind(verdict: Verdict) -> str:
+    """The caller of a modern HTTP request, by the verdict on its head."""
+    if not verdict.caller:
+        credential = verdict.credential
+        verdict.caller = _digest(credential) if credential else NOBODY
+    return verdict.caller
+
+
+def _digest(credential: str) -> str:
+    return hashlib.sha256(credential.encode("utf-8", "replace")).hexdigest()

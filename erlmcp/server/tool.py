@@ -9,10 +9,11 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import InvalidParamsError, JsonError, McpError
+from erlmcp.runtime.guard import BY_CALLER, TICKET_MASK
 from erlmcp.runtime.quick import Entry
 from erlmcp.runtime.within import DEADLINE, until_after
 from erlmcp.server.context import Context
-from erlmcp.server.guarding import caller_of
+from erlmcp.server.guarding import caller_at, caller_behind, caller_of
 from erlmcp.server.input import InputRequired
 from erlmcp.server.param import MISSING
 from erlmcp.server.plan import PRIORITIES, ToolPlan
@@ -67,7 +68,6 @@ class Tool(Entry):
             plan.is_async
             and plan.result_class is not None
             and not (plan.needs_context or plan.dependencies or plan.param_headers)
-            and not (guard is not None and guard.knows_callers)
         )
         direct = direct_call(plan.binding)
         if self.is_simple and direct is not None:
@@ -117,10 +117,16 @@ class Tool(Entry):
         """A call that began the short way ended, but not in a value that its template takes."""
         self._done(front.exchange(call, peer), value, error)
 
+    def enter_for(self, holder: Any, request: Any) -> int:
+        """The guard's token for the caller of a call that begins the short way: on a link, or by a request."""
+        guard: Any = self.guard
+        caller = caller_at(holder.session) if request is None else caller_behind(request.head.tag)
+        return int(guard.enter_for(caller))
+
     def refused(self, call: Call, peer: Peer, front: Front, token: int) -> None:
         """A call that began the short way was not let in."""
         exchange = front.exchange(call, peer)
-        self._refused(exchange, exchange.arguments, None, token, "")
+        self._refused(exchange, exchange.arguments, None, token, caller_of(exchange) if token == BY_CALLER else "")
         if not exchange.done:
             front.waits(exchange)
 
@@ -218,11 +224,10 @@ class Tool(Entry):
                 raise guard.refusal(token, caller)
             value = guard.fallback(**self.plan.decode(arguments))
             return await value if hasattr(value.__class__, "__await__") else value
+        if self.in_thread:
+            return await self._run_in_thread(arguments, context, exchange, token)
         try:
-            if self.in_thread:
-                value = await self._in_thread(arguments, context, exchange)
-            else:
-                value = await self._coroutine(exchange, arguments, context)
+            value = await self._coroutine(exchange, arguments, context)
         except BaseException as error:
             if exchange.expired:
                 guard.expired(token)
@@ -230,6 +235,32 @@ class Tool(Entry):
                 guard.failed(token, error)
             raise
         guard.leave(token, True)
+        return value
+
+    async def _run_in_thread(
+        self, arguments: dict[str, Any], context: Context | None, exchange: Exchange, token: int
+    ) -> Any:
+        """In a thread, which keeps the place until it ends, whether somebody still waits for it or not."""
+        guard: Any = self.guard
+        held = guard.hold()
+
+        def hold() -> Any:
+            with held:
+                return self._invoke_within(arguments, context, exchange)
+
+        try:
+            value = await self.server.lanes.call(hold, (), level=self.lane, owner=exchange.owner)
+        except BaseException as error:
+            if not held.is_used:  # no thread took it
+                held.release()
+            if exchange.expired:
+                guard.gave_up(token)
+            elif isinstance(error, Exception):
+                guard.settle(token, not guard.is_failure(error))
+            elif guard.breaker is not None:
+                guard.breaker.cancel(token & TICKET_MASK)
+            raise
+        guard.settle(token, True)
         return value
 
     async def _run(self, arguments: dict[str, Any], context: Context | None) -> Any:

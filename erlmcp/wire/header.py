@@ -72,6 +72,7 @@ class Verdict:
     doubled: str | None = None  # a routing header that came twice
     headers: Mapping[str, str] = field(default_factory=dict)
     gate: Gate | None = None  # that it was judged by, where it is remembered
+    caller: str = ""  # whose rate its calls count for, kept here by who found it out
 
     @property
     def credential(self) -> str:

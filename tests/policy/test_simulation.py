@@ -116,7 +116,7 @@ def test_where_nothing_is_wrong_protection_costs_nothing() -> None:
         return World(load, 20, lambda second: HEALTHY, lambda second: 0.05, given).run()
 
     guarded = world(guards)
-    assert guarded.total("refused") == guarded.total("timed_out") == guarded.total("failed") == 0
+    assert guarded.total("refused") == guarded.total("timed_out") == guarded.total("too_late") == 0
     assert guarded.total("good") >= guarded.total("offered") - 20
     assert guarded.events == []
 

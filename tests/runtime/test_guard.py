@@ -106,6 +106,19 @@ def test_a_breaker_closes_again_by_its_probes(make: Make) -> None:
     assert told[3:] == ["open", "half-open", "open"]
 
 
+def test_a_listener_that_fails_harms_no_call(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def listen(event: Any) -> None:
+        raise KeyError(event.after)
+
+    guard = make(breaker=BreakerRule(failures_in_row=1), listener=listen)
+    fails(guard.wrap(work), OSError())
+    assert guard.failure_count == 1
+    assert [record.message for record in caplog.records] == [
+        "the breaker of shop is open",
+        "a listener of the breaker of shop failed",
+    ]
+
+
 def test_slow_calls_open_it_though_they_succeed(make: Make) -> None:
     guard = make(breaker=BreakerRule(failure_rate=0, slow_rate=1.0, slow_s=1e-9, outcomes_min=2))
     done = threading.Event()
@@ -200,6 +213,30 @@ def test_a_thread_waits_in_line_for_a_place(make: Make) -> None:
     for each in threads:
         each.join(30)
     assert sorted(found) == ["first", "second"]
+    assert (guard.bulkhead.count, guard.bulkhead.waiting_count) == (0, 0)
+
+
+def test_who_waited_for_a_place_and_fails_gives_it_back(make: Make) -> None:
+    guard = make(bulkhead=BulkheadRule(1, queue_max=1, wait_s=30), breaker=BreakerRule(failures_in_row=1))
+    first = guard.enter()
+    assert guard.bulkhead is not None
+    before = guard.bulkhead.join
+
+    def join(who: Any) -> bool:
+        value = before(who)
+        threading.Timer(0, lambda: guard.leave(first, True)).start()
+        return value
+
+    guard.bulkhead = _Spied(guard.bulkhead, join)  # type: ignore[assignment]
+    fails(guard.wrap(work), OSError())
+    assert guard.bulkhead.count == 0
+    assert guard.failure_count == 1
+
+
+def test_a_place_that_became_free_while_one_joined_is_taken_at_once(make: Make) -> None:
+    guard = make(bulkhead=BulkheadRule(1, queue_max=1, wait_s=30))
+    assert guard.otherwise(-1, work, (7,), {}) == 7
+    assert guard.bulkhead is not None
     assert (guard.bulkhead.count, guard.bulkhead.waiting_count) == (0, 0)
 
 

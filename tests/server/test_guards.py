@@ -9,9 +9,21 @@ from typing import Any
 
 import pytest
 
-from erlmcp import BreakerRule, BulkheadRule, Client, Context, Guards, RateRule, Server, TimeoutRule, ToolError
+from erlmcp import (
+    BreakerRule,
+    BulkheadRule,
+    Client,
+    Context,
+    Guards,
+    Limits,
+    RateRule,
+    Server,
+    TimeoutRule,
+    ToolError,
+)
 from erlmcp.errors import CallTimeoutError, ConfigurationError, McpError
 from erlmcp.flags import Flags
+from erlmcp.protect import rate_limit
 from erlmcp.runtime.within import left_s
 from erlmcp.spec.version import LATEST_LEGACY
 
@@ -104,12 +116,20 @@ async def test_a_bulkhead_bounds_the_calls_that_wait(talk: Any, way: str) -> Non
         assert server.guarding.report()["work"]["bulkhead"]["running"] == 0
 
 
-async def test_a_thread_keeps_its_place_until_it_ends_though_its_call_was_given_up(talk: Any) -> None:
+@pytest.mark.parametrize("middleware", [False, True])
+async def test_a_thread_keeps_its_place_until_it_ends_though_its_call_was_given_up(talk: Any, middleware: bool) -> None:
     server, plan = make_server("thread", Guards(bulkhead=1, breaker=BreakerRule(failures_in_row=5)), timeout=0.01)
+    if middleware:
+
+        async def around(ctx: Context, call_next: Any) -> Any:
+            return await call_next(ctx)
+
+        server.add_middleware(around)
     plan["slow"] = gate = threading.Event()
     guard: Any = server.tools["work"].guard
     async with talk(server) as client:
         assert (await client.error("tools/call", step("slow")))["code"] == -32001
+        await client.settle()
         assert guard.breaker.window.failures_in_row == 1
         assert (await client.error("tools/call", step("next")))["data"]["reason"] == "bulkhead_full"
         gate.set()
@@ -117,14 +137,23 @@ async def test_a_thread_keeps_its_place_until_it_ends_though_its_call_was_given_
             await asyncio.sleep(0)
         assert guard.breaker.window.failures_in_row == 1
         assert guard.failure_count == 1
+        server.tools["work"].own_timeout_s = 30
         assert await client.text("work", {"step": "next"}) == "next"
+        assert guard.bulkhead.count == 0
 
 
-async def test_a_call_that_was_cancelled_before_a_thread_took_it_gives_its_place_back(talk: Any) -> None:
-    from erlmcp import Limits
-
+@pytest.mark.parametrize("middleware", [False, True])
+async def test_a_call_that_was_cancelled_before_a_thread_took_it_gives_its_place_back(
+    talk: Any, middleware: bool
+) -> None:
     server, plan = make_server("thread", Guards(bulkhead=2, breaker=True))
     server.limits = Limits(thread_count_max=1)
+    if middleware:
+
+        async def around(ctx: Context, call_next: Any) -> Any:
+            return await call_next(ctx)
+
+        server.add_middleware(around)
     plan["slow"] = gate = threading.Event()
     guard: Any = server.tools["work"].guard
     async with talk(server, LATEST_LEGACY) as client:
@@ -220,6 +249,16 @@ async def test_each_tool_has_the_servers_guards_and_may_say_otherwise(talk: Any)
         assert "of all tools" in (await client.error("tools/call", {"name": "free"}))["message"]
 
 
+async def test_a_fixed_timeout_stands_above_the_servers_adaptive_one() -> None:
+    server = Server("guarded", guards=Guards(timeout="adaptive"))
+    server.tool(name="fixed", timeout=5.0)(lambda: 1)
+    server.tool(name="adaptive")(lambda: 1)
+    server.tool(name="own", timeout=TimeoutRule(start_s=2.0), guards=Guards(bulkhead=3))(lambda: 1)
+    assert [server.tools[name].timeout_s for name in ("fixed", "adaptive", "own")] == [5.0, 30.0, 2.0]
+    assert server.tools["own"].guard is not None
+    assert server.tools["own"].guard.bulkhead is not None
+
+
 async def test_each_caller_has_a_rate_of_its_own(talk: Any) -> None:
     server, _ = make_server("short", Guards(rate_limit=RateRule(0.001, burst=1, per="caller")))
     async with server.running(), talk(server) as one, talk(server) as two:
@@ -271,7 +310,10 @@ async def test_a_deadline_that_was_handed_on_does_not_stay_for_the_next_call(tal
     assert seen == [None] * 3
 
 
-async def test_a_client_within_a_tool_waits_no_longer_than_the_tool_has(talk: Any) -> None:
+async def test_a_client_within_a_tool_waits_no_longer_than_the_tool_has(
+    talk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erlmcp.runtime.within.MARGIN_S", 0.7)
     inner = Server("inner")
 
     @inner.tool
@@ -281,7 +323,7 @@ async def test_a_client_within_a_tool_waits_no_longer_than_the_tool_has(talk: An
 
     server = Server("outer")
 
-    @server.tool(timeout=0.2)
+    @server.tool(timeout=1.0)
     async def ask() -> str:
         async with Client(inner) as client:  # whose own timeout is a minute
             try:
@@ -296,7 +338,7 @@ async def test_a_client_within_a_tool_waits_no_longer_than_the_tool_has(talk: An
 
 
 async def test_progress_extends_the_time_up_to_the_hard_maximum(talk: Any) -> None:
-    rule = TimeoutRule(min_s=0.05, start_s=0.05, max_s=0.05, hard_max_s=0.2)
+    rule = TimeoutRule(min_s=0.4, start_s=0.4, max_s=0.4, hard_max_s=1.0)
     server = Server("slow", guards=Guards(timeout=rule))
     beats: list[float] = []
 
@@ -347,3 +389,21 @@ async def test_a_tool_with_overridden_dependencies_keeps_its_guard(talk: Any) ->
         with server.override_dependencies({}):
             assert await client.text("work", {"step": "a"}) == "a"
         assert "error" in await client.ask("tools/call", step("b"))
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_decorated_function_may_be_a_tool(talk: Any, is_async: bool) -> None:
+    server = Server("decorated")
+
+    async def coroutine(text: str, times: int = 2) -> str:
+        return text * times
+
+    def ordinary(text: str, times: int = 2) -> str:
+        return text * times
+
+    server.tool(name="say")(rate_limit(0.001, burst=1)(coroutine if is_async else ordinary))
+    assert server.describe()["tools"][0]["inputSchema"]["required"] == ["text"]
+    async with talk(server) as client:
+        assert await client.text("say", {"text": "a"}) == "aa"
+        error = await client.error("tools/call", {"name": "say", "arguments": {"text": "a"}})
+        assert error["data"]["reason"] == "rate_limited"

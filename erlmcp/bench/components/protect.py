@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from erlmcp.bench.components.network import remote
-from erlmcp.bench.components.row import BATCH, Mark, Row, Ways
+from erlmcp.bench.components.row import BATCH, Mark, Row, Ways, asked, names
 from erlmcp.bench.timing import Timed, closing, timed
 
 VALUES = [1000 + 977 * i % 50_000 for i in range(BATCH)]
@@ -146,6 +146,40 @@ def limiting(ways: Ways) -> None:
     ways.peer("call", "limits", "limits", _limits)
 
 
+CALLERS = 1000
+
+
+def _buckets_of(kind: Any) -> Timed:
+    made = kind(10**9, 10**6, CALLERS)
+    keys = asked(names(CALLERS), BATCH)
+    clock = itertools.count(0, 10_000_000)
+
+    def work() -> None:
+        made.now_ns = next(clock)
+        for key in keys:
+            made.allow(key)
+
+    return timed(BATCH, work, single=lambda: made.allow(keys[0]))
+
+
+def _buckets_by_hand() -> Timed:
+    known = {name: _Bucket(1e9, 1e9) for name in names(CALLERS)}
+    keys = asked(names(CALLERS), BATCH)
+    return timed(BATCH, _each, lambda key: known[key].take(), keys, single=lambda: known[keys[0]].take())
+
+
+def _buckets_of_library(lib: ModuleType) -> Timed:
+    made = lib.Limiter(10**9, 10**9, lib.MemoryStorage())
+    keys = [key.encode() for key in asked(names(CALLERS), BATCH)]
+    return timed(BATCH, _each, made.consume, keys, single=lambda: made.consume(keys[0]))
+
+
+def limiting_callers(ways: Ways) -> None:
+    ways.both("call", "gate", "TokenBuckets", _buckets_of)
+    ways.own("call", "by hand", _buckets_by_hand)
+    ways.peer("call", "token-bucket", "token_bucket", _buckets_of_library)
+
+
 def _nothing() -> None:
     pass
 
@@ -271,6 +305,7 @@ ROWS = [
         recording,
     ),
     Row("gate-rate", "gate", "a token taken from a bucket that never runs dry", limiting),
+    Row("gate-callers", "gate", f"a token for one of {CALLERS:,} callers, drawn at random", limiting_callers),
     Row(
         "gate-breaker",
         "gate",

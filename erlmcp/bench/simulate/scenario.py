@@ -172,7 +172,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "flap",
-        "an upstream that fails for 8 of each 24 seconds: a breaker that learns how long that takes",
+        "no answer for 8 of each 24 seconds: a breaker that learns how long that takes",
         Load(constant(50.0), patience_s=5.0, timeout_s=1.0, seconds=200),
         20,
         during(FLAPS, HANGING),

@@ -25,7 +25,7 @@ from erlmcp.policy.retry import Retry, RetryRule
 from erlmcp.policy.timeouts import AdaptiveTimeout, TimeoutRule
 
 ADAPT_NS: Final = SECOND_NS // 4
-HEALTHY, FAILING, HANGING = "healthy", "failing", "hanging"
+HEALTHY, HANGING = "healthy", "hanging"
 
 
 class Clockwork:
@@ -58,7 +58,7 @@ class Second:
     offered: int = 0
     good: int = 0
     refused: int = 0
-    failed: int = 0
+    too_late: int = 0
     timed_out: int = 0
     sent: int = 0
     in_vain_ns: int = 0
@@ -88,17 +88,14 @@ class Upstream:
         server_count: int,
         mode: Callable[[float], str],
         service_s: Callable[[float], float],
-        answered: Callable[[Attempt, bool, int], None],
+        answered: Callable[[Attempt, int], None],
     ) -> None:
         self.clockwork, self.mode, self.service_s, self.answered = clockwork, mode, service_s, answered
         self.free = server_count
         self.line: deque[Attempt] = deque()
 
     def send(self, attempt: Attempt) -> None:
-        mode = self.mode(self.clockwork.now_ns / SECOND_NS)
-        if mode == FAILING:
-            self.clockwork.after(5_000_000, self.answered, attempt, False, 0)
-        elif mode == HEALTHY:
+        if self.mode(self.clockwork.now_ns / SECOND_NS) == HEALTHY:  # else nobody hears of it
             self.line.append(attempt)
             self.begin()
 
@@ -115,7 +112,7 @@ class Upstream:
 
     def _end(self, attempt: Attempt, took_ns: int) -> None:
         self.free += 1
-        self.answered(attempt, True, took_ns)
+        self.answered(attempt, took_ns)
         self.begin()
 
 
@@ -233,19 +230,18 @@ class World:
         if self.breaker is not None:
             self.breaker.record(now_ns, is_ok, took_ns, attempt.ticket)
 
-    def _answered(self, attempt: Attempt, is_ok: bool, worked_ns: int) -> None:
+    def _answered(self, attempt: Attempt, worked_ns: int) -> None:
         second = self.second
         if attempt.is_over:
             second.in_vain_ns += worked_ns
             return
         now_ns = self.clockwork.now_ns
-        self._leave(attempt, is_ok)
-        if is_ok and now_ns - attempt.first_ns <= self.load.patience_s * SECOND_NS:
+        self._leave(attempt, True)
+        if now_ns - attempt.first_ns <= self.load.patience_s * SECOND_NS:
             second.good += 1
-            return
-        second.failed += 1
-        second.in_vain_ns += now_ns - attempt.sent_ns
-        self._again(attempt.first_ns, attempt.number)
+        else:
+            second.too_late += 1
+            second.in_vain_ns += now_ns - attempt.sent_ns
 
     def _expire(self, attempt: Attempt) -> None:
         if attempt.is_over:
