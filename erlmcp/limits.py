@@ -38,7 +38,7 @@ class Limits:
     backlog_bytes_max: int = 1 * MIB
     queue_delay_max_s: float = 1.0
     inflight_count_max: int = 1024
-    total_inflight_count_min: int = 64
+    total_inflight_count_min: int = 1024
     total_inflight_count_max: int = 10_000
     outbox_bytes_max: int = 64 * MIB
     outbox_pause_bytes: int = 64 * KIB

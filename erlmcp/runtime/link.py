@@ -159,7 +159,7 @@ class Link:
 
     def _wait(self, calls: list[Call], size: int) -> None:
         self.backlog += calls
-        self.arrivals.add(len(calls))
+        self.arrivals.settle(len(self.backlog))
         self._backlog_bytes += size
         self._settle()
         self._join()
@@ -196,8 +196,8 @@ class Link:
             self.flush()
             if self.closed:
                 self.session.close()
-        self.arrivals.trim(len(self.backlog))
-        self._join()
+            self.arrivals.settle(len(self.backlog))
+            self._join()
         if not self.backlog:
             self._settle()
             self._backlog_bytes = 0

@@ -30,7 +30,7 @@ QUANTUM = 32  # messages of one connection in a row, while others stand in line
 
 
 class Arrivals:
-    """When what waits on a connection came: one entry a read."""
+    """When what waits on a connection came: one entry for each time that it became more."""
 
     __slots__ = ("_count", "_reads")
 
@@ -38,15 +38,14 @@ class Arrivals:
         self._reads: deque[tuple[int, int]] = deque()  # (messages, when)
         self._count = 0
 
-    def add(self, count: int) -> None:
-        if count > 0:
-            self._reads.append((count, time.monotonic_ns()))
-            self._count += count
-
-    def trim(self, left: int) -> None:
-        """Forget all but the last so many, whether the others were handled or taken back."""
+    def settle(self, count: int) -> None:
+        """So many wait now: the last that came, and before them those that waited; the others had their turn, or were
+        taken back."""
         reads = self._reads
-        while reads and self._count - reads[0][0] >= left:
+        if count > self._count:
+            reads.append((count - self._count, time.monotonic_ns()))
+            self._count = count
+        while reads and self._count - reads[0][0] >= count:
             self._count -= reads.popleft()[0]
 
     @property

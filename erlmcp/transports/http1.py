@@ -146,7 +146,6 @@ class HttpConnection(asyncio.Protocol):
 
     def _take(self, requests: list[HttpRequest]) -> None:
         self._queue.extend(requests)
-        self.arrivals.add(len(requests))
         self._pump()
         if len(self._queue) > self._listener.limits.pipeline_count_max and self.transport is not None:
             self.transport.pause_reading()
@@ -209,8 +208,8 @@ class HttpConnection(asyncio.Protocol):
             if len(self._out) > WRITE_BYTES:
                 self._flush()
         self._in_read = False
-        budget.end()
-        self.arrivals.trim(len(self._queue))
+        if self._queue or self.arrivals.since_ns:
+            self.arrivals.settle(len(self._queue))
 
     def _join(self) -> None:
         if not self._in_line:

@@ -279,7 +279,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._waiting:
             self._listener.turn.join(self)
         self._waiting.append((id, stream, request))
-        self.arrivals.add(1)
+        self.arrivals.settle(len(self._waiting))
 
     def work(self) -> None:
         """It is this connection's turn: of requests that the budget did not reach."""
@@ -293,7 +293,7 @@ class Http2Connection(asyncio.Protocol):
                 budget.add()
                 left -= 1
         budget.end()
-        self.arrivals.trim(len(waiting))
+        self.arrivals.settle(len(waiting))
         if waiting:
             self._listener.turn.join(self)
 

@@ -268,14 +268,14 @@ def test_arrivals_tell_when_the_oldest_came(clock: Clock) -> None:
     arrivals = turn.Arrivals()
     assert arrivals.since_ns == 0
     came = []
-    for count in (3, 0, 2):
-        arrivals.add(count)
+    for count in (3, 3, 5):  # three, none more, two more
+        arrivals.settle(count)
         came.append(clock.now_ns)
         clock.pass_ms(1)
     assert arrivals.since_ns == came[0]
-    arrivals.trim(3)
+    arrivals.settle(3)
     assert arrivals.since_ns == came[0]
-    arrivals.trim(2)
+    arrivals.settle(2)
     assert arrivals.since_ns == came[2]
-    arrivals.trim(0)
+    arrivals.settle(0)
     assert arrivals.since_ns == 0
