@@ -68,7 +68,7 @@ class Stage:
 
     def _version(self, slower: float = 1.0, wrong_share: float = 0.0) -> Callable[..., Any]:
         async def tool(amount: int) -> int:
-            self.now_ns += int(TIME_NS * slower * math.exp(self._chance.gauss(0, 0.4)))
+            self.now_ns += int(TIME_NS * slower * math.exp(self._chance.gauss(0, 0.25)))
             return amount * 3 + (self._chance.random() < wrong_share)
 
         return tool

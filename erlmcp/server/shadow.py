@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmcp import core
-from erlmcp.errors import NoBackChannelError
+from erlmcp.errors import SERVER_BUSY, McpError, NoBackChannelError
 from erlmcp.runtime.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -75,9 +75,6 @@ class Caught:
         self._out.error(id_raw, code, message, data)
         self._take(self._out.take())
 
-    def whole(self, message: bytes) -> None:
-        self._take(message)
-
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         """Nobody listens."""
 
@@ -86,8 +83,6 @@ class Caught:
 
     def detach(self) -> None:
         """There is no stream."""
-
-    beat = detach
 
     def drop(self) -> None:
         self._take(None)
@@ -100,7 +95,7 @@ class Shadow:
         self._host = host
         self._compare = compare or _is_equal
         self._shade: Shade | None = None
-        self.refused_count = 0  # copies that were not made, as so many were under way
+        self.refused_count = 0  # copies that could not be made, as so many were under way, or the server was busy
 
     @property
     def inflight_count(self) -> int:
@@ -128,6 +123,15 @@ class Shadow:
         shade.inflight.add(copy)
         try:
             begin(copy)
+        except McpError as error:
+            if error.code == SERVER_BUSY:  # No room for a copy says nothing about the new side.
+                self.refused_count += 1
+                shade.inflight.discard(copy)
+            else:
+                copy.fail(error)
+        except KeyError:  # The tool was removed meanwhile.
+            self.refused_count += 1
+            shade.inflight.discard(copy)
         except Exception as error:
             copy.fail(error)
 
@@ -153,7 +157,7 @@ def _substance(answer: bytes) -> Any:
 
 def difference(before: Any, after: Any, path: str = "") -> str:
     """Where two values differ first, and in what."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() & after.keys():
         for key in {**before, **after}:
             if before.get(key, _ABSENT) != after.get(key, _ABSENT):
                 return difference(before.get(key, _ABSENT), after.get(key, _ABSENT), f"{path}.{key}" if path else key)

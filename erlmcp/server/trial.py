@@ -11,6 +11,7 @@ that way is what it was before. ``erlmcp.policy.rollout`` decides; here calls ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -18,13 +19,14 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
+from erlmcp.errors import JsonError, LimitError
 from erlmcp.policy.rollout import BACK, DONE, SHADOW, Rollout, Rules
 from erlmcp.runtime.link import Link
 from erlmcp.runtime.quick import Entry
 from erlmcp.runtime.session import Session
 from erlmcp.server.shadow import Compare, Shadow, may_be_copied
+from erlmcp.server.watch import FirstLink, WatchedLink, is_failure
 from erlmcp.spec import method as m
-from erlmcp.wire.peer import is_enveloped
 
 if TYPE_CHECKING:
     from erlmcp.core import Outbound, Template
@@ -106,7 +108,8 @@ class Trial:
         self.policy = Rollout(rules, name=name, has_shadow=has_shadow, now_ns=clock_ns())
         self._host = host
         self._has_shadow = has_shadow
-        self._seen = self.policy.state
+        self._seen = self.policy.events[-1]
+        self._was = self.policy.state
         self._outs: list[Outbound] = [
             arm.stack.Outbound(framing="none", bytes_max=host.limits.outbox_bytes_max) for arm in arms
         ]
@@ -135,12 +138,12 @@ class Trial:
 
     def begin(self, exchange: Exchange) -> None:
         """Let one of the two arms answer."""
-        if not self._is_meant(exchange):
+        if not self.is_meant(exchange):
             self._outside(exchange)
             return
         is_new = self.policy.is_new(self.key_of(exchange))
         arm = self.arms[is_new]
-        is_copied = not is_new and self._has_shadow and self._is_copied(exchange)
+        is_copied = not is_new and self.is_copied(exchange)
         is_foreign = arm.stack is not self._host.stack or is_copied
         out = self._outs[is_new] if is_foreign else None
         exchange.channel = Observed(self, exchange.channel, is_new, out, exchange if is_copied else None)
@@ -153,14 +156,21 @@ class Trial:
             exchange.channel = Rendered(exchange.channel, self._outs[0])
         arm.begin(exchange)
 
-    def _is_meant(self, exchange: Exchange) -> bool:
+    def is_meant(self, exchange: Exchange) -> bool:
         return self.era is None or self.era == ("modern" if exchange.peer.modern else "legacy")
 
-    def _is_copied(self, exchange: Exchange) -> bool:
+    def is_copied(self, exchange: Exchange) -> bool:
+        """Whether the old side's answer to this call is to be compared to the new one's."""
         entry: Any = exchange.call.entry
         plan = getattr(entry, "plan", None)
         is_call = exchange.call.method == m.TOOLS_CALL and plan is not None
-        return is_call and may_be_copied(plan) and self.policy.wants_copy()
+        return self._has_shadow and is_call and may_be_copied(plan) and self.policy.wants_copy()
+
+    def render(self, result: dict[str, Any]) -> bytes:
+        """A result as the answer that it is going to be."""
+        out = self._outs[0]
+        out.result(b"null", result)
+        return out.take()
 
     def key_of(self, exchange: Exchange) -> bytes | None:
         """What a caller is known by; None where there is nothing that the next call will have again."""
@@ -181,25 +191,33 @@ class Trial:
 
     def notice(self) -> None:
         """Where the policy made a step: say so, and let the server know when it is settled, or is no more."""
-        state = self.policy.state
-        if state is self._seen:
-            return
-        was, self._seen = self._seen, state
         last = self.policy.events[-1]
+        if last is self._seen:
+            return
+        self._seen = last
+        state = self.policy.state
+        was, self._was = self._was, state
         log.warning("rollout %s: %s, share %g: %s", self.name, last["event"], self.policy.share, last["why"])
         if {was, state} & {DONE, BACK}:
             self._host.install()
 
-    def copy(self, exchange: Exchange, answer: bytes) -> None:
-        """Let the new side answer a call again that the old one answered, after its caller has the answer."""
+    def copy(self, exchange: Exchange, answer: bytes, *, is_within: bool = False) -> None:
+        """Let the new side answer a call again that the old one answered, after its caller has the answer;
+        ``is_within``: within middleware, as the answer was."""
         arm = self.arms[1]
+
+        def begin(copy: Exchange) -> None:
+            if is_within:
+                arm.tool(copy.call.name or "").begin(copy)
+            else:
+                arm.begin(copy)
 
         def tell(is_equal: bool, detail: str) -> None:
             name = exchange.call.name
             self.policy.compared(is_equal, f"{name}: {detail}" if detail else "", self.clock_ns())
             self.notice()
 
-        exchange.session.loop.call_soon(self.shadow.start, exchange, answer, arm.begin, arm.stack, tell)
+        exchange.session.loop.call_soon(self.shadow.start, exchange, answer, begin, arm.stack, tell)
 
     # -- by hand -------------------------------------------------------------------------------------------------------
 
@@ -301,13 +319,6 @@ class Observed:
         trial.record(self._is_new, trial.clock_ns() - self._began_ns, is_error)
 
 
-def is_failure(value: Any) -> bool:
-    """Whether a result says that its tool failed."""
-    if isinstance(value, dict):
-        return value.get("isError") is True
-    return b'"isError":true' in getattr(value, "data", b"")
-
-
 class Split(Entry):
     """A tool on trial, as it stands in the server's table."""
 
@@ -322,132 +333,17 @@ class Split(Entry):
     async def call(self, context: Context, arguments: Any) -> dict[str, Any]:
         """A call within middleware. Raises what the tool does."""
         trial, exchange = self.trial, context._exchange
-        is_new = trial._is_meant(exchange) and trial.policy.is_new(trial.key_of(exchange))
+        if not trial.is_meant(exchange):
+            return await trial.arms[0].tool(self.plan.name).call(context, arguments)  # type: ignore[no-any-return]
+        is_new = trial.policy.is_new(trial.key_of(exchange))
         began_ns = trial.clock_ns()
         is_error = True
         try:
             found: dict[str, Any] = await trial.arms[is_new].tool(self.plan.name).call(context, arguments)
             is_error = is_failure(found)
         finally:
-            if trial._is_meant(exchange):
-                trial.record(is_new, trial.clock_ns() - began_ns, is_error)
+            trial.record(is_new, trial.clock_ns() - began_ns, is_error)
+        if not is_new and trial.is_copied(exchange):
+            with contextlib.suppress(JsonError, LimitError):  # Its own answer is going to fail so, and says it.
+                trial.copy(exchange, trial.render(found), is_within=True)
         return found
-
-
-class WatchedLink(Link):
-    """A connection of one side. Messages that are answered within the read that brought them are timed together; those
-    that wait, each by itself."""
-
-    __slots__ = ("_error_count", "_is_new", "_starts", "_trial")
-
-    def __init__(self, trial: Trial, is_new: bool, write: Callable[[bytes], None]) -> None:
-        super().__init__(trial.arms[is_new].side, write)  # type: ignore[attr-defined]
-        self._trial = trial
-        self._is_new = is_new
-        self._error_count = 0
-        self._starts: dict[bytes, int] = {}
-
-    def feed(self, data: bytes) -> None:
-        trial = self._trial
-        began_ns = trial.clock_ns()
-        self._error_count = 0
-        super().feed(data)
-        count = data.count(b"\n")
-        waiting = self._note_waiting(began_ns)
-        if count > waiting:
-            now_ns = trial.clock_ns()
-            time_ns = (now_ns - began_ns) // count if not waiting else None
-            done = count - waiting
-            trial.policy.record_many(self._is_new, done, min(self._error_count, done), time_ns, now_ns)
-            trial.notice()
-
-    def _note_waiting(self, began_ns: int) -> int:
-        """How many calls of this read wait; the newest are last."""
-        starts, waiting = self._starts, 0
-        for exchange in reversed(self.session.inflight.values()):
-            id_raw = exchange.call.id_raw
-            if id_raw in starts:
-                break
-            if exchange.ended is None:  # not a stream that stays
-                starts[id_raw] = began_ns
-                waiting += 1
-        return waiting
-
-    def _answered(self, id_raw: bytes, *, is_error: bool) -> None:
-        began_ns = self._starts.pop(id_raw, None) if self._starts else None
-        if began_ns is None:
-            self._error_count += is_error
-        else:
-            self._trial.record(self._is_new, self._trial.clock_ns() - began_ns, is_error)
-
-    def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
-        super().fill(id_raw, template, values)
-        self._answered(id_raw, is_error=False)
-
-    def result(self, id_raw: bytes, value: object) -> None:
-        super().result(id_raw, value)
-        self._answered(id_raw, is_error=is_failure(value))
-
-    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        super().error(id_raw, code, message, data)
-        self._answered(id_raw, is_error=True)
-
-    def close(self, reason: str = "the connection was closed") -> None:
-        super().close(reason)
-        self._starts.clear()
-
-
-class FirstLink:
-    """A connection whose side depends on its era: chosen with its first message."""
-
-    __slots__ = ("_held", "_link", "_trial", "_write", "closed_early")
-
-    def __init__(self, trial: Trial, write: Callable[[bytes], None]) -> None:
-        self._trial = trial
-        self._write = write
-        self._held = b""
-        self._link: Link | None = None
-        self.closed_early = False
-
-    @property
-    def closed(self) -> bool:
-        return self._link.closed if self._link is not None else self.closed_early
-
-    @property
-    def session(self) -> Session:
-        return self._chosen(b"").session
-
-    def feed(self, data: bytes) -> None:
-        if self._link is None:
-            self._held += data
-            line, newline, _ = self._held.lstrip().partition(b"\n")
-            if not newline and len(self._held) <= self._trial._host.limits.message_bytes_max:
-                return
-            data, self._held = self._held, b""
-            self._chosen(line)
-        assert self._link is not None
-        self._link.feed(data)
-
-    def _chosen(self, line: bytes) -> Link:
-        if self._link is None:
-            trial = self._trial
-            if line and self._era_of(line) == trial.era:
-                self._link = trial.deal(self._write)
-            else:
-                self._link = Link(trial.arms[0].side, self._write)  # type: ignore[attr-defined]
-        return self._link
-
-    def _era_of(self, line: bytes) -> str:
-        call = self._trial.arms[0].side.read(line)  # type: ignore[attr-defined]
-        if call.method == m.INITIALIZE:
-            return "legacy"
-        return "modern" if call.meta is not None and is_enveloped(call.meta.values) else ""
-
-    def flush(self) -> None:
-        if self._link is not None:
-            self._link.flush()
-
-    def close(self, reason: str = "the connection was closed") -> None:
-        self.closed_early = True
-        if self._link is not None:
-            self._link.close(reason)

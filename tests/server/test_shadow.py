@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
-from erlmcp import Context, Server, ToolError
+from erlmcp import Context, InvalidParamsError, Limits, Server, ToolError, core
+from erlmcp.errors import NoBackChannelError
 from erlmcp.policy.rollout import BACK, RUNNING, SHADOW, Rules
-from erlmcp.server.shadow import INFLIGHT_MAX, Shadow, may_be_copied
+from erlmcp.server.shadow import INFLIGHT_MAX, Caught, Shadow, difference, may_be_copied
 
 ALL = Rules(shadow_share=1.0, shadow_count=1000)
 
@@ -199,3 +201,128 @@ async def test_a_sync_candidate_is_copied_in_a_thread(talk: Any) -> None:
             while not trial.policy.compared_count:
                 await asyncio.sleep(0)
     assert trial.policy.wrong_count == 0
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_within_middleware_copies_are_made_and_compared_without_it(talk: Any, is_right: bool) -> None:
+    server = build()
+    seen: list[str] = []
+
+    async def dress(ctx: Context, call_next: Any) -> Any:
+        seen.append(ctx.method)
+        found = await call_next(ctx)
+        found["content"][0]["text"] += "!"
+        return found
+
+    async def other(a: int, b: int) -> int:
+        return a + b if is_right else a - b
+
+    server.add_middleware(dress)
+    trial = server.candidate("add", other, rules=ALL)
+    async with talk(server) as client:
+        assert [await client.text("add", {"a": n, "b": 1}) for n in range(3)] == ["1!", "2!", "3!"]
+        await settled()
+    assert seen == ["tools/call"] * 3
+    assert trial.policy.state == (SHADOW if is_right else BACK)
+    assert trial.policy.compared_count == (3 if is_right else 1)
+
+
+async def test_a_candidate_that_refuses_where_the_tool_answers_is_wrong(talk: Any) -> None:
+    server = build()
+
+    async def refuses(a: int, b: int) -> int:
+        raise InvalidParamsError("not these")
+
+    trial = server.candidate("add", refuses, rules=ALL)
+    async with talk(server) as client:
+        assert await client.text("add", {"a": 1, "b": 1}) == "2"
+        await settled()
+    assert trial.policy.state == BACK
+    assert "not these" in trial.policy.events[-1]["why"]
+
+
+async def test_copies_that_find_no_room_in_the_threads_are_not_made_and_no_evidence(talk: Any) -> None:
+    server = build()
+    server.limits = Limits(thread_count_max=1, thread_queue_max=1)
+    gate = threading.Event()
+
+    def other(a: int, b: int) -> int:
+        gate.wait(10)
+        return a + b
+
+    trial = server.candidate("add", other, rules=ALL)
+    async with talk(server) as client:
+        for number in range(5):
+            assert await client.text("add", {"a": number, "b": 0}) == str(number)
+            await settled()
+        assert trial.shadow.refused_count == 3
+        gate.set()
+        async with asyncio.timeout(10):
+            while trial.policy.compared_count < 2:
+                await asyncio.sleep(0)
+    assert (trial.policy.state, trial.policy.wrong_count) == (SHADOW, 0)
+
+
+async def test_a_copy_that_is_cancelled_as_the_server_stops_is_no_evidence(talk: Any) -> None:
+    server = build()
+
+    async def never(a: int, b: int) -> int:
+        await asyncio.Event().wait()
+        return a + b
+
+    trial = server.candidate("add", never, rules=ALL)
+    async with talk(server) as client:
+        assert await client.text("add", {"a": 1, "b": 1}) == "2"
+        await settled()
+        assert trial.shadow.inflight_count == 1
+        (copy,) = trial.shadow._shade.inflight
+        copy.cancel()
+        await settled()
+    assert trial.shadow.inflight_count == 0
+    assert trial.policy.compared_count == 0
+
+
+async def test_a_copy_has_nobody_to_talk_to() -> None:
+    answers: list[bytes | None] = []
+    caught = Caught(core.stack(), answers.append)
+    caught.notify("notifications/progress", {})
+    caught.detach()
+    with pytest.raises(NoBackChannelError, match="nobody waits"):
+        caught.ask(1, "roots/list", None)
+    assert answers == []
+    caught.drop()
+    assert answers == [None]
+
+
+def test_the_first_difference_is_told_by_its_place() -> None:
+    assert difference({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}) == "a[1].b: 3 instead of 2"
+    assert difference({"a": 1}, {"a": 1, "b": 2}) == "b: 2 instead of nothing"
+    assert difference([1], [1, 2]) == "[1,2] instead of [1]"
+    assert difference(1, "x" * 500).endswith("... instead of 1")
+    assert len(difference({"k" * 500: 1}, {"k" * 500: 2})) < 200
+
+
+async def test_an_answer_that_cannot_be_written_is_not_copied_and_what_is_removed_meanwhile_harms_nobody(
+    talk: Any, quiet: None
+) -> None:
+    server = Server("shadow")
+
+    @server.tool(annotations={"readOnlyHint": True}, structured_output=False)
+    async def odd(kind: str) -> str:
+        if kind == "removed":
+            server.remove_tool("odd")
+        return "\ud800" if kind == "broken" else kind
+
+    async def pass_on(ctx: Context, call_next: Any) -> Any:
+        return await call_next(ctx)
+
+    server.add_middleware(pass_on)
+    trial = server.rollout("sides", new=server.baseline(), tools=["odd"], rules=ALL)
+    async with talk(server) as client:
+        assert await client.text("odd", {"kind": "right"}) == "right"
+        await settled()
+        found = await client.ask("tools/call", {"name": "odd", "arguments": {"kind": "broken"}})
+        assert "error" in found or found["result"]["isError"]
+        assert await client.text("odd", {"kind": "removed"}) == "removed"
+        await settled()
+    assert (trial.policy.compared_count, trial.policy.wrong_count, trial.shadow.refused_count) == (1, 0, 1)

@@ -14,8 +14,9 @@ from erlmcp import Client, Context, Flags, Server, ToolError
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import of_phase
 from erlmcp.policy.rollout import BACK, DONE, RUNNING, SHADOW, Rules
-from erlmcp.server.serve import http
-from erlmcp.server.trial import FirstLink, Split, WatchedLink
+from erlmcp.server.serve import http, unix
+from erlmcp.server.trial import Split
+from erlmcp.server.watch import FirstLink, WatchedLink
 
 HALF = Rules(shares=(0.5, 1.0))
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -394,11 +395,9 @@ async def test_a_first_message_may_come_in_pieces_and_one_that_never_ends_has_th
             link.feed(bytes([byte]))
         assert json.loads(b"".join(said))["id"] == 1
         assert isinstance(link._link, WatchedLink)
-        link.flush()
         link.close()
         assert link.closed
         endless: Any = trial.link(said.append)
-        endless.flush()
         endless.feed(b"x" * (server.limits.message_bytes_max + 1))
         assert not isinstance(endless._link, WatchedLink)
         endless.close()
@@ -435,6 +434,22 @@ async def test_only_clients_of_one_era_are_on_trial_by_tool(talk: Any) -> None:
             for _ in range(4):
                 assert await client.text("echo", {"text": "é"}) == "é"
         assert trial.policy.old.count + trial.policy.new.count == count
+
+
+@pytest.mark.parametrize("era", [None, "modern", "legacy"])
+async def test_connections_of_a_socket_take_turns_on_either_side(era: str | None, tmp_path: Any) -> None:
+    server = build()
+    trial = server.rollout("stack", old=server.baseline(), rules=HALF, era=era)
+    path = str(tmp_path / "s")
+    async with unix(server, path):
+        for mode in ("auto", "legacy"):
+            async with Client(f"unix:{path}", mode=mode) as client:
+                found = await client.call_many([("echo", {"text": "x" * 10})] * 600)
+                assert {result.text for result in found} == {"x" * 10}
+                assert (await client.call_tool("wait", {"text": "y"})).text == "y"
+    seen = trial.policy.old.count + trial.policy.new.count
+    assert seen >= (1200 if era is None else 600)
+    assert seen < 1300
 
 
 # -- over HTTP -------------------------------------------------------------------------------------------------------
@@ -491,12 +506,14 @@ async def test_over_http_requests_are_handled_by_either_stack(mode: str) -> None
 
 async def test_the_log_says_each_step_with_its_reason(talk: Any, caplog: pytest.LogCaptureFixture) -> None:
     server = build()
-    trial = server.candidate("which", new_which, rules=HALF)
+    trial = server.candidate("which", new_which)
     with caplog.at_level("WARNING", logger="erlmcp.rollout"):
         trial.advance("because")
+        trial.advance("and on")
         trial.back("enough")
     assert [record.getMessage() for record in caplog.records] == [
-        "rollout which: forward, share 1: because",
+        "rollout which: forward, share 0.5: because",
+        "rollout which: forward, share 1: and on",
         "rollout which: back, share 0: enough",
     ]
 
