@@ -42,8 +42,8 @@ def module_names() -> list[str]:
     names = []
     for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx")]):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        # The peers' servers are programs: they are started, not imported, and need packages of their own.
-        if parts[-1] != "__main__" and parts[1:3] != ("bench", "servers"):
+        # The peers' servers and clients are programs: they are started, not imported, and need packages of their own.
+        if parts[-1] != "__main__" and parts[1:3] not in (("bench", "servers"), ("bench", "callers")):
             names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return names
 

@@ -20,7 +20,7 @@ from erlmcp import core
 from erlmcp.client import annotation
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import COMPLETE, Conversation, Progress
-from erlmcp.client.direct import DirectResult, Waiting
+from erlmcp.client.direct import DirectResult, HandshakeResult, Waiting
 from erlmcp.client.flow import Request
 from erlmcp.client.guarding import Guarded
 from erlmcp.client.kept import RESOURCES, TOOLS
@@ -161,8 +161,9 @@ class Client(Switched):
         if on_progress is None and meta is None:
             direct, short = self._direct, self._short
             if direct is not None and (found := direct(name, arguments)) is not None:
-                if isinstance(found, DirectResult):
-                    return found
+                kind = found.__class__
+                if kind is DirectResult or kind is HandshakeResult:
+                    return found  # type: ignore[no-any-return]
                 result = found if isinstance(found, CallResult) else await self._settle(found, timeout_s)
                 if raise_on_error and result.is_error:
                     raise tool_error(result)
@@ -366,9 +367,7 @@ class Client(Switched):
         everybody, and a subscription for each of ``uris``."""
         wanted = ((m.TOOLS_CHANGED, tools), (m.PROMPTS_CHANGED, prompts), (m.RESOURCES_CHANGED, resources))
         methods = frozenset(method for method, is_wanted in wanted if is_wanted)
-        caller = sys._getframe(1)
-        place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        return Subscription(self._conversing, methods, frozenset(uris), place)
+        return Subscription(self._conversing, methods, frozenset(uris), _place())
 
     async def subscribe(self, uri: str) -> None:
         """Let ``on_notification`` hear of changes of a resource, until ``unsubscribe`` or a loss of the connection."""
@@ -487,3 +486,11 @@ class Client(Switched):
         self._mirrored.clear()
         self._idempotent.clear()
         self._lasting.clear()
+
+
+def _place() -> str:
+    """The line of the program that led here: the first that is none of ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "erlmcp":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

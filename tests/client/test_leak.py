@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Peer
+from conftest import RUDE, Peer
 
+import erlmcp.sync
 from erlmcp import Client
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
@@ -63,6 +65,12 @@ async def test_a_subscription_that_was_dropped_is_ended_and_told_of(
     assert "was dropped and never closed; it ends after 0 s" in said
     assert "test_leak.py:" in said, "who opened it"
     assert ("notifications/tools/list_changed" if kind is modern else "r://a") in said
+
+
+def test_a_subscription_of_the_client_without_a_loop_names_its_program_too() -> None:
+    target = {"command": sys.executable, "args": [RUDE]}
+    with erlmcp.sync.Client(target) as client:
+        assert client.listen(tools=True)._subscription.place.startswith(__file__)
 
 
 @pytest.mark.parametrize("how", ["closed", "with the client"])

@@ -34,4 +34,5 @@ async def main(kind, *words):
         await serve(call, tell)
 
 
-run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    run(main(*sys.argv[1:]))

@@ -20,4 +20,5 @@ async def main(kind, *words):
         await serve(call)
 
 
-run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    run(main(*sys.argv[1:]))
