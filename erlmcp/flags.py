@@ -65,10 +65,10 @@ class Flags:
     they came. ``native_json``: values are decoded and encoded by the core; off: by ujson.
     ``priority_messages``: pings, cancellations, ``server/discover``, ``initialize`` and the tools that say so pass the
     calls that wait, and no limit of work in progress holds them up; off: they wait like every other message.
-    ``zero_copy``: lists are kept as ready bytes; off: built for each request. ``iterators``: what is walked (sessions,
-    connections, questions that wait) is walked page by page; off: a list of it is made first. ``backpressure``: a
-    server that cannot keep up refuses calls, and gives clients up that do not read; off: they wait, as long as it
-    takes.
+    ``zero_copy``: what does not change is kept as ready bytes and large results are sent in pieces; off: answers are
+    built for each request, and joined. ``iterators``: sessions, connections and questions that wait are walked page by
+    page; off: a list of them is made first. ``backpressure``: a server that cannot keep up refuses calls, and gives
+    clients up that do not read; off: they wait, as long as it takes.
 
     Of what was guarded (``erlmcp.Guards``), on both ends. ``circuit_breaker``: an open breaker lets no call through;
     off: all are let through. ``adaptive_timeouts``: a timeout goes by what calls take, and is handed on to nested

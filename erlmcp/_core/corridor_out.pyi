@@ -43,6 +43,9 @@ class Outbound:
     def __init__(
         self, *, framing: str = "newline", bytes_max: int = 67108864, depth_max: int = 128, split_bytes: int = 0
     ) -> None: ...
+    @property
+    def is_large(self) -> bool:
+        """Whether 64 KiB or more are gathered: what ``take_parts`` is for."""
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
         """A response whose result is the template with its slots filled. IndexError for too few values."""
     def result(self, id_raw: bytes, value: object) -> None:

@@ -50,27 +50,22 @@ cdef enum:
     SLOT_VALUE = 1
     SLOT_VALUE_AS_TEXT = 2
     SLOT_END = 3
-
-cdef enum:
-    FRAMING_NEWLINE
+    FRAMING_NEWLINE = 0
     FRAMING_LENGTH
     FRAMING_NONE
     FRAMING_HTTP
     FRAMING_SSE
-
-cdef enum:
     OF_RESULT
     OF_ERROR
     OF_METHOD
     OF_MESSAGE
     DIGITS_MAX = 20
-    KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps
+    KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps; from there on it is handed over
     HEAD_SIZE = 22
     LENGTH_PREFIX_SIZE = 16
     SEEN_MAX = 16  # slots whose place is remembered, for others that write the same
 
 cdef size_t BYTES_MAX_MAX = <size_t>1 << 48
-
 cdef dict FRAMINGS = {
     "newline": FRAMING_NEWLINE,
     "content_length": FRAMING_LENGTH,
@@ -201,7 +196,7 @@ cdef int put_outside(Outbound self, object owner, const char* data, size_t size)
 
 
 cdef int drop_outside(Outbound self, size_t mark) noexcept:
-    """Forgets those that come after ``mark`` gathered bytes. A message before that ended with bytes of its own."""
+    """Forgets those that come after ``mark`` gathered bytes."""
     cdef outside_t* last
     while self.outside_count and self.outside[self.outside_count - 1].at >= mark:
         self.outside_count -= 1
@@ -212,20 +207,23 @@ cdef int drop_outside(Outbound self, size_t mark) noexcept:
 
 
 cdef int put_static(Outbound self, Template template, const piece_t* piece) except -1:
-    if self.split_bytes and piece.size >= self.split_bytes:
-        return put_outside(self, template.text, piece.data, piece.size)
-    return buffer_put(&self.out, piece.data, piece.size)
+    """All but its last byte may be noted: a message ends with a byte of its own, which tells it from the next."""
+    cdef size_t noted = 0
+    if self.split_bytes and piece.size > self.split_bytes:
+        noted = piece.size - 1
+        put_outside(self, template.text, piece.data, noted)
+    return buffer_put(&self.out, piece.data + noted, piece.size - noted)
 
 
-cdef bint put_plain(Outbound self, object value) except -1:
-    """Whether a value was noted instead of written: a long str that is JSON as it is."""
+cdef bint put_plain(Outbound self, object value, bint is_known) except -1:
+    """Whether a value was noted instead of written: a long str that is JSON as it is (``is_known``: noted before)."""
     cdef const char* data
     cdef size_t size
     if type(value) is not str or not PyUnicode_IS_COMPACT_ASCII(value):
         return False
     size = <size_t>PyUnicode_GET_LENGTH(value)
     data = <const char*>PyUnicode_DATA(value)
-    if size < self.split_bytes or json_unescaped_run(data, data + size) != data + size:
+    if not is_known and (size < self.split_bytes or json_unescaped_run(data, data + size) != data + size):
         return False
     buffer_put(&self.out, '"', 1)
     put_outside(self, value, data, size)
@@ -252,7 +250,7 @@ cdef int put_slots(Outbound self, Template template, PyObject** values) except -
             buffer_reserve(out, sizes[piece.again])
             buffer_put_reserved(out, buffer_peek(out) + starts[piece.again], sizes[piece.again])
         elif self.split_bytes and piece.kind != SLOT_VALUE_AS_TEXT:
-            is_noted = put_plain(self, <object>values[piece.index])
+            is_noted = put_plain(self, <object>values[piece.index], is_again)
             if not is_noted:
                 put_slot(self, piece.kind, <object>values[piece.index])
         else:
@@ -490,7 +488,7 @@ cdef object own(gathered_t* taken):
 cdef list parts_of(gathered_t* taken):
     cdef list parts = []
     cdef size_t size = buffer_size(&taken.out)
-    cdef object whole = own(taken) if size > KEEP_BYTES else buffer_take(&taken.out, size)
+    cdef object whole = own(taken) if size >= KEEP_BYTES else buffer_take(&taken.out, size)
     cdef size_t start = 0
     cdef Part part
     cdef Py_ssize_t i
@@ -550,6 +548,10 @@ cdef class Outbound:
     @prefix.setter
     def prefix(self, bytes value not None):
         self._prefix = value
+
+    @property
+    def is_large(self):
+        return total(self) >= KEEP_BYTES
 
     def fill(self, bytes id_raw not None, Template template not None, tuple values not None):
         outbound_fill(

@@ -13,6 +13,7 @@ VALUE: Final = 1
 VALUE_AS_TEXT: Final = 2
 
 BYTES_MAX_MAX: Final = 1 << 48
+LARGE_BYTES: Final = 1 << 16
 
 _BLANKS = bytes.maketrans(b"\r\n", b"  ")
 _FRAMINGS = ("newline", "content_length", "none", "http", "sse")
@@ -63,6 +64,10 @@ class Outbound:
         self._held = b""
         self.split_bytes = split_bytes
         encode([], depth_max=depth_max)
+
+    @property
+    def is_large(self) -> bool:
+        return len(self._held) >= LARGE_BYTES
 
     def _encode(self, value: object) -> bytes:
         return encode(value, depth_max=self._depth_max)

@@ -283,7 +283,7 @@ class Link:
                 if first and not self.closed:
                     self._write(first)
                 return
-        if len(self.outbound) >= SPLIT_BYTES and self.write_parts is not None and not self.closed:
+        if self.outbound.is_large and self.write_parts is not None and not self.closed:
             flags = self.session.host.flags
             if flags.zero_copy and flags.batching:
                 if first:

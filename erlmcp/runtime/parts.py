@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-# From here on a string is sent as it lies, and an answer is written in pieces. Below it a copy is cheaper than a piece.
+# From here on a string is sent as it lies. Below it a copy is cheaper than a piece.
 SPLIT_BYTES = 64 * 1024
 
 Parts = list[bytes | memoryview]

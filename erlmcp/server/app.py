@@ -202,7 +202,8 @@ class Server(Doors, Agenda, Roster, Switched):
     def resource(self, uri: str, /, **options: Any) -> Callable[[F], F]:
         """Register a function as a resource, or as a template where the URI has RFC 6570 expressions.
 
-        Options: name, title, description, mime_type, icons, annotations, size, meta, tags.
+        Options: name, title, description, mime_type, icons, annotations, size, meta, tags, static (it is read once, and
+        again after ``resource_updated``).
         """
 
         def register(fn: F) -> F:
@@ -294,7 +295,14 @@ class Server(Doors, Agenda, Roster, Switched):
 
         return register if fn is None else register(fn)
 
-    def _changed(self, method: str) -> None:
+    def resource_updated(self, uri: str) -> None:
+        """The contents of a resource changed: tell those who subscribed to it, and read it anew where it is static."""
+        plan = self.resources.get(uri)
+        if plan is not None:
+            plan.kept = {}
+        self._changed(m.RESOURCE_UPDATED, uri)
+
+    def _changed(self, method: str, uri: str | None = None) -> None:
         if self._loop is None:
             return
         try:
@@ -302,9 +310,9 @@ class Server(Doors, Agenda, Roster, Switched):
         except RuntimeError:
             is_here = False
         if is_here:
-            self.hub.publish(method)
+            self.hub.publish(method, uri)
         else:  # A tool in a thread lane changed the lists.
-            self._loop.call_soon_threadsafe(self.hub.publish, method)
+            self._loop.call_soon_threadsafe(self.hub.publish, method, uri)
 
     # -- what it offers ------------------------------------------------------------------------------------------------
 

@@ -212,8 +212,8 @@ class Context:
         self._server.hub.publish(m.RESOURCES_CHANGED)
 
     async def resource_updated(self, uri: str) -> None:
-        """Tell those who subscribed to this URI that its contents changed."""
-        self._server.hub.publish(m.RESOURCE_UPDATED, uri)
+        """Tell those who subscribed to this URI that its contents changed; what is static is read anew."""
+        self._server.resource_updated(uri)
 
     async def close_stream(self) -> None:
         """End the response stream of a 2025-11-25 HTTP request before its answer: the client comes back for the rest

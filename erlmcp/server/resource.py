@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from erlmcp import core
 from erlmcp.errors import ConfigurationError, ErlmcpError
 from erlmcp.server.bind import Binder, Binding, Overrides
 from erlmcp.server.content import (
@@ -30,7 +31,10 @@ from erlmcp.server.uri import UriTemplate
 
 @dataclass(slots=True, eq=False)
 class ResourcePlan:
-    """A resource, or a template of resources (``is_template``). ``invoke(variables, context)`` as in ToolPlan."""
+    """A resource, or a template of resources (``is_template``). ``invoke(variables, context)`` as in ToolPlan.
+
+    ``kept`` has the ready answers of one that ``is_static``, by whether the peer is modern.
+    """
 
     uri: str
     name: str
@@ -44,7 +48,9 @@ class ResourcePlan:
     in_thread: bool
     tags: frozenset[str]
     binding: Binding
+    is_static: bool
     _recompile: Callable[[Overrides], ResourcePlan]
+    kept: dict[bool, core.Template] = field(default_factory=dict)
 
     @property
     def context_names(self) -> tuple[str, ...]:
@@ -102,14 +108,17 @@ def compile_resource(
     tags: Iterable[str] = (),
     run_in_thread: bool | None = None,
     safe: bool = True,
+    static: bool = False,
     is_context: Callable[[Any], bool] = lambda _: False,
     run_sync: RunSync | None = None,
     overrides: Overrides | None = None,
 ) -> ResourcePlan:
     """Plan a resource from a function. ``uri`` with ``{...}`` in it is a template, whose variables must be the
-    function's parameters. ``safe`` refuses traversal in the variables (see ``UriTemplate.match``).
+    function's parameters. ``safe`` refuses traversal in the variables (see ``UriTemplate.match``). ``static``: it is
+    read once, for everybody, until it is said to have changed.
 
-    Raises ConfigurationError for a malformed URI or template, and where variables and parameters differ.
+    Raises ConfigurationError for a malformed URI or template, where variables and parameters differ, and for what is
+    static and may differ by request.
     """
     given = {key: value for key, value in locals().items() if key not in ("fn", "uri", "overrides")}
     name = tool_name(fn, name)
@@ -120,6 +129,8 @@ def compile_resource(
     template = UriTemplate(uri) if is_template else None
     binding = Binder(label, is_context, overrides).bind(fn)
     _check_variables(binding, template, label)
+    if static and (is_template or binding.needs_context or binding.dependencies):
+        raise ConfigurationError(f"{label}: what is static has no variables, takes no Context and no dependencies")
     descriptor = {
         "uriTemplate" if is_template else "uri": uri,
         "name": name,
@@ -147,6 +158,7 @@ def compile_resource(
         in_thread=in_thread and not awaits,
         tags=frozenset(tags),
         binding=binding,
+        is_static=static,
         _recompile=lambda overrides: compile_resource(fn, uri, **given, overrides=overrides),
     )
 

@@ -48,6 +48,8 @@ class Service:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._peers: dict[bytes, Peer] = {}
+        self._discovered: dict[tuple[Any, ...], core.Template] = {}
+        self._read_generally = self._route(self._read)
         self._handlers: dict[str, Handle] = {
             m.DISCOVER: self._discover,
             m.TOOLS_LIST: partial(self._list, server.tool_list),
@@ -86,7 +88,12 @@ class Service:
             routes.set_method(m.TOOLS_CALL, start, "name")
             if flags.async_execution and flags.native_json:
                 self.server.quick_route = start
+        self._discovered.clear()
+        if not self.server.middleware:
+            routes.set_method(m.RESOURCES_READ, self._start_read, m.NAME_KEYS.get(m.RESOURCES_READ))
         if not self.server.middleware and flags.zero_copy:
+            general = self._route(self._discover)
+            routes.set_method(m.DISCOVER, Ready(general, self._ready_discover, is_legacy=False))
             for method, listing in (
                 (m.TOOLS_LIST, self.server.tool_list),
                 (m.RESOURCES_LIST, self.server.resource_list),
@@ -200,13 +207,25 @@ class Service:
         return self._peers.setdefault(known, found)
 
     async def _discover(self, context: Context) -> dict[str, Any]:
+        return self._discovery(context._exchange.peer)
+
+    def _discovery(self, peer: Peer) -> dict[str, Any]:
         found: dict[str, Any] = {
             "supportedVersions": list(MODERN_VERSIONS),
-            "capabilities": self.server.capabilities(context.protocol_version),
+            "capabilities": self.server.capabilities(peer.version),
         }
         if self.server.instructions is not None:
             found["instructions"] = self.server.instructions
-        return self.stamp(found, context._exchange.peer, cacheable=True)
+        return self.stamp(found, peer, cacheable=True)
+
+    def _ready_discover(self, peer: Peer) -> core.Template:
+        """The answer as ready bytes: one for each revision, and for what decides on the capabilities."""
+        server = self.server
+        key = peer.version, server.has_prompts, server.has_resources, bool(server.completions), server.instructions
+        found = self._discovered.get(key)
+        if found is None:
+            found = self._discovered[key] = core.Template([core.encode(self._discovery(peer))])
+        return found
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 
@@ -254,8 +273,24 @@ class Service:
         uri = context._exchange.call.name
         if uri is None:
             raise InvalidParamsError("Invalid params: uri must be a string")
+        server, plan = self.server, self.server.resources.get(uri)
+        keeps = plan is not None and plan.is_static and server.flags.zero_copy and not server.middleware
+        kept = plan.kept if plan is not None and keeps else None
         contents = await self.read(uri, context)
-        return self.stamp({"contents": contents}, context._exchange.peer, cacheable=True)
+        peer = context._exchange.peer
+        found = self.stamp({"contents": contents}, peer, cacheable=True)
+        if kept is not None:  # Where it was said to have changed meanwhile, nobody looks there any more.
+            kept[peer.modern] = core.Template([core.encode(found)])
+        return found
+
+    def _start_read(self, exchange: Exchange) -> None:
+        """A static resource is answered from the bytes that were made when it was first read."""
+        plan = self.server.resources.get(exchange.call.name or "")
+        ready = plan.kept.get(exchange.peer.modern) if plan is not None and self.server.flags.zero_copy else None
+        if ready is None:
+            self._read_generally(exchange)
+        else:
+            exchange.fill_or_raise(ready, ())
 
     async def read(self, uri: str, context: Context) -> list[dict[str, Any]]:
         """The contents of a resource; raises ResourceNotFoundError."""

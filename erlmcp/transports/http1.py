@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from erlmcp.runtime.parts import SPLIT_BYTES, write_parts
+from erlmcp.runtime.parts import write_parts
 from erlmcp.runtime.turn import Arrivals
 from erlmcp.transports.stream import PAUSE_BYTES
 
@@ -133,16 +133,18 @@ class HttpConnection(asyncio.Protocol):
             self._take(requests)
         if inbound.wants_continue:
             self._invite()
-        size = len(self._out)
-        if size and self.transport is not None:
+        if self._out.is_large and self.transport is not None:
             self.served += 1
-            if size >= SPLIT_BYTES:
-                self._write()
-            elif self.is_urgent:
+            self._write()
+            return
+        answers = self._out.take()
+        if answers and self.transport is not None:
+            self.served += 1
+            if self.is_urgent:
                 self.is_urgent = False
-                write_now(self.transport, self._out.take())
+                write_now(self.transport, answers)
             else:
-                self.transport.write(self._out.take())
+                self.transport.write(answers)
 
     def _take(self, requests: list[HttpRequest]) -> None:
         self._queue.extend(requests)
@@ -266,7 +268,7 @@ class HttpConnection(asyncio.Protocol):
     def _write(self) -> None:
         """Send what is gathered; in pieces where it is large."""
         assert self.transport is not None
-        if len(self._out) >= SPLIT_BYTES and self._listener.has_zero_copy():
+        if self._out.is_large and self._listener.has_zero_copy():
             write_parts(self.transport, self._out.take_parts())
         else:
             self.transport.write(self._out.take())

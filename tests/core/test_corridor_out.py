@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
+import tracemalloc
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erlmcp._core import memory
 from erlmcp.errors import JsonError, LimitError
 
 Impl = Callable[[str], ModuleType]
@@ -234,3 +238,156 @@ def test_written_bytes_are_those_of_the_model(framing: str, rows: list[tuple[str
                     continue
         taken.append(outbound.take())
     assert taken[0] == taken[1]
+
+
+TWICE = [b'{"text":', (0, 0), b',"again":{"result":', (0, 0), b',"value":', (1, 0), b"}}"]
+
+
+@pytest.mark.parametrize("framing", FRAMES)
+@given(
+    rows=st.lists(
+        st.one_of(
+            st.tuples(st.just("fill"), st.text(max_size=8), st.integers(0, 300)),
+            st.tuples(st.just("result"), st.text(max_size=8), st.integers(0, 300)),
+            st.tuples(st.just("fail"), st.just(""), st.integers(0, 300)),
+            st.tuples(st.just("static"), st.just(""), st.just(0)),
+            st.tuples(st.just("take"), st.just(""), st.just(0)),
+        ),
+        max_size=12,
+    ),
+    split_bytes=st.integers(1, 200),
+)
+def test_parts_joined_are_the_bytes_of_the_model(framing: str, rows: Any, split_bytes: int) -> None:
+    core, model = both("corridor_out")
+    pair = [outbound_of(room, framing, split_bytes=split_bytes) for room in (core, model)]
+    templates = [room.Template(TWICE) for room in (core, model)]
+    statics = [room.Template([b'{"a":"' + b"s" * 150 + b'"}']) for room in (core, model)]
+    for act, tail, count in rows:
+        text = "x" * count + tail
+        said = []
+        for outbound, template, static in zip(pair, templates, statics, strict=True):
+            if act == "fill":
+                outbound.fill(b"1", template, (text,))
+            elif act == "static":
+                outbound.fill(b"2", static, ())
+            elif act == "result":
+                outbound.result(b'"x"', {"text": text})
+            elif act == "fail":
+                with pytest.raises(JsonError):
+                    outbound.fill(b"3", template, (text + "\ud800",))
+            else:
+                said.append(b"".join(outbound.take_parts()))
+        assert len(set(said)) <= 1
+        assert len(pair[0]) == len(pair[1])
+    assert pair[0].take() == pair[1].take()
+    assert pair[0].take_parts() == []
+
+
+def test_what_an_author_returned_is_sent_from_where_it_lies() -> None:
+    room, _ = both("corridor_out")
+    text = "x" * 100_000
+    outbound = outbound_of(room, "http", split_bytes=65_536)
+    outbound.fill(b"1", room.Template(TWICE), (text,))
+    parts = outbound.take_parts()
+    large = [part for part in parts if len(part) == len(text)]
+    assert len(large) == 3
+    assert all(isinstance(part, memoryview) and part.readonly for part in large)
+    addresses = {numpy.frombuffer(part, numpy.uint8).ctypes.data for part in large}
+    assert len(addresses) == 1  # three times the same bytes, and no copy of them
+    held = sys.getrefcount(text)
+    del large, parts
+    assert sys.getrefcount(text) == held - 3
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 99_999 + '"', "x" * 99_999 + "\n", "é" * 100_000, "x" * 99_999 + "\ud83d\ude00"]
+)
+def test_a_string_that_needs_escapes_is_copied_once_and_handed_over(text: str) -> None:
+    room, model = both("corridor_out")
+    outbound = outbound_of(room, "newline", split_bytes=65_536)
+    try:
+        outbound.result(b"1", {"text": text})
+    except JsonError:
+        assert len(outbound) == 0
+        return
+    tracemalloc.start()
+    try:
+        parts = outbound.take_parts()
+        assert tracemalloc.get_traced_memory()[1] < 20_000
+    finally:
+        tracemalloc.stop()
+    other = outbound_of(model, "newline")
+    other.result(b"1", {"text": text})
+    assert b"".join(parts) == other.take()
+
+
+def test_the_limit_counts_what_is_not_copied() -> None:
+    room, _ = both("corridor_out")
+    outbound = outbound_of(room, "newline", split_bytes=1_000, bytes_max=10_000)
+    template = room.Template([b'{"text":', (0, 0), b"}"])
+    outbound.fill(b"1", template, ("x" * 6_000,))
+    held = len(outbound)
+    with pytest.raises(LimitError, match="bytes_max=10000"):
+        outbound.fill(b"2", template, ("y" * 6_000,))
+    with pytest.raises(LimitError, match="bytes_max=10000"):
+        outbound.raw(b"z" * 6_000)
+    assert len(outbound) == held
+    assert b"x" * 6_000 in b"".join(outbound.take_parts())
+    assert len(outbound) == 0
+
+
+def test_references_to_what_was_never_sent_are_given_back() -> None:
+    room, _ = both("corridor_out")
+    text = "x" * 100_000
+    held = sys.getrefcount(text)
+    outbound = outbound_of(room, "newline", split_bytes=1_000)
+    for _ in range(40):
+        outbound.fill(b"1", room.Template(TWICE), (text,))
+    with pytest.raises(JsonError):
+        outbound.fill(b"1", room.Template([(0, 0), (0, 1)]), (text, 3))
+    assert sys.getrefcount(text) == held + 120
+    del outbound
+    assert sys.getrefcount(text) == held
+
+
+@pytest.mark.skipif(not memory.IS_CHECKED, reason="needs ERLMCP_BUILD=checked")
+def test_whichever_allocation_fails_what_was_gathered_stays_and_nothing_is_lost() -> None:
+    room, _ = both("corridor_out")
+    before = memory.live_blocks()
+    text = "x" * 5_000
+    held = sys.getrefcount(text)
+    template = room.Template(TWICE)
+    failures = 0
+    for count in range(1, 12):
+        outbound = outbound_of(room, "http", split_bytes=1_000)
+        outbound.fill(b"1", template, ("first",))
+        whole = len(outbound)
+        memory.fail_after(count)
+        try:
+            for _ in range(8):
+                outbound.fill(b"2", template, (text,))
+                whole = len(outbound)
+            outbound.result(b"3", {"text": "é" * 70_000})
+            whole = len(outbound)
+        except MemoryError:
+            failures += 1
+        finally:
+            memory.fail_never()
+        assert len(outbound) == whole
+        assert len(b"".join(outbound.take_parts())) == whole
+        del outbound
+    assert failures > 2
+    del template
+    assert memory.live_blocks() == before
+    assert sys.getrefcount(text) == held
+
+
+def test_what_is_large_says_so(impl: Impl) -> None:
+    outbound = outbound_of(impl("corridor_out"), "none", split_bytes=1_000)
+    assert not outbound.is_large
+    outbound.raw(b"x" * 65_535)
+    assert not outbound.is_large
+    outbound.raw(b"x")
+    assert outbound.is_large
+    outbound.take()
+    assert not outbound.is_large

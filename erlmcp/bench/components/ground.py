@@ -9,8 +9,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from erlmcp.bench.components.row import BATCH, SEED, Row, Ways
+from erlmcp.bench.components.row import BATCH, SEED, Row, Ways, marks
 from erlmcp.bench.timing import Timed, closing, timed
+from erlmcp.runtime import timers
 
 FRAME = b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
 DEADLINES = [random.Random(SEED).randrange(60_000_000_000) for _ in range(BATCH)]
@@ -113,6 +114,52 @@ def wheel(ways: Ways) -> None:
     ways.core("wheel_cycle", lambda loop: timed(BATCH * 4, loop, BATCH, 4))
 
 
+# ---------------------------------------------------------------------------------------------------- deadline
+def _one_at_a_time(add: Any, cancel: Any, count: int) -> None:
+    for _ in range(count):
+        cancel(add(30.0, _nothing))
+
+
+def _set_and_cancel(add: Any, cancel: Any, close: Callable[[], None]) -> Timed:
+    for deadline in DEADLINES:
+        add(1 + deadline / 1e9, _nothing)
+    made = timed(BATCH, _one_at_a_time, add, cancel, BATCH, single=lambda: cancel(add(30.0, _nothing)))
+    return closing(made, close)
+
+
+def _timers_of(kind: Any) -> Timed:
+    loop = asyncio.new_event_loop()
+    made = kind(loop)
+
+    def close() -> None:
+        made.close()
+        loop.close()
+
+    return _set_and_cancel(made.add, made.cancel, close)
+
+
+def _loop_timers(loop: Any) -> Timed:
+    return _set_and_cancel(loop.call_later, lambda handle: handle.cancel(), loop.close)
+
+
+async def _timeouts(count: int) -> None:
+    for _ in range(count):
+        async with asyncio.timeout(30):
+            pass
+
+
+def _asyncio_timeout(loop: Any) -> Timed:
+    return closing(timed(BATCH, lambda: loop.run_until_complete(_timeouts(BATCH))), loop.close)
+
+
+def deadline(ways: Ways) -> None:
+    ways.own("call", "core", lambda: _timers_of(timers.Timers))
+    ways.own("call", "model", lambda: _timers_of(timers.PlainTimers))
+    ways.own("call", "asyncio call_later", lambda: _loop_timers(asyncio.new_event_loop()))
+    ways.peer("call", "uvloop call_later", "uvloop", lambda lib: _loop_timers(lib.new_event_loop()))
+    ways.own("call", "asyncio.timeout", lambda: _asyncio_timeout(asyncio.new_event_loop()))
+
+
 # ---------------------------------------------------------------------------------------------------- correlation
 def _calls(put: Any, take: Any, next_id: Any, count: int) -> None:
     for _ in range(count):
@@ -192,6 +239,13 @@ ROWS = [
         f"a deadline added and cancelled, {BATCH:,} live, evenly drawn within 60 s (peers that cancel lazily pay for"
         " the sweep)",
         wheel,
+    ),
+    Row(
+        "deadline",
+        "wheel",
+        f"a callback in 30 s set and cancelled by a server's timers, {BATCH:,} others waiting",
+        deadline,
+        marks(call=10),
     ),
     Row("correlation", "correlation", "a new int id, put and taken, 1,000 others waiting", correlation),
     Row(

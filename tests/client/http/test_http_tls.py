@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from rawpeer import make_house
 from scripted import nothing_left, once, scripted, talking
 
-from erlmcp import Client
+from erlmcp import Client, Server
 from erlmcp.client.http import HttpChannel
 from erlmcp.client.tls import Tls, make_context
 from erlmcp.errors import ConfigurationError, ConnectionClosedError
@@ -187,3 +189,34 @@ async def test_a_client_passes_on_whom_to_trust_and_which_protocol(
     with pytest.raises(ConnectionClosedError):
         async with http(make_house().server, tls=server_side(certs)) as listener:
             await Client(f"https://127.0.0.1:{listener.port}/mcp").connect()
+
+
+async def test_a_large_answer_of_a_server_comes_whole_through_tls(certs: Path, loop_kind: str) -> None:
+    server = Server("large")
+
+    @server.tool
+    async def big(size: int) -> str:
+        return "x" * size
+
+    context = ssl.create_default_context(cafile=str(certs / "ca.pem"))
+    body = (
+        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",'
+        b'"capabilities":{},"clientInfo":{"name":"x","version":"1"}}}'
+    )
+    call = b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"big","arguments":{"size":1000000}}}'
+    head = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head += b"Accept: application/json, text/event-stream\r\n"
+    async with asyncio.timeout(30), http(server, tls=server_side(certs)) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=context)
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answered = await reader.readuntil(b"\r\n\r\n")
+        session = next(line for line in answered.split(b"\r\n") if line.lower().startswith(b"mcp-session-id"))
+        length = int(answered.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write(head + session + b"\r\nContent-Length: %d\r\n\r\n" % len(call) + call)
+        answered = await reader.readuntil(b"\r\n\r\n")
+        length = int(answered.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        assert (await reader.readexactly(length)).count(b"x" * 1_000_000) == 2
+        writer.close()
+        with contextlib.suppress(ssl.SSLError, OSError):
+            await writer.wait_closed()
