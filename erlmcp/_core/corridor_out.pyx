@@ -42,9 +42,8 @@ cdef extern from "Python.h":
     void* PyUnicode_DATA(object o) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object o) noexcept
 
-TEXT = SLOT_TEXT
-VALUE = SLOT_VALUE
-VALUE_AS_TEXT = SLOT_VALUE_AS_TEXT
+TEXT, VALUE, VALUE_AS_TEXT = SLOT_TEXT, SLOT_VALUE, SLOT_VALUE_AS_TEXT
+
 cdef enum:
     SLOT_TEXT = 0
     SLOT_VALUE = 1
@@ -479,8 +478,7 @@ cdef object own(gathered_t* taken):
     cdef char* kept
     buffer_compact(&taken.out)
     kept = <char*>mem_realloc(taken.out.data, taken.out.write)
-    part.data = taken.out.data if kept == NULL else kept
-    part.size = taken.out.write
+    part.data, part.size = taken.out.data if kept == NULL else kept, taken.out.write
     taken.out.data = NULL
     return memoryview(part)
 

@@ -93,7 +93,7 @@ class Service:
             routes.set_method(m.RESOURCES_READ, self._start_read, m.NAME_KEYS.get(m.RESOURCES_READ))
         if not self.server.middleware and flags.zero_copy:
             general = self._route(self._discover)
-            routes.set_method(m.DISCOVER, Ready(general, self._ready_discover, is_legacy=False))
+            routes.set_method(m.DISCOVER, Ready(general, self._ready_discover, is_legacy=False), is_critical=True)
             for method, listing in (
                 (m.TOOLS_LIST, self.server.tool_list),
                 (m.RESOURCES_LIST, self.server.resource_list),

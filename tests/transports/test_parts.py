@@ -95,7 +95,7 @@ async def test_over_http_a_text_reaches_the_socket_from_where_it_lies(zero_copy:
 async def test_over_a_byte_stream_a_text_reaches_the_socket_from_where_it_lies(zero_copy: bool) -> None:
     server = server_of(Flags(zero_copy=zero_copy))
     async with server.running():
-        connection, pipe = StreamProtocol(server.link, Roll(), 10, 1 << 26), Pipe()
+        connection, pipe = StreamProtocol(server.link, Roll(), 10, 1 << 26, 1 << 16), Pipe()
         connection.connection_made(pipe)
         connection.data_received(json.dumps(CALL).encode() + b"\n")
         check(pipe.written, zero_copy)
@@ -166,9 +166,12 @@ async def test_a_pipe_that_takes_a_part_of_it_gets_the_rest_later(loop_kind: str
     class Link:
         closed = False
         write_parts: Any = None
+        patience_s = None
 
+        def pace(self, pacer: Any) -> None: ...
+        def finish(self) -> None: ...
+        def hold(self, held: bool) -> None: ...
         def feed(self, data: bytes) -> None: ...
-        def flush(self) -> None: ...
         def close(self, reason: str = "") -> None: ...
 
     own_read, their_write = os.pipe()
