@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -213,6 +212,8 @@ def _from_file(path: str) -> dict[str, bool]:
 
 @functools.lru_cache(maxsize=8)
 def _read_file(path: str, _mtime_ns: int, _size_bytes: int) -> dict[str, bool]:
+    import tomllib
+
     with open(path, "rb") as file:
         try:
             table: Any = tomllib.load(file)

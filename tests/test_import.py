@@ -77,7 +77,15 @@ def test_the_front_door_alone_loads_no_machinery() -> None:
 
 def test_a_server_loads_nothing_heavy() -> None:
     loaded = loaded_after("from erlmcp import Server\nserver = Server('x')")
-    assert not loaded & {"pydantic", "pydantic_core", "mcp_types", "numpy", "starlette", "mcp", "argparse"}
+    assert not loaded & {"pydantic", "pydantic_core", "mcp_types", "numpy", "starlette", "mcp", "argparse", "tomllib"}
+
+
+def test_a_server_loads_policies_with_its_first_guard() -> None:
+    server = "from erlmcp import Server\nserver = Server('x')\n@server.tool(timeout=3)\ndef f() -> int: return 1\n"
+    policies = {f"erlmcp.policy.{name}" for name in ("breaker", "bulkhead", "limiter", "protection", "retry")}
+    assert not loaded_after(server) & {*policies, "erlmcp.runtime.guard"}
+    guarded = "@server.tool(name='g', timeout='adaptive')\ndef g() -> int: return 1\n"
+    assert policies < loaded_after(server + guarded)
 
 
 def test_a_plain_tool_loads_no_pydantic() -> None:

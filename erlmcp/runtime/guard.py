@@ -355,6 +355,11 @@ class Guarding(Lining, _Fence):
         self.expired_count += 1
         self.settle(token, False)
 
+    def withdraw(self, token: int) -> None:
+        """``cancel`` without giving the place back: who holds that gives it back itself."""
+        if self.breaker is not None:
+            self.breaker.cancel(token & TICKET_MASK)
+
     @property
     def timeout_s(self) -> float | None:
         """How long a call may take, where that adapts and is switched on."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.errors import CallTimeoutError
-from erlmcp.policy.timeouts import nested_s
 from erlmcp.runtime.timers import Timers
 
 SECOND_NS: Final = 1_000_000_000
@@ -63,6 +62,8 @@ def shortened_s(wanted_s: float, method: str = "") -> float:
     until = DEADLINE.get()
     if until is None:
         return wanted_s
+    from erlmcp.policy.timeouts import nested_s
+
     found = nested_s(wanted_s, (until.due_ns - time.monotonic_ns()) / SECOND_NS, MARGIN_S)
     if found <= 0:
         raise CallTimeoutError("deadline", 0.0, method)

@@ -8,14 +8,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from erlmcp import core
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import Flags
 from erlmcp.limits import Limits
-from erlmcp.policy.protection import Guards
-from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.load import admission_of
@@ -40,6 +38,10 @@ from erlmcp.server.switch import Switched
 from erlmcp.server.tool import Tool
 from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import fit_other, fit_tool
+
+if TYPE_CHECKING:
+    from erlmcp.policy.protection import Guards
+    from erlmcp.policy.timeouts import TimeoutRule
 
 F = TypeVar("F", bound=Callable[..., Any])
 Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[Any]]
@@ -175,11 +177,8 @@ class Server(Doors, Agenda, Roster, Switched):
         **options: Any,
     ) -> ToolPlan:
         """Register a tool; see ``tool``. Clients that asked are told that the list changed."""
-        if isinstance(timeout, str | TimeoutRule):
-            guards, timeout = Guards(timeout=timeout).over(guards), None
-        elif timeout is not None:  # It is fixed, whatever the server's guards say.
-            guards = Guards(timeout=False).over(guards)
-        plan = self._compile(fn, timeout=timeout, **options)
+        guards, timeout_s = self.guarding.timed(guards, timeout)
+        plan = self._compile(fn, timeout=timeout_s, **options)
         if plan.name in self.tools:
             raise ConfigurationError(
                 f"tool {plan.name!r} is registered already; remove_tool first, or name it otherwise"

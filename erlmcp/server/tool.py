@@ -9,7 +9,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import InvalidParamsError, JsonError, McpError
-from erlmcp.runtime.guard import BY_CALLER, TICKET_MASK
 from erlmcp.runtime.quick import Entry
 from erlmcp.runtime.within import DEADLINE, until_after
 from erlmcp.server.context import Context
@@ -126,7 +125,9 @@ class Tool(Entry):
     def refused(self, call: Call, peer: Peer, front: Front, token: int) -> None:
         """A call that began the short way was not let in."""
         exchange = front.exchange(call, peer)
-        self._refused(exchange, exchange.arguments, None, token, caller_of(exchange) if token == BY_CALLER else "")
+        guard: Any = self.guard
+        caller = caller_of(exchange) if guard.callers is not None else ""
+        self._refused(exchange, exchange.arguments, None, token, caller)
         if not exchange.done:
             front.waits(exchange)
 
@@ -257,8 +258,8 @@ class Tool(Entry):
                 guard.gave_up(token)
             elif isinstance(error, Exception):
                 guard.settle(token, not guard.is_failure(error))
-            elif guard.breaker is not None:
-                guard.breaker.cancel(token & TICKET_MASK)
+            else:
+                guard.withdraw(token)
             raise
         guard.settle(token, True)
         return value

@@ -129,7 +129,7 @@ async def test_a_run_that_takes_too_long_is_cancelled_on_a_real_loop(
             ended.set()
 
     async with server.running():
-        job = server.schedule(work, timeout_s=0.01, every_s=100, first_s=0)
+        job = server.schedule(work, timeout_s=0.2, every_s=100, first_s=0)
         await asyncio.wait_for(ended.wait(), 10)
         while job.runs:
             await asyncio.sleep(0)

@@ -32,6 +32,18 @@ FRAGILE = BreakerRule(failures_in_row=2, open_s=60, jitter=0)
 WAYS = ("short", "context", "middleware", "thread")
 
 
+class Gate(threading.Event):
+    """An event that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
 def make_server(way: str, guards: Guards, **options: Any) -> tuple[Server, dict[str, Any]]:
     """A server with the tool ``work``, which does what ``plan`` has for its ``step``, reached by one of the ways."""
     plan: dict[str, Any] = {}
@@ -118,17 +130,21 @@ async def test_a_bulkhead_bounds_the_calls_that_wait(talk: Any, way: str) -> Non
 
 @pytest.mark.parametrize("middleware", [False, True])
 async def test_a_thread_keeps_its_place_until_it_ends_though_its_call_was_given_up(talk: Any, middleware: bool) -> None:
-    server, plan = make_server("thread", Guards(bulkhead=1, breaker=BreakerRule(failures_in_row=5)), timeout=0.01)
+    server, plan = make_server("thread", Guards(bulkhead=1, breaker=BreakerRule(failures_in_row=5)), timeout=30)
     if middleware:
 
         async def around(ctx: Context, call_next: Any) -> Any:
             return await call_next(ctx)
 
         server.add_middleware(around)
-    plan["slow"] = gate = threading.Event()
+    plan["slow"] = gate = Gate()
     guard: Any = server.tools["work"].guard
     async with talk(server) as client:
-        assert (await client.error("tools/call", step("slow")))["code"] == -32001
+        id = client.post("tools/call", step("slow"))
+        while not gate.reached.is_set():
+            await asyncio.sleep(0)
+        client.expire(id)
+        assert (await client.answer(id))["error"]["code"] == -32001
         await client.settle()
         assert guard.breaker.window.failures_in_row == 1
         assert (await client.error("tools/call", step("next")))["data"]["reason"] == "bulkhead_full"
@@ -137,7 +153,6 @@ async def test_a_thread_keeps_its_place_until_it_ends_though_its_call_was_given_
             await asyncio.sleep(0)
         assert guard.breaker.window.failures_in_row == 1
         assert guard.failure_count == 1
-        server.tools["work"].own_timeout_s = 30
         assert await client.text("work", {"step": "next"}) == "next"
         assert guard.bulkhead.count == 0
 
@@ -173,7 +188,7 @@ async def test_a_call_that_was_cancelled_before_a_thread_took_it_gives_its_place
 async def test_a_call_that_takes_too_long_counts_as_failed_and_one_that_was_cancelled_as_nothing(
     talk: Any, way: str
 ) -> None:
-    rule = TimeoutRule(min_s=0.01, start_s=0.01, max_s=0.01)
+    rule = TimeoutRule(min_s=30, start_s=30, max_s=30)
     server, plan = make_server(way, Guards(breaker=BreakerRule(failures_in_row=2), timeout=rule))
     plan["never"] = asyncio.Event()
     guard: Any = server.tools["work"].guard
@@ -184,9 +199,12 @@ async def test_a_call_that_takes_too_long_counts_as_failed_and_one_that_was_canc
         await client.settle()
         assert (guard.ok_count, guard.failure_count) == (0, 0)
         for _ in range(2):
-            error = await client.error("tools/call", step("never"))
+            id = client.post("tools/call", step("never"))
+            await client.settle()
+            client.expire(id)
+            error = (await client.answer(id))["error"]
             assert error["code"] == -32001
-            assert "0.01 s" in error["message"]
+            assert "30 s" in error["message"]
         await client.settle()
         assert (guard.expired_count, guard.breaker.state) == (2, "open")
 
@@ -338,25 +356,34 @@ async def test_a_client_within_a_tool_waits_no_longer_than_the_tool_has(
 
 
 async def test_progress_extends_the_time_up_to_the_hard_maximum(talk: Any) -> None:
-    rule = TimeoutRule(min_s=0.4, start_s=0.4, max_s=0.4, hard_max_s=1.0)
+    rule = TimeoutRule(min_s=30, start_s=30, max_s=30, hard_max_s=40)
     server = Server("slow", guards=Guards(timeout=rule))
-    beats: list[float] = []
+    gates = [asyncio.Event() for _ in range(2)]
+    left: list[float] = []
 
     @server.tool
     async def work(ctx: Context) -> str:
-        began = time.monotonic()
-        try:
-            for number in range(1000):
-                await ctx.progress(number)
-                await asyncio.sleep(0.01)
-        finally:
-            beats.append(time.monotonic() - began)
+        for number, gate in enumerate(gates):
+            await gate.wait()
+            await ctx.progress(number)
+            left.append(left_s() or 0.0)
+        await asyncio.Event().wait()
         return "never"
 
     async with talk(server) as client:
-        error = await client.error("tools/call", {"name": "work"}, meta={"progressToken": 1})
-        assert error["code"] == -32001
-    assert beats[0] > 0.15  # three times its timeout, and then no more
+        id = client.post("tools/call", {"name": "work"}, meta={"progressToken": 1})
+        await client.settle()
+        exchange = client.wire._link.session.inflight[id]
+        seconds, last_ns = exchange._span
+        assert (seconds, 39 < (last_ns - time.monotonic_ns()) / 1e9 <= 40) == (30, True)
+        exchange._timers.extend(exchange._deadline, 1000)
+        gates[0].set()
+        await client.settle()
+        assert 29 < left[0] <= 30  # anew
+        exchange._span = 30, time.monotonic_ns()
+        gates[1].set()  # and with that the time is over
+        assert (await client.answer(id))["error"]["code"] == -32001
+    assert left[1] <= 0.0
 
 
 async def test_the_client_of_the_same_process_is_guarded_too() -> None:

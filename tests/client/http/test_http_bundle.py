@@ -185,7 +185,7 @@ async def test_one_request_of_an_array_may_time_out_and_the_last_given_up_closes
 
     async with nothing_left(), scripted(script) as peer, batching(peer.url) as talk:
         talk.channel.negotiated("legacy", BATCH)
-        [late] = in_turn(talk, 1, timeout_s=0.01)
+        [late] = in_turn(talk, 1, timeout_s=0.5)
         kept = talk.begin("tools/call", {"name": "t", "arguments": {}})
         with pytest.raises(CallTimeoutError):
             await late
