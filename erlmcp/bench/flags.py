@@ -22,6 +22,7 @@ from erlmcp.bench.worker import Worker
 
 GUARDING = "erlmcp.bench.guarding"
 BUYING = "erlmcp.bench.buying"
+CROWDED = "erlmcp.bench.crowded"
 JOURNEY = "erlmcp.bench.journey"
 
 
@@ -37,7 +38,6 @@ class Row:
     others: tuple[str, ...] = ()
 
 
-ECHO = f"tools/call of an async handler, {BATCH:,} a read, no socket"
 # A new flag is a row here.
 ROWS = (
     Row("batching", "calls over stdio, 16 in flight", f"{BUYING}:over_stdio", (16,)),
@@ -60,10 +60,14 @@ ROWS = (
         f"{JOURNEY}:made",
         ("echo", BATCH),
     ),
+    Row("work_stealing", "64 calls at once of an ordinary function, no socket", f"{CROWDED}:burst", (64,)),
+    Row("priority_queues", "a critical call behind 1,000 bulk ones that run in threads", f"{CROWDED}:urgent"),
+    Row("priority_messages", "server/discover while 16 connections asked for 256 things each", f"{CROWDED}:probe"),
     Row("iterators", "the first of 10,000 conversations that are walked", f"{BUYING}:first_session", (10_000,)),
     Row("zero_copy", "tools/list of 1,000 tools, no socket", f"{BUYING}:server_list", (1000,)),
     Row("circuit_breaker", "calls of a tool that fails after a millisecond", f"{GUARDING}:failing"),
     Row("adaptive_timeouts", "calls of a tool that does not answer; the limit is 50 ms", f"{GUARDING}:silent"),
+    Row("backpressure", "calls at 3x the rate that can be served, each answered in time", f"{CROWDED}:overloaded"),
     Row("rate_limit", "calls of a tool that takes half a millisecond, above its rate", f"{GUARDING}:costly"),
 )
 

@@ -55,7 +55,7 @@ class Load:
     __slots__ = (
         "_full",
         "_host",
-        "_is_full",
+        "_is_refusing",
         "_late",
         "_looked_ns",
         "_overload",
@@ -82,7 +82,7 @@ class Load:
         )
         self.inflight = 0  # calls whose handlers wait
         self.shed_count = 0  # requests refused so far
-        self._is_full = False
+        self._is_refusing = False
         self._looked_ns = 0
         self._sampled: Exchange | None = None  # the call that is timed
         self._sampled_ns = 0
@@ -116,7 +116,8 @@ class Load:
         if exchange is self._sampled:
             self._sampled = None
             self._learn(exchange)
-        if self._is_full:
+        if self._is_refusing:
+            self.look()  # Not only at the next tick: by then what is refused for may be over, and its room be empty.
             self._settle()
 
     def _learn(self, exchange: Exchange) -> None:
@@ -148,9 +149,9 @@ class Load:
 
     def _settle(self) -> None:
         """Tell the short way, which sees none of this, from which lane on it has to ask."""
-        self._is_full = self.inflight >= self._size.limit
         is_on = self._host.flags.backpressure
-        lane = NORMAL if self._is_full else self._overload.refused_from
+        lane = NORMAL if self.inflight >= self._size.limit else self._overload.refused_from
+        self._is_refusing = lane != NOBODY
         self._turn.budget.refused_from = lane if is_on else NOBODY
 
     # -- looking -------------------------------------------------------------------------------------------------------

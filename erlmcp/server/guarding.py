@@ -118,8 +118,9 @@ def caller_of(exchange: Exchange) -> str:
 
 
 def caller_at(session: Session) -> str:
-    """The caller of a conversation without a credential."""
-    return session.id or f"{id(session):x}"
+    """The caller of a conversation without a credential. Not its address: another one may have that later, and would be
+    taken for the one that ended."""
+    return session.id or f"#{session.serial}"
 
 
 def caller_behind(verdict: Verdict) -> str:

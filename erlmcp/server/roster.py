@@ -127,7 +127,7 @@ class Roster:
 
 def _mark(session: Session) -> int:
     """Tells a session from one that has its place later, and says nothing of it."""
-    return hash((id(session), _SALT)) & 0xFFFFFFFF
+    return hash((session.serial, _SALT)) & 0xFFFFFFFF
 
 
 def describe_session(session: Session) -> dict[str, Any]:

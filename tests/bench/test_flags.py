@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from erlmcp import Flags
-from erlmcp.bench import buying
+from erlmcp.bench import buying, crowded
 from erlmcp.bench import flags as suite
 from erlmcp.bench.flags import ROWS, Row
 from erlmcp.bench.room import MissingError
@@ -22,11 +22,32 @@ def fixed(ns: float) -> Timed:
     return Timed(10, lambda repeats: int(ns * 10 * repeats))
 
 
-def test_every_flag_has_a_row_or_is_named() -> None:
-    assert {row.flag for row in ROWS} <= set(PHASE_OF)
-    assert len({row.flag for row in ROWS}) == len(ROWS)
-    assert {row.flag for row in ROWS} | set(suite.without_row()) == set(PHASE_OF)
+def test_every_flag_has_one_row() -> None:
+    assert sorted(row.flag for row in ROWS) == sorted(PHASE_OF)
+    assert suite.without_row() == []
     assert all(row.words for row in ROWS)
+
+
+def test_a_flag_without_a_row_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "ROWS", [row for row in ROWS if row.flag != "backpressure"])
+    out = io.StringIO()
+    suite.report([], out)
+    assert "without a row: backpressure" in out.getvalue()
+
+
+def test_an_overload_counts_what_was_answered_in_time() -> None:
+    made = crowded.overloaded()
+    assert made.elapsed(1) / made.count >= 1e9 * crowded.PLACE_S / crowded.PLACES / 2
+    crowd, later = crowded.probe(), crowded.urgent()
+    assert 0 < crowd.elapsed(5) < 10e9
+    assert 0 < later.elapsed(1) < 10e9
+
+
+def test_a_crowd_that_is_answered_wrongly_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowded, "lines", lambda _kind, count: [b'{"jsonrpc":"2.0","id":1,"method":"no"}\n'] * count)
+    for made in (crowded.probe(), crowded.burst(2)):
+        with pytest.raises(RuntimeError, match="refused, or failed"):
+            made.elapsed(1)
 
 
 def test_the_variants_differ_in_the_flag_alone(monkeypatch: pytest.MonkeyPatch) -> None:

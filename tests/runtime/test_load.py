@@ -216,6 +216,26 @@ async def test_a_server_that_catches_up_takes_everything_again(clock: Clock) -> 
         peer.link.close()
 
 
+async def test_room_that_becomes_free_is_given_away_at_once_and_not_at_the_next_tick(clock: Clock) -> None:
+    house = House(total_inflight_count_max=4)
+    async with house.server.running():
+        peer = Peer(house.server)
+        peer.call(*["wait"] * 4)
+        for _ in range(100):
+            clock.pass_ms(10)
+            house.server.turn.load.look()
+        assert house.server.overload == 3
+        peer.call("normal")
+        assert peer.kinds() == [("normal", FULL)]
+        clock.pass_ms(10)
+        house.gate.set()
+        await turns(6)
+        assert peer.kinds() == [("wait", "ok")] * 4
+        peer.call("normal")
+        assert peer.kinds() == [("normal", "ok")]
+        peer.link.close()
+
+
 async def test_a_loop_that_is_held_up_counts_like_a_line(clock: Clock) -> None:
     house = House(queue_delay_max_s=0.1)
     async with house.server.running():

@@ -287,6 +287,15 @@ async def test_each_caller_has_a_rate_of_its_own(talk: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_conversation_that_ended_leaves_its_rate_to_nobody_who_comes_later(talk: Any, way: str) -> None:
+    server, _ = make_server(way, Guards(rate_limit=RateRule(0.001, burst=1, per="caller")))
+    async with server.running():
+        for _ in range(20):  # one after the other, so that the next one lies where the last one did
+            async with talk(server) as client:
+                assert await client.text("work", {"step": "a"}) == "a"
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_the_deadline_is_handed_on_where_a_tool_has_a_timeout_of_its_own(talk: Any, way: str) -> None:
     seen: list[float | None] = []
 

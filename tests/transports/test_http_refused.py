@@ -76,7 +76,7 @@ async def test_each_credential_has_a_rate_of_its_own_whatever_the_way_and_the_co
 
 async def test_the_caller_is_the_same_by_the_short_way_and_by_the_general_one() -> None:
     verdict = Verdict(headers={"authorization": "Bearer ann"})
-    session: Any = SimpleNamespace(id=None)
+    session: Any = SimpleNamespace(id=None, serial=7)
     exchange: Any = SimpleNamespace(headers={"authorization": "Bearer ann"}, session=session)
     assert caller_behind(verdict) == caller_of(exchange) == verdict.caller
     assert "ann" not in verdict.caller
