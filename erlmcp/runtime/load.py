@@ -12,6 +12,7 @@ from erlmcp.policy.overload import BULK, NORMAL, Overload
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from erlmcp.core import Call
     from erlmcp.runtime.exchange import Exchange
@@ -53,6 +54,7 @@ class Load:
     """
 
     __slots__ = (
+        "_clock_ns",
         "_full",
         "_host",
         "_is_refusing",
@@ -69,8 +71,9 @@ class Load:
         "shed_count",
     )
 
-    def __init__(self, host: Host, turn: Turn) -> None:
+    def __init__(self, host: Host, turn: Turn, clock_ns: Callable[[], int] | None = None) -> None:
         limits = host.limits
+        self._clock_ns = clock_ns or time.monotonic_ns
         self._host = host
         self._turn = turn
         # Made once, as they are never raised: thousands a second are given.
@@ -104,7 +107,7 @@ class Load:
         """The handler of this call waits."""
         self.inflight += 1
         if self._sampled is None and exchange.call.entry is not None:
-            self._sampled, self._sampled_ns = exchange, time.monotonic_ns()
+            self._sampled, self._sampled_ns = exchange, self._clock_ns()
         if self._timer is None:
             self._arm()
         if self.inflight >= self._size.limit:
@@ -121,7 +124,7 @@ class Load:
             self._settle()
 
     def _learn(self, exchange: Exchange) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock_ns()
         passed_ns = now_ns - self._sampled_ns
         name = exchange.call.name or ""
         usual_ns = self._usual_ns.get(name)
@@ -158,7 +161,7 @@ class Load:
 
     def look(self, lag_s: float = 0.0) -> None:
         """See how long the oldest that stands in line has waited, or the loop was held up."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock_ns()
         if now_ns - self._looked_ns < LOOK_NS:
             return
         self._looked_ns = now_ns

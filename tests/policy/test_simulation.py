@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from erlmcp.bench.simulate import main
+from erlmcp.bench.simulate.house import House
 from erlmcp.bench.simulate.plot import plot
 from erlmcp.bench.simulate.scenario import BY_KEY, HANG, Result, run
 from erlmcp.bench.simulate.world import HEALTHY, Clockwork, Load, World
 from erlmcp.policy.breaker import BreakerRule
+from erlmcp.policy.overload import BULK, CRITICAL
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.retry import RetryRule
 
@@ -34,11 +36,12 @@ def test_a_scenario_keeps_its_goodput_saves_work_and_recovers(key: str) -> None:
     assert found.recovery_s <= marks.recovery_s, found
 
 
-@pytest.mark.parametrize("key", ["spike", "crowd", "storm"])
+@pytest.mark.parametrize("key", ["spike", "crowd", "storm", "double", "fivefold", "aimd", "rush", "loop"])
 def test_without_protection_an_overload_outlives_its_cause(key: str) -> None:
     found = result(key).figures
     assert found.recovery_bare_s is None
-    assert found.goodput_bare < 0.25 < 3 * found.goodput_bare < found.goodput
+    assert found.goodput_bare < 0.36
+    assert found.goodput > 2 * found.goodput_bare
 
 
 def test_a_run_comes_out_the_same_each_time_and_another_seed_is_another_run() -> None:
@@ -97,6 +100,26 @@ def test_a_rate_falls_to_what_the_upstream_can_do_and_comes_back() -> None:
     assert min(rates[4 * 21 : 4 * 35]) < 100
     assert all(30 <= each <= 300 for each in rates)
     assert rates[-1] > 70
+
+
+def test_a_server_refuses_bulk_before_normal_and_critical_never() -> None:
+    loop = result("loop").guarded
+    assert isinstance(loop, House)
+    assert loop.refused[CRITICAL] == 0
+    offered = loop.total("offered")
+    # A fifth of all is bulk: of what is refused it is more, as it is refused for longer.
+    assert loop.refused[BULK] > 0.2 * loop.total("refused") > 0.02 * offered
+    assert max(loop.levels) == 3
+    assert loop.levels[-1] == 0
+
+
+@pytest.mark.parametrize("key", ["double", "fivefold", "aimd"])
+def test_the_limit_of_a_server_falls_in_a_crowd_and_is_never_below_what_its_upstream_works_on(key: str) -> None:
+    house = result(key).guarded
+    assert isinstance(house, House)
+    crowded = house.limits[4 * 30 : 4 * 40]
+    assert min(crowded) >= 20
+    assert max(crowded) < 250  # of 1,000 that there may be
 
 
 def test_retries_are_no_more_than_their_budget() -> None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from erlmcp.bench.simulate.house import House
 from erlmcp.bench.simulate.scenario import Result
+from erlmcp.bench.simulate.world import World
 
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 46, 34
@@ -93,6 +95,11 @@ def plot(result: Result) -> str:
 def _adapting(result: Result, highest: float) -> tuple[str, list[float]] | None:
     """What of the policies moves, once a second, on the scale of the picture."""
     guarded = result.guarded
+    if isinstance(guarded, House):
+        if guarded.is_on_loop:
+            return "the level (full height: 3)", [each / 3 * highest / 1.08 for each in guarded.levels[::4]]
+        most = max(guarded.limits)
+        return f"the limit (full height: {most:g})", [each / most * highest / 1.08 for each in guarded.limits[::4]]
     if guarded.rates:
         return "the rate", guarded.rates[::4]
     if guarded.timeouts:
@@ -101,16 +108,16 @@ def _adapting(result: Result, highest: float) -> tuple[str, list[float]] | None:
             each / most * highest / 1.08 for each in guarded.timeouts[::4]
         ]
     if guarded.events:
-        return "the breaker (high: closed)", _states(result, highest / 1.08)
+        return "the breaker (high: closed)", _states(guarded, highest / 1.08)
     return None
 
 
-def _states(result: Result, closed: float) -> list[float]:
+def _states(guarded: World, closed: float) -> list[float]:
     """The breaker's state each second: at the top closed, at the bottom open, between them half-open."""
     height = {"closed": closed, "half-open": closed / 2, "open": 0.0}
-    events = list(result.guarded.events)
+    events = list(guarded.events)
     found, now = [], "closed"
-    for second in range(result.scenario.load.seconds):
+    for second in range(guarded.load.seconds):
         while events and events[0].now_ns <= (second + 0.5) * 1e9:
             now = events.pop(0).after
         found.append(height[now])

@@ -1,4 +1,4 @@
-"""Six kinds of trouble, each with and without the policies against it, and what they are judged by."""
+"""Kinds of trouble, each with and without the policies against it, and what they are judged by."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from erlmcp.bench.simulate.house import House
 from erlmcp.bench.simulate.world import HANGING, HEALTHY, Load, World
 from erlmcp.policy.breaker import BreakerRule
 from erlmcp.policy.bulkhead import BulkheadRule
@@ -50,6 +51,29 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class ServerScenario:
+    """The same for a server: with the flag ``backpressure``, and without it."""
+
+    key: str
+    title: str
+    load: Load
+    server_count: int
+    service_s: Curve
+    trouble: tuple[tuple[int, int], ...]
+    possible: Callable[[int, int], float]
+    marks: Marks
+    admission: str = "gradient"
+    is_on_loop: bool = False
+    guards: bool = True
+    bare: bool = False
+    seed: int = 7
+
+    def world(self, guards: bool) -> House:
+        load, count, service_s = self.load, self.server_count, self.service_s
+        return House(load, count, service_s, guards, self.admission, self.is_on_loop, self.seed).run()
+
+
+@dataclass(frozen=True)
 class Figures:
     """The figures of merit of one scenario."""
 
@@ -65,9 +89,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Result:
-    scenario: Scenario
-    guarded: World
-    bare: World
+    scenario: Scenario | ServerScenario
+    guarded: World | House
+    bare: World | House
 
     @property
     def figures(self) -> Figures:
@@ -89,7 +113,9 @@ class Result:
         )
 
 
-def run(scenario: Scenario) -> Result:
+def run(scenario: Scenario | ServerScenario) -> Result:
+    if isinstance(scenario, ServerScenario):
+        return Result(scenario, scenario.world(scenario.guards), scenario.world(scenario.bare))
     return Result(scenario, scenario.world(scenario.guards), scenario.world(scenario.bare))
 
 
@@ -195,4 +221,95 @@ SCENARIOS: Final = (
         Marks(goodput=0.9, avoided=0.9, recovery_s=10),
     ),
 )
-BY_KEY: Final = {scenario.key: scenario for scenario in SCENARIOS}
+PLACES: Final = 20  # of what a server's calls wait for
+LONG: Final = ((20, 40),)
+SHORT: Final = ((20, 22),)
+SLOW: Final = ((20, 60),)
+
+
+def _crowd(times: float, span: tuple[int, int], capacity: float = 200.0, seconds: int = 60) -> Load:
+    """Seven tenths of what the server can do, and so many times as much as it can within the span."""
+    first, last = span
+    return Load(
+        lambda second: times * capacity if first <= second < last else 0.7 * capacity,
+        patience_s=1.0,
+        timeout_s=1.0,
+        seconds=seconds,
+    )
+
+
+def _up_to(capacity: float) -> Callable[[int, int], float]:
+    return lambda second, offered: min(offered, capacity)
+
+
+def _slower(second: float) -> float:
+    """From a tenth of a second to four tenths within 20 seconds, and back within 20 more."""
+    return 0.1 + 0.3 * max(0.0, 1 - abs(second - 40) / 20)
+
+
+SERVER_SCENARIOS: Final = (
+    ServerScenario(
+        "double",
+        "a server at twice what its calls' upstream can do, for 20 seconds: a limit by the gradient",
+        _crowd(2, LONG[0]),
+        PLACES,
+        constant(0.1),
+        LONG,
+        _up_to(200),
+        Marks(goodput=0.8, avoided=0.7, recovery_s=2),
+    ),
+    ServerScenario(
+        "fivefold",
+        "the same at five times: a limit by the gradient",
+        _crowd(5, LONG[0]),
+        PLACES,
+        constant(0.1),
+        LONG,
+        _up_to(200),
+        Marks(goodput=0.75, avoided=0.7, recovery_s=2),
+    ),
+    ServerScenario(
+        "aimd",
+        "the same at five times: a limit by additive increase",
+        _crowd(5, LONG[0]),
+        PLACES,
+        constant(0.1),
+        LONG,
+        _up_to(200),
+        Marks(goodput=0.9, avoided=0.9, recovery_s=2),
+        admission="aimd",
+    ),
+    ServerScenario(
+        "rush",
+        "ten times as much for two seconds: a limit by the gradient",
+        _crowd(10, SHORT[0]),
+        PLACES,
+        constant(0.1),
+        SHORT,
+        _up_to(200),
+        Marks(goodput=0.9, avoided=0.8, recovery_s=5),
+    ),
+    ServerScenario(
+        "slower",
+        "an upstream that takes up to four times as long, and less again: a limit by additive increase",
+        _crowd(0.7, SLOW[0], seconds=80),
+        PLACES,
+        _slower,
+        SLOW,
+        lambda second, offered: min(offered, PLACES / _slower(second + 0.5)),
+        Marks(goodput=0.9, avoided=0.9, recovery_s=2),
+        admission="aimd",
+    ),
+    ServerScenario(
+        "loop",
+        "calls that cost two milliseconds of the loop, at five times what that gives: levels of overload",
+        _crowd(5, LONG[0], 500.0),
+        1,
+        constant(0.002),
+        LONG,
+        _up_to(500),
+        Marks(goodput=0.9, avoided=0.9, recovery_s=2),
+        is_on_loop=True,
+    ),
+)
+BY_KEY: Final = {scenario.key: scenario for scenario in (*SCENARIOS, *SERVER_SCENARIOS)}

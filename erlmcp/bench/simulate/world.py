@@ -64,6 +64,33 @@ class Second:
     in_vain_ns: int = 0
 
 
+class Ledger:
+    """What came of a run, second by second."""
+
+    clockwork: Clockwork
+    seconds: list[Second]
+
+    @property
+    def second(self) -> Second:
+        return self.seconds[self.clockwork.now_ns // SECOND_NS]
+
+    def total(self, name: str, first: int = 0, last: int | None = None) -> int:
+        """The sum of a figure over the seconds from ``first`` up to ``last``."""
+        return sum(getattr(each, name) for each in self.seconds[first:last])
+
+    def in_vain_s(self) -> float:
+        return self.total("in_vain_ns") / SECOND_NS
+
+    def recovery_s(self, end: int, usual: float, share: float = 0.9) -> int | None:
+        """How many seconds after ``end`` the goodput is back at ``share`` of the usual, for three seconds on end; None:
+        not in the time that was looked at."""
+        good = [each.good for each in self.seconds]
+        for second in range(end, len(self.seconds) - 4):
+            if sum(good[second : second + 3]) >= 3 * share * usual:
+                return second - end
+        return None
+
+
 @dataclass
 class Attempt:
     """One call on its way."""
@@ -129,7 +156,7 @@ class Load:
 
 
 @dataclass
-class World:
+class World(Ledger):
     """Callers before one upstream, with the policies of ``guards``."""
 
     load: Load
@@ -170,10 +197,6 @@ class World:
             self.clockwork.at(number * ADAPT_NS, self._adapt)
         self.clockwork.run(self.load.seconds * SECOND_NS)
         return self
-
-    @property
-    def second(self) -> Second:
-        return self.seconds[self.clockwork.now_ns // SECOND_NS]
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -285,21 +308,3 @@ class World:
                 self.window = core.Histogram(sub_bits=5)
                 self.expired_count = 0
             self.timeouts.append(self.timeout.timeout_s)
-
-    # -- what came of it -----------------------------------------------------------------------------------------------
-
-    def total(self, name: str, first: int = 0, last: int | None = None) -> int:
-        """The sum of a figure over the seconds from ``first`` up to ``last``."""
-        return sum(getattr(each, name) for each in self.seconds[first:last])
-
-    def in_vain_s(self) -> float:
-        return self.total("in_vain_ns") / SECOND_NS
-
-    def recovery_s(self, end: int, usual: float, share: float = 0.9) -> int | None:
-        """How many seconds after ``end`` the goodput is back at ``share`` of the usual, for three seconds on end; None:
-        not in the time that was looked at."""
-        good = [each.good for each in self.seconds]
-        for second in range(end, self.load.seconds - 3):
-            if sum(good[second : second + 3]) >= 3 * share * usual:
-                return second - end
-        return None
