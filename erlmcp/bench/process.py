@@ -160,11 +160,12 @@ class Running:
         if self.process.poll() is not None:
             raise PeerError(f"died with status {self.process.returncode}: {self.last_words()}")
 
-    def last_words(self) -> str:
-        """The last line that it wrote on stderr."""
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "(silent)"
+    def last_words(self, count: int = 1) -> str:
+        """The last lines that it wrote on stderr."""
+        # By its place, as the process shares the file's position.
+        lines = os.pread(self._stderr.fileno(), 1 << 16, max(0, os.fstat(self._stderr.fileno()).st_size - (1 << 16)))
+        found = [line[:200] for line in lines.decode(errors="replace").strip().splitlines()[-count:]]
+        return "\n".join(found) if found else "(silent)"
 
     def post(
         self, body: bytes, *, era: str = message.MODERN, session: str | None = None

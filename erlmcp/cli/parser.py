@@ -276,10 +276,11 @@ def _add_bench(commands: Any) -> None:
         "  clients     our client beside others, against one server in C\n"
         "  server      our server alone\n"
         "  overload    our server with more to do than it can\n"
+        "  chaos       our server under load, with faults: what its healthy tools feel of them\n"
         "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
     suites = ["components", "phases", "flags", "peers", "clients", "server"]
-    suites += ["overload", "simulate", "iterators", "compare"]
+    suites += ["overload", "chaos", "simulate", "iterators", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -8,7 +8,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from erlmcp.errors import SERVER_BUSY, McpError
 from erlmcp.flags import Flags
@@ -18,6 +18,9 @@ from erlmcp.runtime.threads import ThreadPool
 
 Done = Callable[[Any, BaseException | None], None]
 Queued = concurrent.futures.Future[Any]
+NO_OUTCOME: Final = (StopIteration, SystemExit, KeyboardInterrupt)
+"""What a task cannot be told as it is: a future refuses StopIteration, as a coroutine does (PEP 479), and the other two
+would end the event loop, though all that they are to end is a thread."""
 
 
 class Switched(Protocol):
@@ -104,8 +107,11 @@ class ThreadLanes:
                 return
             if error is None:
                 future.set_result(value)
-            elif isinstance(error, StopIteration):  # A future refuses it, as a coroutine does (PEP 479).
-                future.set_exception(RuntimeError(f"{getattr(fn, '__name__', fn)} raised StopIteration"))
+            elif isinstance(error, NO_OUTCOME):
+                name = getattr(fn, "__name__", fn)
+                fault = RuntimeError(f"{name} raised {type(error).__name__} in a thread")
+                fault.__cause__ = error
+                future.set_exception(fault)
             else:
                 future.set_exception(error)
 

@@ -52,6 +52,8 @@ BATCH_MAX: Final = 64  # jobs that a worker takes at a time ...
 BATCH_NS: Final = 500_000  # ... and how long they may take, by the last ones
 OWN_MAX: Final = 64  # jobs that the jobs of a worker put in its deque before it looks at the line again
 DEQUE_CAPACITY: Final = 256
+START_S: Final = 0.25  # a thread that has not begun by then is given up; should it come all the same, it is taken
+START_PAUSE_NS: Final = 5_000_000_000  # for so long after that no other is started while there are threads
 
 
 class LockedDeque:
@@ -93,10 +95,18 @@ def make_deque() -> Any:
     return made if core.IMPLEMENTATION == "core" else LockedDeque(made)
 
 
+class Begun(threading.Event):
+    """What ``Thread.start`` waits for, and without a bound. A thread that has no memory for its first step never says
+    that it began, and who started it would wait for ever: the event loop, with the pool's lock."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(START_S if timeout is None else timeout)
+
+
 class Worker:
     """One thread: what it has before it, what it does, and the lock on which it parks."""
 
-    __slots__ = ("_began_ns", "_own_count", "_pool", "_size", "deque", "job", "thread", "wake")
+    __slots__ = ("_began_ns", "_own_count", "_pool", "_size", "begun", "deque", "job", "thread", "wake")
 
     def __init__(self, pool: ThreadPool, number: int) -> None:
         self._pool = pool
@@ -108,6 +118,7 @@ class Worker:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.thread = threading.Thread(target=pool.live_as, args=(self,), name=f"{pool.name}-{number}", daemon=True)
+        self.begun = self.thread._started = Begun()  # type: ignore[attr-defined]
 
     def work(self) -> None:
         """Until there is nothing to do any more."""
@@ -199,6 +210,7 @@ class ThreadPool(Intake):
         self._here: dict[int, Worker] = {}  # by the ident of their threads
         self._parked: list[Worker] = []
         self._started_count = 0
+        self._pause_until_ns = 0
         self._line_up_anew()
 
     def __len__(self) -> int:
@@ -345,7 +357,7 @@ class ThreadPool(Intake):
                 worker.wake.release()
             self._parked.pop()
             self.searcher = worker
-        elif len(self.workers) < self.thread_count_max:
+        elif len(self.workers) < self.thread_count_max and not (self.workers and self._is_pausing()):
             return self._start()
         return True
 
@@ -357,6 +369,9 @@ class ThreadPool(Intake):
             self.workers.append(worker)
             self.searcher = worker
             worker.thread.start()
+            if not worker.begun.is_set():
+                self._pause_until_ns = time.monotonic_ns() + START_PAUSE_NS
+                raise RuntimeError(f"the thread {worker.thread.name} did not begin within {START_S} s")
         except BaseException as error:
             if worker in self.workers:
                 self.workers.remove(worker)  # Should it have started all the same, it comes back when it arrives.
@@ -365,6 +380,9 @@ class ThreadPool(Intake):
                 return False
             raise
         return True
+
+    def _is_pausing(self) -> bool:
+        return self._pause_until_ns > 0 and time.monotonic_ns() < self._pause_until_ns
 
     def retired(self, worker: Worker) -> bool:
         """It was idle for long enough; False where it was woken at that very moment."""

@@ -81,6 +81,21 @@ async def test_an_exception_of_any_kind_comes_back(loop_kind: str) -> None:
     lanes.close()
 
 
+@pytest.mark.parametrize("kind", [StopIteration, SystemExit, KeyboardInterrupt])
+async def test_what_would_end_the_loop_reaches_who_waits_as_an_ordinary_error(
+    loop_kind: str, kind: type[BaseException]
+) -> None:
+    lanes = ThreadLanes(asyncio.get_running_loop(), 1, 8)
+
+    def leave() -> None:
+        raise kind
+
+    with pytest.raises(RuntimeError, match=f"leave raised {kind.__name__} in a thread") as caught:
+        await lanes.call(leave, ())
+    assert isinstance(caught.value.__cause__, kind)
+    lanes.close()
+
+
 async def test_more_than_the_threads_and_the_queue_hold_is_refused_and_room_comes_back() -> None:
     lanes, calls = ThreadLanes(asyncio.get_running_loop(), 1, 2), Calls()
     gate = threading.Event()

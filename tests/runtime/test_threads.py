@@ -342,6 +342,38 @@ def test_where_no_thread_can_be_started_the_caller_is_told_and_nothing_is_left(
     assert [job.result(BOUND_S) for job in jobs] == list(range(9)), "one thread that is there is enough"
 
 
+def test_a_thread_without_memory_for_its_first_step_is_not_waited_for(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``Thread.start`` has no bound: a thread that dies in its bootstrap would hold up the loop, and all others."""
+    one = rig(3)
+    tried: list[threading.Thread] = []
+
+    def end_at_once(thread: threading.Thread) -> None:
+        tried.append(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "_bootstrap", end_at_once)
+        with pytest.raises(RuntimeError, match="no thread can be started"):
+            one.submit(int)
+        assert len(one.pool) == 0
+    assert len(tried) == 1
+    gate = one.hold()
+    one.until(lambda: one.pool.searcher is None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "_bootstrap", end_at_once)
+        one.pool._pause_until_ns = 0
+        jobs = [one.submit(int, str(number)) for number in range(5)]
+    assert len(tried) == 2, "while there is a thread no other is tried for a while"
+    gate.set()
+    assert [job.result(BOUND_S) for job in jobs] == list(range(5))
+    one.pool._pause_until_ns = 0
+    second, third = one.hold(), one.hold()
+    assert len(one.threads()) == 2, "afterwards there are more of them again"
+    second.set()
+    third.set()
+
+
 # -- who takes what ----------------------------------------------------------------------------------------------------
 
 

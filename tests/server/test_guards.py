@@ -80,6 +80,23 @@ def step(name: str) -> dict[str, Any]:
     return {"name": "work", "arguments": {"step": name}}
 
 
+@pytest.mark.parametrize("has_middleware", [False, True])
+async def test_a_tool_in_a_thread_that_exits_fails_and_the_server_goes_on(talk: Any, has_middleware: bool) -> None:
+    async def around(ctx: Context, call_next: Any) -> Any:
+        return await call_next(ctx)
+
+    server = Server("exits", guards=Guards(bulkhead=1), middleware=[around] if has_middleware else [])
+
+    @server.tool
+    def leave(kind: str) -> str:
+        raise SystemExit if kind == "exit" else KeyboardInterrupt
+
+    async with talk(server) as client:
+        for kind in ("exit", "interrupt"):
+            assert (await client.call("leave", {"kind": kind}))["isError"]
+    assert server.guarding.report()["leave"]["bulkhead"]["running"] == 0
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_rate_refuses_with_the_reason_and_when_to_come_back(talk: Any, way: str) -> None:
     server, _ = make_server(way, Guards(rate_limit=ONCE))

@@ -1,30 +1,51 @@
-"""The server that ``erlmcp bench chaos`` breaks: two healthy tools, and some that fail, stall or are too large."""
+"""The server that ``erlmcp bench chaos`` breaks: two healthy tools, and some that fail, stall or are too large.
+
+python chaos_erlmcp.py stateless PORT
+
+``CHAOS_UPSTREAM`` is the port of the service that ``upstream`` asks, ``CHAOS_MEMORY_MB`` the memory that the process
+may take beyond what it has at its start, and ``CHAOS_GUARDS=0`` leaves the tools without their guards. On SIGUSR1 it
+tells what its threads are at.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import hashlib
 import os
 import resource
+import signal
 import socket
+import sys
 import threading
-import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from erlmcp import Server
+from erlmcp import BreakerRule, Guards, RateRule, Server
+from erlmcp.policy.timeouts import TimeoutRule
+from erlmcp.server import serve
+from erlmcp.server.serve import http
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 UPSTREAM_TIMEOUT_S = 5.0
 SLEEP_S = 0.001
+HAS_GUARDS = os.environ.get("CHAOS_GUARDS") != "0"
 server = Server("chaos")
 threads_killed = 0
 
 
-def _bound_memory() -> None:
-    more = int(os.environ.get("CHAOS_MEMORY_MB", "0")) << 20
-    if more:
-        with open("/proc/self/statm") as found:
-            now = int(found.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (now + more, resource.RLIM_INFINITY))
+def guarded(**options: Any) -> Callable[[Function], Function]:
+    """A tool with these options, or without any where the run is to show what they are good for."""
+    made: Callable[[Function], Function] = server.tool(**options if HAS_GUARDS else {})
+    return made
+
+
+def bound_memory(more_mb: int) -> None:
+    """Limit the data of this process (heap, stacks of threads, private mappings) to what it has and so much more."""
+    with open("/proc/self/status") as found:
+        now_kb = next(int(line.split()[1]) for line in found if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, ((now_kb << 10) + (more_mb << 20), resource.RLIM_INFINITY))
 
 
 @server.tool
@@ -39,7 +60,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@server.tool
+@guarded(guards=Guards(breaker=True, bulkhead=64), timeout="adaptive")
 async def flaky(fails: bool) -> str:
     """Work for a millisecond; fails where it is told to."""
     await asyncio.sleep(SLEEP_S)
@@ -48,7 +69,7 @@ async def flaky(fails: bool) -> str:
     return "done"
 
 
-@server.tool
+@guarded(guards=Guards(BreakerRule(failures_in_row=3), bulkhead=4, timeout=TimeoutRule(start_s=1.0)))
 def upstream(text: str) -> str:
     """Ask another service, in a thread."""
     with socket.create_connection(("127.0.0.1", int(os.environ["CHAOS_UPSTREAM"])), UPSTREAM_TIMEOUT_S) as made:
@@ -56,16 +77,16 @@ def upstream(text: str) -> str:
         answer = made.recv(4096)
     if not answer:
         raise ConnectionError("the upstream closed the connection")
-    return answer.decode()
+    return answer.decode().rstrip("\n")
 
 
-@server.tool
+@guarded(guards=Guards(bulkhead=8, rate_limit=RateRule(400, burst=50)), priority="bulk")
 async def large(size: int) -> str:
     """A text of this many bytes."""
     return "x" * size
 
 
-@server.tool
+@server.tool(priority="critical")
 async def kill_worker() -> int:
     """End one of the threads that run tools; how many were ended so far."""
     global threads_killed
@@ -77,11 +98,16 @@ async def kill_worker() -> int:
     return threads_killed
 
 
-@server.tool
-async def thread_count() -> int:
-    """How many threads there are that run tools."""
-    return sum(thread.name.startswith("erlmcp-lane") for thread in threading.enumerate())
+async def main(port: int) -> None:
+    faulthandler.register(signal.SIGUSR1)
+    async with http(server, port=port):
+        serve.settle()
+        if "CHAOS_MEMORY_MB" in os.environ:
+            bound_memory(int(os.environ["CHAOS_MEMORY_MB"]))
+        await asyncio.Event().wait()
 
 
-_started = time.monotonic()
-_bound_memory()
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main(int(sys.argv[2])))
