@@ -31,7 +31,7 @@ def test_every_flag_is_shown_with_phase_default_value_and_origin(
     assert list(found) == list(PHASE_OF)
     assert found["batching"] == ["1", "on", "on", "default"]
     assert found["zero_copy"] == ["4", "on", "off", "environment"]
-    assert re.search("^zero_copy is off. lists", out, re.MULTILINE)
+    assert re.search("^zero_copy is off. what does not change is kept as ready bytes", out, re.MULTILINE)
 
 
 def test_a_phase_is_shown_as_it_would_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,8 @@ def main(kind: str, where: str = "") -> None:
         listener.listen()
     else:
         listener = socket.create_server(("127.0.0.1", int(where)))
+    if kind == "http2":
+        import h2.connection  # noqa: F401  now, and not while the first call waits
     print("listening", flush=True)
     faults = Faults()  # of all connections: answers to calls that came on two of them may be swapped
     while True:

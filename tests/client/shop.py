@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from erlmcp import Context, McpError, Server, ToolError
+from erlmcp import Context, Limits, McpError, Server, ToolError
 
 
 def build() -> Server:
-    server = Server("shop", version="3.1", instructions="Ask before you buy.", cache_ttl_ms=60_000, page_size=4)
+    limits = Limits.load(queue_delay_max_s=600)  # a busy machine is no reason to refuse a call
+    server = Server(
+        "shop", version="3.1", instructions="Ask before you buy.", cache_ttl_ms=60_000, page_size=4, limits=limits
+    )
     server.cancelled = 0  # type: ignore[attr-defined]
     add_tools(server)
     add_questions(server)

@@ -73,12 +73,12 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         guard = threading.Timer(60, server.kill)
         guard.start()
         port = server.stdout.readline().decode().strip()
+        guard.cancel()  # it is of the start alone: on a busy machine the tests may take longer
         assert port, server.stderr.read().decode()
         threading.Thread(target=server.stderr.read, daemon=True).start()
         yield f"http://127.0.0.1:{port}/{'sse' if request.param == 'sse' else 'mcp'}"
         server.kill()
         server.wait(15)
-        guard.cancel()
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", MODERN])

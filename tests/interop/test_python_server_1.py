@@ -56,13 +56,13 @@ def target(kind: str, python: str) -> Iterator[Any]:
         guard = threading.Timer(60, server.kill)
         guard.start()
         port = server.stdout.readline().decode().strip()
+        guard.cancel()  # it is of the start alone
         assert port, server.stderr.read().decode()
         reader = threading.Thread(target=server.stderr.read, daemon=True)
         reader.start()
         yield f"http://127.0.0.1:{port}/{'sse' if kind == 'sse' else 'mcp'}"
         server.kill()
         reader.join()
-        guard.cancel()
 
 
 @pytest.mark.parametrize("mode", list(MODES))

@@ -49,12 +49,12 @@ def everything(request: pytest.FixtureRequest, find_node: FindNode) -> Iterator[
         for text in server.stderr:
             if str(port) in text.decode():
                 break
+        guard.cancel()  # it is of the start alone
         reader = threading.Thread(target=server.stderr.read, daemon=True)
         reader.start()
         yield f"http://127.0.0.1:{port}{PATHS[request.param]}"
         server.kill()
         reader.join()
-        guard.cancel()
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

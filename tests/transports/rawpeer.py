@@ -316,8 +316,9 @@ class House:
 
 
 def make_house(limits: dict[str, float] | None = None, **options: Any) -> House:
-    # However busy the machine is, nothing waits for its turn that would not on an idle one.
-    server = Server("house", version="1", limits=Limits.load(**{"turn_time_s": 60.0, **(limits or {})}), **options)
+    # However busy the machine is, nothing waits for its turn or is refused that would not be on an idle one.
+    found = Limits.load(**{"turn_time_s": 60.0, "queue_delay_max_s": 600.0, **(limits or {})})
+    server = Server("house", version="1", limits=found, **options)
     house = House(server)
 
     @server.tool
