@@ -25,3 +25,7 @@ def write_parts(transport: Writer, parts: Parts) -> None:
             transport.write(part)
     else:
         transport.writelines(parts)
+        # CPython 3.12.0 to 3.13.0, and some later ones, forget to look there whether the protocol is to be paused.
+        look = getattr(transport, "_maybe_pause_protocol", None)
+        if look is not None:
+            look()
