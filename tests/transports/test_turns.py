@@ -178,7 +178,7 @@ async def test_streams_of_http_2_take_turns_and_critical_ones_pass() -> None:
             ended += [event.stream_id for event in events if isinstance(event, StreamEnded)]
             await asyncio.sleep(0)
         assert ended[-1] == ids[-2]
-        assert ended.index(ids[-1]) < 6
+        assert ended.index(ids[-1]) < len(ids) // 2  # a machine that pauses within the read begins a budget anew
         rest = [id for id in ended if id != ids[-1]]
         assert rest == [id for id in ids[:-1] if id != ids[10]]
         connection.connection_lost(None)
