@@ -195,16 +195,17 @@ class HttpConnection(asyncio.Protocol):
             elif self._busy:
                 self.plain(500, b"Internal Server Error")
 
-    def _pump(self, *, to_the_end: bool = False) -> None:
+    def _pump(self, *, to_the_end: bool = False, is_owed: bool = False) -> None:
         """Answer requests that were read, until one has to wait, the client does not take the answers, or (unless
-        ``to_the_end``) the turn is over."""
+        ``to_the_end``) the turn is over. Who ``is_owed`` gets one answered, even if to look at it took the turn."""
         budget = self._budget
         budget.begin()
         self._in_read = True
         while self._queue and not self._busy and not self._paused and not self._is_closing():
-            if budget.is_spent and not (to_the_end or self._listener.is_exempt(self._queue[0])):
+            if budget.is_spent and not (to_the_end or is_owed or self._listener.is_exempt(self._queue[0])):
                 self._join()
                 break
+            is_owed = False
             self._start(self._queue.popleft())
             budget.add()
             if len(self._out) > WRITE_BYTES:
@@ -226,13 +227,16 @@ class HttpConnection(asyncio.Protocol):
             quantum = self._listener.turn.quantum
             taken = [queue.popleft() for _ in range(min(len(queue), quantum or len(queue)))]
             self._in_read = True
-            queue.extendleft(reversed(stride.requests(taken, self, self._out, self._budget) or ()))
+            rest = stride.requests(taken, self, self._out, self._budget) or ()
+            queue.extendleft(reversed(rest))
             self._in_read = False
-        self._resume()
+            self._resume(is_owed=len(rest) == len(taken))
+        else:
+            self._resume(is_owed=True)
 
-    def _resume(self) -> None:
+    def _resume(self, *, is_owed: bool = False) -> None:
         """Go on with what was read and not answered, then with reading."""
-        self._pump()
+        self._pump(is_owed=is_owed)
         self._invite()
         self._flush()
         if not self._paused and not self._is_closing() and len(self._queue) <= self._listener.limits.pipeline_count_max:
