@@ -25,7 +25,8 @@ def write_parts(transport: Writer, parts: Parts) -> None:
             transport.write(part)
     else:
         transport.writelines(parts)
-        # CPython 3.12.0 to 3.13.0, and some later ones, forget to look there whether the protocol is to be paused.
+        # CPython 3.12.0 to 3.13.0, and some later ones, forget to look there whether the protocol is to be paused. That
+        # of TLS has the method, too, but bounds of its own, which it looks at.
         look = getattr(transport, "_maybe_pause_protocol", None)
-        if look is not None:
+        if look is not None and hasattr(transport, "_high_water"):
             look()
