@@ -77,7 +77,7 @@ class Place:
 
     def kill(self) -> None:
         if self.kind == "stdio":
-            [child] = psutil.Process().children()
+            [child] = [each for each in psutil.Process().children() if FAULTY in each.cmdline()]
             child.kill()
         else:
             self.stop()
