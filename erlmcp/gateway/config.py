@@ -1,0 +1,147 @@
+"""The configuration of a gateway: frozen records, and how they are shown without their secrets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+MASK: Final = "***"
+_SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|auth|bearer|cookie)")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What a tool, prompt or resource is described by instead of its own words."""
+
+    title: str | None = None
+    description: str | None = None
+    annotations: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What one caller's calls to one upstream are made with, instead of the upstream's own."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One server behind the gateway. ``kind``: stdio, http, tcp, unix or server.
+
+    ``prefix`` stands before the names of its tools and prompts, the separator included. ``session``: "own" gives every
+    handshake session downstream a conversation of its own, "shared" none, "auto" those whose client answers questions
+    or sets a log level.
+    """
+
+    name: str
+    kind: str
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    inherit_env: bool = False
+    cwd: str | None = None
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    address: str = ""  # host:port, or a path
+    target: Any = None  # of a server in this process: the object, or FILE:OBJECT
+    prefix: str = ""
+    rename: dict[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    override: dict[str, Override] = field(default_factory=dict)
+    mode: str = "auto"
+    session: str = "auto"
+    instances: int = 1
+    lazy: bool = False
+    start_timeout_s: float = 30.0
+    timeout_s: float = 60.0
+    health_s: float = 30.0
+    restart_s: float = 0.5
+    restart_max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """A caller that is known by its API key: ``digest`` is the SHA-256 of the key."""
+
+    name: str
+    digest: bytes
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    credentials: dict[str, Credential] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """All of it. ``files`` are where it was read from, ``notes`` what was passed over there."""
+
+    upstreams: tuple[UpstreamConfig, ...]
+    name: str = "gateway"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    path: str = "/mcp"
+    instructions: str | None = None
+    collision: str = "first"
+    start_timeout_s: float = 30.0
+    keys: tuple[KeyConfig, ...] = ()
+    anonymous: bool = True
+    audit: str | None = None
+    audit_arguments: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    limits: dict[str, float] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def shown(value: Any) -> Any:
+    """A configuration as JSON values, its secrets masked: all values of env and headers, the digests of keys, and what
+    looks like a secret in arguments and URLs."""
+    if isinstance(value, UpstreamConfig | KeyConfig | GatewayConfig | Credential | Override) and is_dataclass(value):
+        found: dict[str, Any] = {}
+        for item in fields(value):
+            each = getattr(value, item.name)
+            if each in (None, (), {}, "") or (item.name == "target" and not isinstance(each, str)):
+                continue
+            found[item.name] = _shown_field(item.name, each)
+        return found
+    if isinstance(value, list | tuple):
+        return [shown(each) for each in value]
+    if isinstance(value, dict):
+        return {key: shown(each) for key, each in value.items()}
+    return value
+
+
+def _shown_field(name: str, value: Any) -> Any:
+    if name in ("env", "headers"):
+        return dict.fromkeys(value, MASK)
+    if name == "digest":
+        return MASK
+    if name == "command":
+        return _masked_words(value)
+    if name == "url":
+        return _masked_url(value)
+    return shown(value)
+
+
+def _masked_words(words: tuple[str, ...]) -> list[str]:
+    found: list[str] = []
+    is_value = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if is_value and not word.startswith("-"):
+            found.append(MASK)
+            is_value = False
+            continue
+        is_value = word.startswith("-") and not equals and _SECRET.search(word) is not None
+        found.append(f"{name}={MASK}" if equals and _SECRET.search(name) else word)
+    return found
+
+
+def _masked_url(url: str) -> str:
+    parts = urlsplit(url)
+    query = re.sub(r"=[^&]*", "=" + MASK, parts.query)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, parts.fragment))
