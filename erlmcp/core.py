@@ -63,6 +63,10 @@ _ROOM_OF = {
     "Meta": "corridor",
     "Head": "corridor_http",
     "HttpRequest": "corridor_http",
+    "relay_params": "corridor_relay",
+    "relay_answer": "corridor_relay",
+    "result_text": "corridor_relay",
+    "error_text": "corridor_relay",
 }
 if TYPE_CHECKING:
     from erlmcp._core.batch import Batch as Batch
@@ -79,6 +83,10 @@ if TYPE_CHECKING:
     from erlmcp._core.corridor_http import HttpRequest as HttpRequest
     from erlmcp._core.corridor_out import Outbound as Outbound
     from erlmcp._core.corridor_out import Template as Template
+    from erlmcp._core.corridor_relay import error_text as error_text
+    from erlmcp._core.corridor_relay import relay_answer as relay_answer
+    from erlmcp._core.corridor_relay import relay_params as relay_params
+    from erlmcp._core.corridor_relay import result_text as result_text
     from erlmcp._core.deque import WorkStealingDeque as WorkStealingDeque
     from erlmcp._core.frame import LengthFramer as LengthFramer
     from erlmcp._core.frame import LineFramer as LineFramer

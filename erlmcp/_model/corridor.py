@@ -123,6 +123,8 @@ class Call:
         self.arguments: object | None = None
         self.result: object = None
         self.error: object = None
+        self.envelope: jsonrpc.Envelope | None = None
+        self.name_key: str | None = None
 
 
 def invalid(raw: bytes, code: int, message: str | None) -> Call:
@@ -152,6 +154,7 @@ class Scanner:
             number_bytes_max=self._bounds.number_bytes_max,
         )
         call = Call(envelope.kind, raw)
+        call.envelope = envelope
         if envelope.id is not None and envelope.id_kind in (ID_INT, ID_STRING):
             call.id, call.id_raw = decode(envelope.id), envelope.id
         match envelope.kind:
@@ -188,6 +191,7 @@ class Scanner:
         if found is None:
             return
         call.method, call.route, call.is_critical = found.name, found.route, found.is_critical
+        call.name_key = found.name_key
         if found.name_key is not None and isinstance(call.params, dict):
             name = call.params.get(found.name_key)
             if isinstance(name, str):
