@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_ping(commands)
     _add_flags(commands)
     _add_rollout(commands)
+    _add_gateway(commands)
+    _add_bridge(commands)
     _add_version(commands)
     _add_bench(commands)
     return parser
@@ -256,6 +258,60 @@ def _add_rollout(commands: Any) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the roll-out, where there are several")
     parser.add_argument("--control", metavar="PATH", help="of the server that was started with --control PATH")
     parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_listening(parser: argparse.ArgumentParser, *, port: int | None) -> None:
+    shown = "8080, or what the file says" if port is None else str(port)
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=port, help=f"port; 0 takes a free one (default: {shown})")
+    parser.add_argument("--path", help="path of the endpoint (default: /mcp)")
+    parser.add_argument("--stdio", action="store_true", help="serve over stdin and stdout instead of HTTP")
+
+
+def _add_gateway(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "gateway",
+        "put one endpoint in front of many servers",
+        "Serve the servers of an mcpServers file as one.\n\n"
+        "  erlmcp gateway mcp.json                  on http://127.0.0.1:8080/mcp\n"
+        "  erlmcp gateway mcp.json --stdio          over stdin and stdout\n"
+        "  erlmcp gateway check mcp.json            tell what is wrong with it, and start nothing\n"
+        "  erlmcp gateway mcp.json --print-config   show what was read, without secrets\n\n"
+        "An erlmcp.toml beside the file is read too; docs/gateway.md names every key.",
+    )
+    parser.add_argument("words", nargs="*", metavar="FILE", help="mcp.json, erlmcp.toml, or several of their kind")
+    _add_listening(parser, port=None)
+    parser.add_argument("--print-config", action="store_true", help="print the configuration as JSON, secrets masked")
+    parser.add_argument("--no-watch", action="store_true", help="do not reload when a file changes; SIGHUP still does")
+    _add_serving(parser)
+
+
+def _add_bridge(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "bridge",
+        "put a stdio server on HTTP, or an HTTP server on stdio",
+        "Put one server on the other transport.\n\n"
+        "  erlmcp bridge -- npx -y some-server         a program, served on http://127.0.0.1:8080/mcp\n"
+        "  erlmcp bridge https://example.org/mcp       a URL, served over stdin and stdout\n\n" + TARGETS,
+    )
+    parser.add_argument(
+        "words", nargs="+", metavar="TARGET", help="a URL, an entry of a file, or a program and its words"
+    )
+    _add_listening(parser, port=8080)
+    parser.add_argument("--http", action="store_true", help="serve a URL on HTTP again, not over stdin and stdout")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="an HTTP header to send; may be repeated"
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for the program's environment; may be repeated",
+    )
+    _add_serving(parser)
 
 
 def _add_version(commands: Any) -> None:

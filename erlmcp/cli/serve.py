@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         _serve(server, options)
     except OSError as error:
-        raise _explain(error, options) from error
+        where = options.tcp or options.unix or f"{options.host}:{options.port}"
+        raise explain(error, where, "--tcp" if options.tcp else "--unix" if options.unix else "--port") from error
     return 0
 
 
@@ -98,9 +99,8 @@ def read_address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _explain(error: OSError, options: argparse.Namespace) -> CommandError:
-    where = options.tcp or options.unix or f"{options.host}:{options.port}"
-    option = "--tcp" if options.tcp else "--unix" if options.unix else "--port"
+def explain(error: OSError, where: str, option: str) -> CommandError:
+    """Why nobody can listen there; ``option`` is the one that says where."""
     if error.errno == errno.EADDRINUSE:
         return CommandError(f"{where} is in use by another process; choose another with {option}", CANNOT_REACH)
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -25,6 +25,9 @@ class Request:
     # Whether any byte of it may have reached the server. A channel that learns that the server did not act on it
     # (a 404 for its session) sets it back before it fails the request: then it is sent again.
     is_sent: bool
+    # What gets the messages that the server sends with the answer, where the way tells which those are (HTTP); without
+    # it the front gets them.
+    told: Callable[[Call], None] | None
     call: Call | None  # the answer, where it came before anybody waited for it
     def __init__(
         self,

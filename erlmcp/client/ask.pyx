@@ -56,6 +56,7 @@ cdef class Request:
     cdef public object headers
     cdef public object future
     cdef public object deadline_ns
+    cdef public object told
     cdef public double timeout_s
     cdef public bint is_idempotent
     cdef public bint is_sent
@@ -115,7 +116,7 @@ cdef class Flow:
     # Whether it was the answer to a request that nothing else is to be known of.
     cdef bint settle(self, Call call) except -1:
         cdef Request request
-        if type(call.extra) is not Request or call.extra is self._timed:
+        if not isinstance(call.extra, Request) or call.extra is self._timed:
             return False
         request = <Request>call.extra
         if not request.is_sent:

@@ -29,6 +29,7 @@ else:
             "name",
             "params",
             "timeout_s",
+            "told",
         )
 
         def __init__(
@@ -46,6 +47,7 @@ else:
             self.method, self.params, self.future, self.name, self.headers = method, params, future, name, headers
             self.deadline_ns, self.timeout_s, self.is_idempotent = deadline_ns, timeout_s, is_idempotent
             self.is_sent = False
+            self.told = None
 
         def settle(self, call: Any) -> None:
             if not self.future.done():

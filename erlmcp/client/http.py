@@ -251,8 +251,9 @@ class HttpChannel:
                 self._take(item, post)
         elif kind in (REQUEST, NOTIFICATION):
             if self._front is not None and not self._is_closed:
+                told = None if post is None else post.request.told
                 try:
-                    self._front.received(call)
+                    (told or self._front.received)(call)
                 except Exception:
                     log.exception("what %s sent could not be handled", self.url)
         elif post is not None and not post.is_over:

@@ -55,6 +55,7 @@ class UpstreamConfig:
     mode: str = "auto"
     session: str = "auto"
     instances: int = 1
+    line_count_max: int = 64  # conversations besides the shared ones
     lazy: bool = False
     start_timeout_s: float = 30.0
     timeout_s: float = 60.0

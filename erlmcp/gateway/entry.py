@@ -28,6 +28,7 @@ FOREIGN: Final = (
     "scopes", "note", "notes", "name", "version", "enabledTools", "excludeTools", "includeTools",
 )  # fmt: skip
 INSTANCE_COUNT_MAX: Final = 64
+LINE_COUNT_MAX: Final = 10_000
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -52,11 +53,12 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     for name, known in (("mode", MODES), ("session", SESSIONS)):
         if name in table:
             found[name] = table.choice(name, known, "auto")
-    if "instances" in table:
-        count = int(table.number("instances", 1, is_whole=True, least=1))
-        if count > INSTANCE_COUNT_MAX:
-            table.report("instances", f"is {count}", f"write a whole number up to {INSTANCE_COUNT_MAX}")
-        found["instances"] = min(count, INSTANCE_COUNT_MAX)
+    for name, most in (("instances", INSTANCE_COUNT_MAX), ("line_count_max", LINE_COUNT_MAX)):
+        if name in table:
+            count = int(table.number(name, 1, is_whole=True, least=1))
+            if count > most:
+                table.report(name, f"is {count}", f"write a whole number up to {most}")
+            found[name] = min(count, most)
     for name in ("start_timeout_s", "timeout_s", "health_s", "restart_s", "restart_max_s"):
         if name in table:
             found[name] = float(table.number(name, 1.0))
@@ -138,8 +140,8 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
 
 
 _KEPT: Final = (
-    "env", "headers", "cwd", "inherit_env", "lazy", "mode", "session", "instances", "start_timeout_s", "timeout_s",
-    "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
+    "env", "headers", "cwd", "inherit_env", "lazy", "mode", "session", "instances", "line_count_max", "start_timeout_s",
+    "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
 )  # fmt: skip
 
 

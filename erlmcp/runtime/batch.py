@@ -46,7 +46,7 @@ class Collector:
     def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None:
         self.channel.ask(id, method, params)
 
-    def whole(self, message: bytes) -> None:
+    def whole(self, message: bytes, code: int = 0) -> None:
         """An answer of a request of the batch as ready JSON; a batch holds no batches."""
         self._answers.append(message)
         self._send()

@@ -42,8 +42,8 @@ class Channel(Protocol):
     def error(self, id_raw: bytes, code: int, message: str, data: object) -> None: ...
     def notify(self, method: str, params: dict[str, Any] | None) -> None: ...
     def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None: ...
-    def whole(self, message: bytes) -> None:
-        """The answer as ready JSON (that of a batch)."""
+    def whole(self, message: bytes, code: int = 0) -> None:
+        """The answer as ready JSON: that of a batch, or one that is handed on. ``code`` is an error's."""
 
     def detach(self) -> None:
         """End the stream and let the client come back for the rest (SEP-1699); nothing where there is no such
@@ -151,6 +151,17 @@ class Exchange:
             self.fail(_does_not_fit(exc))
         except JsonError as exc:
             self.fail(exc)
+        else:
+            self._close()
+
+    def whole(self, message: bytes, code: int = 0) -> None:
+        """Answer with a whole message, its id included; ``code`` is that of an error."""
+        if self.done:
+            return
+        try:
+            self.channel.whole(message, code)
+        except LimitError as exc:
+            self.fail(_does_not_fit(exc))
         else:
             self._close()
 

@@ -339,7 +339,7 @@ class Link:
             self.outbound.error(id_raw, code, message, data)
         self.touch()
 
-    def whole(self, message: bytes) -> None:
+    def whole(self, message: bytes, code: int = 0) -> None:
         self.outbound.message(message)
         self.touch()
 

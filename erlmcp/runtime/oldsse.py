@@ -130,7 +130,7 @@ class SseChannel:
         self._out.error(id_raw, code, message, data)
         self._send()
 
-    def whole(self, message: bytes) -> None:
+    def whole(self, message: bytes, code: int = 0) -> None:
         self.reply.send(core.frame_sse(message))
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:

@@ -110,8 +110,13 @@ class HttpChannel:
         self.reply.begin(200, self._extra).result(id_raw, value)
         self.reply.end()
 
+    @staticmethod
+    def status_of(code: int) -> int:
+        """The HTTP status of an answer; ``code`` is that of an error, 0 for a result."""
+        return STATUS_OF.get(code, 200)
+
     def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        self.refuse(id_raw, self._busy(code, data) or STATUS_OF.get(code, 200), code, message, data)
+        self.refuse(id_raw, self._busy(code, data) or self.status_of(code), code, message, data)
 
     def _busy(self, code: int, data: object) -> int:
         """The status of a server that cannot keep up, which says nothing of a tool's own guard; 0 for other errors.
@@ -132,12 +137,12 @@ class HttpChannel:
         self.reply.begin(status, self._extra).error(id_raw, code, message, data)
         self.reply.end()
 
-    def whole(self, message: bytes) -> None:
+    def whole(self, message: bytes, code: int = 0) -> None:
         if self.out is not None:
             self.out.message(message)
             self._last()
             return
-        self.reply.begin(200, self._extra).message(message)
+        self.reply.begin(self.status_of(code) if code else 200, self._extra).message(message)
         self.reply.end()
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
@@ -206,9 +211,9 @@ class SessionChannel(HttpChannel):
         self.stream.push(self.out.take())
         self.stream.end()
 
-    def error(self, id_raw: bytes, code: int, message: str, data: object) -> None:
-        status = 400 if code in (PARSE_ERROR, INVALID_REQUEST) else 200
-        self.refuse(id_raw, self._busy(code, data) or status, code, message, data)
+    @staticmethod
+    def status_of(code: int) -> int:
+        return 400 if code in (PARSE_ERROR, INVALID_REQUEST) else 200
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         if not self.accepts_stream:

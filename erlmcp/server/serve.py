@@ -81,10 +81,12 @@ async def http(
     *,
     tls: ssl.SSLContext | None = None,
     http2: bool = False,
+    make_endpoint: Callable[..., Any] | None = None,
 ) -> AsyncIterator[HttpListener]:
     """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains.
 
     ``http2`` (extra ``http2``): by ALPN with ``tls``, whose context is told so, and by prior knowledge without.
+    ``make_endpoint`` gives what takes the requests, an ``Endpoint`` where it is not said.
     """
     from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.quick import make_stride
@@ -92,7 +94,8 @@ async def http(
     from erlmcp.transports.stream import bind_unix
 
     async with server.running():
-        endpoint = Endpoint(server, make_gate(server, path, host), event_store=server.event_store)
+        gate = make_gate(server, path, host)
+        endpoint = (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
         handler: Any = endpoint
         if server.sse_transport:
             from erlmcp.runtime.oldsse import OldSse
@@ -229,7 +232,8 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-async def _until_stopped(server: Server, opening: Any, announce: Callable[[Any], str]) -> ThreadLanes:
+async def until_stopped(server: Server, opening: Any, announce: Callable[[Any], str]) -> ThreadLanes:
+    """Serve within ``opening`` until SIGINT or SIGTERM; ``announce`` gives the line that says where."""
     with contextlib.ExitStack() as signals:  # heard until the drain is over
         async with opening as listener:
             lanes = server.lanes
@@ -253,19 +257,19 @@ def run_http(
     def announce(listener: Any) -> str:
         return f"{server.name}: serving {route}:{listener.port}/{path.strip('/')} ({core.IMPLEMENTATION})"
 
-    run(_until_stopped(server, http(server, host, port, path, tls=tls, http2=speaks), announce))
+    run(until_stopped(server, http(server, host, port, path, tls=tls, http2=speaks), announce))
 
 
 def run_tcp(server: Server, host: str, port: int) -> None:
     run(
-        _until_stopped(
+        until_stopped(
             server, tcp(server, host, port), lambda listener: f"{server.name}: serving tcp://{host}:{listener.port}"
         )
     )
 
 
 def run_unix(server: Server, path: str) -> None:
-    run(_until_stopped(server, unix(server, path), lambda _listener: f"{server.name}: serving unix:{path}"))
+    run(until_stopped(server, unix(server, path), lambda _listener: f"{server.name}: serving unix:{path}"))
 
 
 def run_stdio(server: Server) -> None:

@@ -76,7 +76,7 @@ class Verdict:
 
     @property
     def credential(self) -> str:
-        return self.headers.get("authorization", "")
+        return self.headers.get("authorization") or self.headers.get("x-api-key", "")
 
 
 def refuse(status: int, reason: str, extra: bytes = b"") -> Verdict:

@@ -1,0 +1,80 @@
+"""Who downstream hears of which resources, and what that needs upstream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from erlmcp.gateway.line import Line
+from erlmcp.runtime.session import Session
+from erlmcp.runtime.subscription import Hub
+from erlmcp.spec import method as m
+
+if TYPE_CHECKING:
+    from erlmcp.gateway.access import Caller
+    from erlmcp.gateway.app import Gateway
+    from erlmcp.gateway.upstream import Upstream
+    from erlmcp.runtime.exchange import Exchange
+
+Who = object  # a handshake session, or the exchange of a listen stream
+
+
+class GatewayHub(Hub):
+    """Tells the upstreams, too, when somebody does not listen any more."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, gateway: Gateway, count_max: int) -> None:
+        super().__init__(count_max)
+        self._gateway = gateway
+
+    def leave(self, session: Session) -> None:
+        super().leave(session)
+        self._gateway.session_ended(session)
+
+    def stop(self, exchange: Exchange) -> None:
+        super().stop(exchange)
+        self._gateway.followers.leave(exchange)
+
+
+class Followers:
+    """Subscriptions to single resources, by who has them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._of: dict[Who, dict[str, Upstream | Line]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
+    async def follow(self, who: Who, uri: str, exchange: Exchange, caller: Caller) -> None:
+        """Hear of a resource until ``drop`` or ``leave``. McpError where nobody has it, or who has it refuses."""
+        gateway = self._gateway
+        if uri in self._of.get(who, {}):
+            return
+        mount = gateway.mounts.by_uri(uri)
+        upstream = gateway.upstream_for(mount.upstream, caller)
+        line = await upstream.shared()
+        where: Upstream | Line = upstream
+        if isinstance(who, Session) and not line.is_modern:
+            line, _ = await gateway.line_for(exchange, upstream, line, gateway.service._may_share)
+            if line.session is who:
+                await line.conversation.ask(m.SUBSCRIBE, {"uri": uri})
+                where = line
+        if where is upstream:
+            await upstream.hold(uri)
+        self._of.setdefault(who, {})[uri] = where
+
+    def drop(self, who: Who, uri: str) -> None:
+        where = self._of.get(who, {}).pop(uri, None)
+        if isinstance(where, Line):
+            talk = where.talk
+            if talk is not None:
+                talk.spawn(where.upstream._unsubscribe(where, uri))
+        elif where is not None:
+            where.drop(uri)
+        if not self._of.get(who, True):
+            del self._of[who]
+
+    def leave(self, who: Who) -> None:
+        for uri in list(self._of.get(who, ())):
+            self.drop(who, uri)

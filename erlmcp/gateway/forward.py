@@ -1,0 +1,139 @@
+"""One request on its way through the gateway: the client's exchange at one end, the upstream's answer at the other.
+
+A forward is the request that its line sends, the future that the answer is set on, and the task that the exchange
+cancels: nothing is made per call but itself, and an answer leaves within the read that brought it.
+
+Invariant: it ends exactly once, by an answer, a failure or a cancellation; then its line knows it no more.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from erlmcp import core
+from erlmcp.client.channel import Request
+from erlmcp.errors import ErlmcpError
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call
+    from erlmcp.gateway.line import Line
+    from erlmcp.gateway.mount import Mount
+    from erlmcp.gateway.round import Held
+    from erlmcp.gateway.service import GatewayService
+    from erlmcp.runtime.exchange import Exchange
+
+SECOND_NS: Final = 1_000_000_000
+
+
+class Forward(Request):
+    """``params`` are ready JSON text, or a dict. ``exchange`` is None while the client has to come back with answers
+    (``held``), and after the end."""
+
+    __slots__ = ("began_ns", "exchange", "held", "is_over", "line", "mount", "round_count", "service", "token")
+
+    def __init__(
+        self,
+        service: GatewayService,
+        exchange: Exchange,
+        mount: Mount,
+        line: Line,
+        params: Any,
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        # Not by the class above: ``future`` is no slot here.
+        self.id = 0
+        self.method = exchange.call.method or ""
+        self.params = params
+        self.name = mount.name_of_header(self.method)
+        self.headers = headers
+        self.began_ns = monotonic_ns()
+        self.deadline_ns = self.began_ns + int(timeout_s * SECOND_NS)
+        self.timeout_s = timeout_s
+        self.is_idempotent = mount.is_idempotent
+        self.is_sent = False
+        self.told = None
+        self.service = service
+        self.exchange: Exchange | None = exchange
+        self.mount = mount
+        self.line = line
+        self.token: int | None = None
+        self.held: Held | None = None
+        self.round_count = 0
+        self.is_over = False
+
+    @property
+    def future(self) -> Forward:  # type: ignore[override]  # it is its own: a future would take a turn of the loop
+        return self
+
+    def send(self) -> None:
+        """To the upstream. Whatever goes wrong answers the exchange."""
+        line, exchange = self.line, self.exchange
+        assert exchange is not None
+        line.forwards[self] = None
+        if line.is_http:
+            self.told = self.hear
+        exchange.waits(self, None)  # type: ignore[arg-type]  # it can be cancelled, which is all that is asked of it
+        try:
+            line.conversation.channel.send(self)
+        except ErlmcpError as error:
+            self.set_exception(error)
+
+    def hear(self, call: Call) -> None:
+        """What the upstream said on the stream of this call."""
+        if not self.line.heard_by_somebody(call, self) and self.line.talk is not None:
+            self.line.talk.received(call)
+
+    # -- what a channel and an exchange ask of a future ----------------------------------------------------------------
+
+    def done(self) -> bool:
+        return self.is_over
+
+    def cancelled(self) -> bool:
+        return False
+
+    def settle(self, call: Call) -> None:
+        self.set_result(call)
+
+    def fail(self, error: Exception) -> None:
+        self.set_exception(error)
+
+    def set_result(self, call: Call) -> None:
+        if not self.is_over:
+            self._end()
+            self.line.answer_count += 1
+            self.service.answered(self, call)
+
+    def set_exception(self, error: BaseException) -> None:
+        if not self.is_over:
+            self._end()
+            self.service.failed(self, error)
+
+    def cancel(self, *_: object) -> None:
+        """The client does not want the answer any more, or nobody waits for its next round."""
+        if not self.is_over:
+            self._end()
+            talk = self.line.talk
+            if talk is not None:
+                talk.channel.cancel(self, "the client no longer wants it")
+            self.service.called_off(self)
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.told = None
+        line = self.line
+        line.forwards.pop(self, None)
+        if self.token is not None:
+            line.tokens.pop(self.token, None)
+        if line.is_lent:
+            line.upstream.give_back(line)
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (monotonic_ns() - self.began_ns) / 1e6
+
+
+def raw(text: bytes | None) -> core.Raw | None:
+    """JSON text that a scanner has checked, as a value."""
+    return None if text is None else core.Raw.trusted(text)

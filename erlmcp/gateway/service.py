@@ -1,0 +1,454 @@
+"""The methods of MCP, answered by the upstreams.
+
+The quick way of a call is: the name found by the scanner in the table of mounts, a shared line that is open, the bytes
+of params with the upstream's own name in them, and the bytes of the answer under the client's id. Whatever needs more
+(a line of its own, another era's words, a question in the middle) is decided here and done elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+from erlmcp.client import annotation
+from erlmcp.client.conversation import CHANGED
+from erlmcp.errors import (
+    REQUEST_TIMEOUT,
+    SERVER_BUSY,
+    CallTimeoutError,
+    ConnectionClosedError,
+    ErlmcpError,
+    InvalidAnswerError,
+    InvalidParamsError,
+    LimitError,
+    McpError,
+    ResourceNotFoundError,
+)
+from erlmcp.gateway.access import NOBODY, Caller
+from erlmcp.gateway.forward import Forward, raw
+from erlmcp.gateway.line import is_wanted, log_level_of
+from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
+from erlmcp.gateway.round import Rounds
+from erlmcp.gateway.translate import as_object, error_across, meta_for, result_for_legacy, result_for_modern
+from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.quick import Ready
+from erlmcp.server.service import Service
+from erlmcp.spec import key
+from erlmcp.spec import method as m
+
+if TYPE_CHECKING:
+    from erlmcp.core import Call
+    from erlmcp.gateway.app import Gateway
+    from erlmcp.gateway.line import Line
+    from erlmcp.runtime.session import Session
+
+log = logging.getLogger("erlmcp.gateway")
+
+RESULT = 3
+_LISTED = {m.TOOLS_LIST: TOOL, m.PROMPTS_LIST: PROMPT, m.RESOURCES_LIST: RESOURCE, m.TEMPLATES_LIST: TEMPLATE}
+
+
+class GatewayService(Service):
+    """Routes for every method of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self.gateway = gateway
+        self.rounds = Rounds(self)
+        self.asking: dict[tuple[Line, Any], asyncio.Task[None]] = {}  # questions that clients are answering
+
+    def install(self) -> None:
+        routes = self.server.routes
+        for method in (m.TOOLS_CALL, m.PROMPTS_GET, m.RESOURCES_READ):
+            routes.set_method(method, self.relay, m.NAME_KEYS[method])
+        self.install_lists()
+        routes.set_method(m.COMPLETE, self._complete_through)
+        for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
+            routes.set_method(method, partial(self._subscribe_through, is_on))
+        for method, handle in ((m.DISCOVER, self._discover), (m.SET_LEVEL, self._set_level_through)):
+            routes.set_method(method, self._route(handle))
+        routes.set_method(m.INITIALIZE, self._initialize)
+        routes.set_method(m.PING, lambda exchange: exchange.result({}))
+        routes.set_method(m.LISTEN, self._listen_through)
+        routes.set_method(m.INITIALIZED, lambda session, call: None)
+        routes.set_method(m.CANCELLED, self._cancelled)
+        routes.set_method(m.PROGRESS, lambda session, call: None)
+        routes.set_method(m.ROOTS_CHANGED, self._roots_changed)
+
+    def install_lists(self) -> None:
+        """Lists are ready bytes where all see the same, and nobody has to be started for them."""
+        is_ready = self.gateway.access.is_open and not self.gateway.has_idle
+        for method, kind in _LISTED.items():
+            general = partial(self._give_list, kind)
+            route = Ready(general, partial(self._ready_list, kind)) if is_ready else general
+            self.server.routes.set_method(method, route)
+
+    # -- who and what --------------------------------------------------------------------------------------------------
+
+    def caller_of(self, exchange: Exchange) -> Caller:
+        return self.gateway.access.of(exchange) or NOBODY
+
+    def owner_of(self, exchange: Exchange) -> str:
+        """Whom a held call is bound to: a digest of the request's credential."""
+        headers = exchange.headers or {}
+        given = headers.get("authorization") or headers.get("x-api-key") or ""
+        return hashlib.sha256(given.encode("latin-1", "replace")).hexdigest()[:16] if given else ""
+
+    def _mount_of(self, exchange: Exchange, caller: Caller) -> Mount:
+        """What a request names. Raises McpError where there is none, or none for this caller."""
+        call = exchange.call
+        mount: Any = call.entry
+        if mount is None and call.method == m.RESOURCES_READ and call.name is not None:
+            mount = self.gateway.mounts.by_uri(call.name)
+        if mount is not None and caller.sees(call.name or ""):
+            return mount  # type: ignore[no-any-return]
+        if call.method == m.RESOURCES_READ:
+            if call.name is None:
+                raise InvalidParamsError("Invalid params: uri must be a string")
+            raise ResourceNotFoundError(call.name)
+        raise self._unknown("tool" if call.method == m.TOOLS_CALL else "prompt", exchange)
+
+    # -- calls, prompts, resources -------------------------------------------------------------------------------------
+
+    def relay(self, exchange: Exchange) -> None:
+        """Hand a request on to the upstream that its name belongs to."""
+        gateway = self.gateway
+        mount: Any = exchange.call.entry
+        if mount is not None and gateway.access.is_open:
+            line = mount.upstream.quick()
+            if line is not None and self._may_share(exchange, line):
+                self._send(exchange, mount, line, None)
+                return
+        caller = self.caller_of(exchange)
+        self._drive(exchange, self._relay_slowly(exchange, self._mount_of(exchange, caller), caller))
+
+    @staticmethod
+    def _may_share(exchange: Exchange, line: Line) -> bool:
+        """Whether a call may go over the shared line: nothing can be asked or told on it that is one client's."""
+        peer, config = exchange.peer, line.upstream.config
+        level = log_level_of(peer, exchange.session.log_level)
+        if line.is_modern:
+            return line.is_http or level is None  # Each request says by itself who asks.
+        if level is not None or (config.session == "own" and not peer.modern):
+            return False
+        if config.session == "shared" and not peer.modern:
+            return True
+        capabilities = peer.capabilities
+        return not ("elicitation" in capabilities or "sampling" in capabilities or "roots" in capabilities)
+
+    async def _relay_slowly(self, exchange: Exchange, mount: Mount, caller: Caller) -> None:
+        upstream = self.gateway.upstream_for(mount.upstream, caller)
+        first = upstream.quick() or await upstream.shared()
+        if not first.is_modern and exchange.peer.modern:
+            params = exchange.call.params
+            if isinstance(params, dict) and self.rounds.resume(exchange, params):
+                return
+        self._send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self._may_share))
+
+    def _send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None) -> None:
+        call = exchange.call
+        forward = self.make(exchange, mount, line, None, timeout_s or line.limits.timeout_s, None)
+        meta = call.meta
+        if meta is not None and exchange.progress_token is not None:
+            forward.token = line.take_token(forward)
+        params = core.relay_params(call, mount.name_text, meta_for(exchange, line, forward.token))
+        text: Any = raw(params)
+        forward.params = text
+        if mount.mirrored and line.is_http and line.is_modern:
+            arguments = call.arguments
+            forward.headers = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
+        forward.send()
+
+    def make(
+        self,
+        exchange: Exchange,
+        mount: Mount,
+        line: Line,
+        params: Any,
+        timeout_s: float,
+        headers: dict[str, str] | None,
+    ) -> Forward:
+        return Forward(self, exchange, mount, line, params, timeout_s, headers)
+
+    def _drive(self, exchange: Exchange, coro: Any) -> None:
+        """Run what has to wait; what it raises answers the exchange."""
+
+        def done(_value: Any, error: BaseException | None) -> None:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                exchange.fail(self.explained(error))
+
+        task = self.gateway.drive(coro, done)
+        if task is not None and not exchange.done and exchange.task is None:
+            exchange.waits(task, None)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def answered(self, forward: Forward, call: Call) -> None:
+        """The upstream's answer is there."""
+        if not self.rounds.keep(forward, call):
+            self.settle(forward, call)
+
+    def failed(self, forward: Forward, error: BaseException) -> None:
+        if not self.rounds.keep(forward, error):
+            self.settle(forward, error)
+
+    def settle(self, forward: Forward, outcome: Call | BaseException) -> None:
+        """Answer the client with what the upstream said, or with why it said nothing."""
+        exchange, forward.exchange = forward.exchange, None
+        if exchange is None:
+            return
+        try:
+            if isinstance(outcome, BaseException):
+                error = self.explained(outcome, forward)
+                self._note(forward, exchange, "error", getattr(error, "code", None))
+                exchange.fail(error)
+            else:
+                self._hand_back(forward, exchange, outcome)
+        except ErlmcpError as fault:
+            exchange.fail(self.explained(fault, forward))
+
+    def _hand_back(self, forward: Forward, exchange: Exchange, call: Call) -> None:
+        is_modern, is_result = forward.line.is_modern, call.kind == RESULT
+        if exchange.peer.modern == is_modern:
+            if is_result:
+                exchange.whole(core.relay_answer(call, exchange.call.id_raw))
+                if self.gateway.audit is not None:
+                    self._note(forward, exchange, self._outcome(call), None)
+                return
+            error = call.error
+            code = error.get("code") if isinstance(error, dict) else None
+            code = code if isinstance(code, int) else 0
+            if call.id is not None:
+                exchange.whole(core.relay_answer(call, exchange.call.id_raw), code)
+            else:
+                exchange.fail(error_across(call, exchange, is_modern))
+            self._note(forward, exchange, "error", code)
+        elif not is_result:
+            fault = error_across(call, exchange, is_modern)
+            self._note(forward, exchange, "error", fault.code)
+            exchange.fail(fault)
+        elif is_modern:
+            self._hand_to_legacy(forward, exchange, call)
+        else:
+            text = result_for_modern(call, forward.method)
+            self._note(forward, exchange, self._outcome(call), None)
+            exchange.result(raw(text))
+
+    def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
+        result = as_object(call)
+        if result.get("resultType", "complete") != "complete":
+            exchange.task = None
+            self._drive(exchange, self.rounds.answer(forward, exchange, result))
+            return
+        self._note(forward, exchange, self._outcome(call), None)
+        exchange.result(result_for_legacy(call, exchange.peer.version))
+
+    def called_off(self, forward: Forward) -> None:
+        exchange, forward.exchange = forward.exchange, None
+        if exchange is not None:
+            self._note(forward, exchange, "cancelled", None)
+
+    def explained(self, error: BaseException, forward: Forward | None = None) -> BaseException:
+        """What the client is told of a failure between the gateway and an upstream."""
+        if isinstance(error, McpError):
+            return error
+        name = "" if forward is None else forward.mount.upstream.name
+        if isinstance(error, CallTimeoutError):
+            return McpError(REQUEST_TIMEOUT, f"{name or 'the upstream'}: {error}")
+        if isinstance(error, ConnectionClosedError | LimitError | InvalidAnswerError) or (
+            isinstance(error, ErlmcpError) and forward is not None
+        ):
+            return McpError(SERVER_BUSY, f"{name + ': ' if name else ''}{error}")
+        return error
+
+    @staticmethod
+    def _outcome(call: Call) -> str:
+        text = core.result_text(call) or b""
+        if b'"isError"' not in text:
+            return "ok"
+        result = call.result
+        return "tool_error" if isinstance(result, dict) and result.get("isError") is True else "ok"
+
+    def _note(self, forward: Forward, exchange: Exchange, outcome: str, code: int | None) -> None:
+        audit = self.gateway.audit
+        if audit is not None:
+            audit.note(forward, self.caller_of(exchange).name, outcome, code, exchange.call.arguments)
+
+    # -- what upstreams say meanwhile ----------------------------------------------------------------------------------
+
+    def tell_progress(self, line: Line, call: Call) -> None:
+        params = call.params
+        given = params if isinstance(params, dict) else {}
+        token = given.get(key.PROGRESS_TOKEN)
+        forward = line.tokens.get(token) if isinstance(token, int) else None
+        exchange = None if forward is None else forward.exchange
+        if exchange is not None and exchange.progress_token is not None:
+            exchange.notify(m.PROGRESS, {**given, key.PROGRESS_TOKEN: exchange.progress_token})
+
+    def tell_log(self, line: Line, call: Call, forward: Forward | None) -> None:
+        """A log message goes to the client of its call, where that wants it."""
+        params: Any = raw(core.relay_params(call))
+        exchange = None if forward is None else forward.exchange
+        given = call.params
+        level = given.get("level") if isinstance(given, dict) else None
+        if exchange is not None:
+            least = log_level_of(exchange.peer, exchange.session.log_level)
+            if (least is not None or not exchange.peer.modern) and is_wanted(level, least):
+                exchange.notify(m.MESSAGE, params)
+        elif line.session is not None and line.session.standalone is not None:
+            line.session.standalone.notify(m.MESSAGE, params)
+
+    def tell_session(self, line: Line, method: str, params: dict[str, Any]) -> None:
+        """A notification of another kind, on the line of one session."""
+        session = line.session
+        if session is not None and session.standalone is not None and method not in CHANGED:
+            session.standalone.notify(method, params)
+
+    def question(self, line: Line, call: Call, forward: Forward | None) -> None:
+        """An upstream of a handshake revision asks for the user, the model or the roots of a client."""
+        exchange = None if forward is None else forward.exchange
+        session: Session | None = line.session if exchange is None else exchange.session
+        if forward is not None and (forward.held is not None or (exchange is not None and exchange.peer.modern)):
+            self.rounds.asked(forward, call)
+        elif session is None or not isinstance(call.id, str | int):
+            line.answer_none(call)
+        else:
+            channel = None if exchange is None else exchange.channel
+            task = line.conversation.spawn(self._ask(line, call, session, channel))
+            place = line, call.id
+            self.asking[place] = task
+            task.add_done_callback(lambda _: self.asking.pop(place, None))
+
+    async def _ask(self, line: Line, call: Call, session: Session, channel: Any) -> None:
+        way = line.conversation.channel
+        params: Any = raw(core.relay_params(call))
+        try:
+            answer = await session.ask(channel, call.method or "", params, self.gateway.limits.request_timeout_s)
+        except McpError as error:
+            way.answer(call.id_raw, None, error)
+        except ErlmcpError as error:
+            way.answer(call.id_raw, None, McpError(SERVER_BUSY, str(error)))
+        else:
+            way.answer(call.id_raw, answer)
+
+    def withdraw(self, line: Line, call: Call) -> None:
+        params = call.params
+        if isinstance(params, dict):
+            task = self.asking.get((line, params.get("requestId")))
+            if task is not None:
+                task.cancel()
+
+    # -- lists ---------------------------------------------------------------------------------------------------------
+
+    def _ready_list(self, kind: str, peer: Any) -> core.Template:
+        return self._ready_page(self.gateway.mounts.listing(kind, NOBODY), None, peer)
+
+    def _give_list(self, kind: str, exchange: Exchange) -> None:
+        if self.gateway.has_idle:
+            self._drive(exchange, self._list_when_started(kind, exchange))
+        else:
+            self._list_ready(self.gateway.mounts.listing(kind, self.caller_of(exchange)), exchange)
+
+    async def _list_when_started(self, kind: str, exchange: Exchange) -> None:
+        await self.gateway.start_idle()
+        self._list_ready(self.gateway.mounts.listing(kind, self.caller_of(exchange)), exchange)
+
+    # -- completion ----------------------------------------------------------------------------------------------------
+
+    def _complete_through(self, exchange: Exchange) -> None:
+        caller = self.caller_of(exchange)
+        params = exchange.call.params
+        reference = params.get("ref") if isinstance(params, dict) else None
+        if not isinstance(params, dict) or not isinstance(reference, dict):
+            raise InvalidParamsError("Invalid params: completion needs ref and argument")
+        is_prompt = reference.get("type") == "ref/prompt"
+        name = reference.get("name" if is_prompt else "uri")
+        if not isinstance(name, str):
+            raise InvalidParamsError(
+                "Invalid params: ref must be a ref/prompt with a name or a ref/resource with a uri"
+            )
+        mounts = self.gateway.mounts
+        mount = mounts.tables[PROMPT].get(name) if is_prompt else mounts.template(name)
+        if mount is None or not caller.sees(name):
+            raise InvalidParamsError(f"Unknown {'prompt' if is_prompt else 'resource template'}: {name}")
+        self._drive(exchange, self._complete_slowly(exchange, mount, caller, params, reference, is_prompt))
+
+    async def _complete_slowly(
+        self,
+        exchange: Exchange,
+        mount: Mount,
+        caller: Caller,
+        params: dict[str, Any],
+        reference: dict[str, Any],
+        is_prompt: bool,
+    ) -> None:
+        upstream = self.gateway.upstream_for(mount.upstream, caller)
+        first = upstream.quick() or await upstream.shared()
+        line, _ = await self.gateway.line_for(exchange, upstream, first, self._may_share)
+        given = {**params, "ref": {**reference, "name": mount.name}} if is_prompt else dict(params)
+        meta = meta_for(exchange, line, None)
+        if meta is not None:
+            given["_meta"] = raw(meta)
+        self.make(exchange, mount, line, given, line.limits.timeout_s, None).send()
+
+    # -- subscriptions, levels, roots ----------------------------------------------------------------------------------
+
+    def _subscribe_through(self, is_on: bool, exchange: Exchange) -> None:
+        params = exchange.call.params
+        uri = params.get("uri") if isinstance(params, dict) else None
+        if not isinstance(uri, str):
+            raise InvalidParamsError("Invalid params: uri must be a string")
+        self._drive(exchange, self._subscribe_slowly(is_on, uri, exchange))
+
+    async def _subscribe_slowly(self, is_on: bool, uri: str, exchange: Exchange) -> None:
+        session, gateway = exchange.session, self.gateway
+        uris = session.resources = session.resources or set()
+        if not is_on:
+            if uri in uris:
+                uris.discard(uri)
+                gateway.followers.drop(session, uri)
+        elif uri not in uris:
+            if len(uris) >= gateway.limits.subscription_count_max:
+                most = gateway.limits.subscription_count_max
+                raise InvalidParamsError(f"subscription_count_max={most} resources are subscribed to")
+            await gateway.followers.follow(session, uri, exchange, self.caller_of(exchange))
+            uris.add(uri)
+        exchange.result({})
+
+    def _listen_through(self, exchange: Exchange) -> None:
+        self._drive(exchange, self._listen_slowly(exchange))
+
+    async def _listen_slowly(self, exchange: Exchange) -> None:
+        """The upstreams of the resources first, then what every server does."""
+        params = exchange.call.params
+        wanted = params.get("notifications") if isinstance(params, dict) else None
+        uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
+        caller = self.caller_of(exchange)
+        if isinstance(uris, list):
+            for uri in uris[: self.gateway.limits.subscription_count_max]:
+                if isinstance(uri, str):
+                    with suppress(McpError):  # What nobody offers changes never.
+                        await self.gateway.followers.follow(exchange, uri, exchange, caller)
+        exchange.task = None
+        try:
+            self._listen(exchange)
+        finally:
+            if exchange.ended is None:
+                self.gateway.followers.leave(exchange)
+
+    async def _set_level_through(self, context: Any) -> dict[str, Any]:
+        found = await self._set_level(context)
+        session = context._exchange.session
+        await self.gateway.set_level(session, session.log_level)
+        return found
+
+    def _roots_changed(self, session: Session, call: Call) -> None:
+        for upstream in self.gateway.upstreams.values():
+            line = upstream.line_of(session)
+            if line is not None:
+                line.conversation.channel.notify(m.ROOTS_CHANGED, None)
