@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from erlmcp.errors import ErlmcpError
 from erlmcp.gateway.line import Line
 from erlmcp.runtime.session import Session
 from erlmcp.runtime.subscription import Hub
@@ -69,7 +71,7 @@ class Followers:
         if isinstance(where, Line):
             talk = where.talk
             if talk is not None:
-                talk.spawn(where.upstream._unsubscribe(where, uri))
+                talk.spawn(_unsubscribe(where, uri))
         elif where is not None:
             where.drop(uri)
         if not self._of.get(who, True):
@@ -78,3 +80,8 @@ class Followers:
     def leave(self, who: Who) -> None:
         for uri in list(self._of.get(who, ())):
             self.drop(who, uri)
+
+
+async def _unsubscribe(line: Line, uri: str) -> None:
+    with contextlib.suppress(ErlmcpError):
+        await line.conversation.ask(m.UNSUBSCRIBE, {"uri": uri})

@@ -9,11 +9,11 @@ callers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.client.bound import ClientLimits
@@ -110,7 +110,7 @@ class Upstream:
 
     async def judged(self, timeout_s: float) -> None:
         """Wait until it is up or was found down, at most so long."""
-        with suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._verdict.wait()
 
@@ -207,7 +207,7 @@ class Upstream:
         if line.is_modern:
             self.spawn(self._listen(line))
         for uri in self._held:
-            self._follow(uri)
+            self._follow(uri, line)
 
     async def _watch(self, line: Line) -> str:
         """Until the line is gone or does not answer; why."""
@@ -386,38 +386,49 @@ class Upstream:
         if methods:
             await self._subscribed(line, methods, frozenset())
 
-    async def _subscribed(self, line: Line, methods: frozenset[str], uris: frozenset[str]) -> None:
+    @staticmethod
+    async def _subscription(line: Line, methods: frozenset[str], uris: frozenset[str]) -> Subscription:
         async def connect() -> Any:
             return line.conversation
 
+        return await Subscription(connect, methods, uris).open()
+
+    async def _subscribed(
+        self, line: Line, methods: frozenset[str], uris: frozenset[str], events: Subscription | None = None
+    ) -> None:
+        """Keep a subscription open; it may be there already."""
         while not line.gone.done():
             try:
-                async with Subscription(connect, methods, uris) as events:
-                    async for _ in events:
+                async with contextlib.aclosing(events or await self._subscription(line, methods, uris)) as opened:
+                    async for _ in opened:
                         pass  # The line heard it first.
             except ErlmcpError as error:
                 log.debug("%s does not tell of changes: %s", self.name, error)
                 if isinstance(error, McpError):
                     return
+            events = None
             await asyncio.wait([line.gone], timeout=self.config.restart_s)
 
     # -- subscriptions to resources ------------------------------------------------------------------------------------
 
     async def hold(self, uri: str) -> None:
         """One more downstream wants to hear of a resource. Raises McpError where the upstream refuses."""
-        if uri not in self._held:
-            line = await self.shared()
-            if not line.is_modern:
-                await line.conversation.ask(m.SUBSCRIBE, {"uri": uri})
-                line.conversation.uris[uri] = 1
-            else:
-                self._follow(uri)
         self._held[uri] = self._held.get(uri, 0) + 1
+        if uri in self._following:
+            return
+        try:
+            line = await self.shared()
+            events = await self._subscription(line, frozenset(), frozenset([uri]))
+        except BaseException:
+            self.drop(uri)
+            raise
+        self._follow(uri, line, events)
 
-    def _follow(self, uri: str) -> None:
-        line = self.quick()
-        if line is not None:
-            self._following[uri] = self.spawn(self._subscribed(line, frozenset(), frozenset([uri])))
+    def _follow(self, uri: str, line: Line, events: Subscription | None = None) -> None:
+        before = self._following.get(uri)
+        if before is not None:
+            before.cancel()
+        self._following[uri] = self.spawn(self._subscribed(line, frozenset(), frozenset([uri]), events))
 
     def drop(self, uri: str) -> None:
         count = self._held.get(uri, 0)
@@ -426,15 +437,8 @@ class Upstream:
             return
         self._held.pop(uri, None)
         task = self._following.pop(uri, None)
-        line = self.quick()
         if task is not None:
             task.cancel()
-        elif line is not None and not line.is_modern:
-            self.spawn(self._unsubscribe(line, uri))
-
-    async def _unsubscribe(self, line: Line, uri: str) -> None:
-        with suppress(ErlmcpError):
-            await line.conversation.ask(m.UNSUBSCRIBE, {"uri": uri})
 
     # -- what is told of it --------------------------------------------------------------------------------------------
 
