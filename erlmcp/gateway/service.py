@@ -183,7 +183,7 @@ class GatewayService(Service):
                 exchange.fail(self.explained(error))
 
         task = self.gateway.drive(coro, done)
-        if task is not None and not exchange.done and exchange.task is None:
+        if task is not None and not exchange.done:
             exchange.waits(task, None)
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -242,7 +242,6 @@ class GatewayService(Service):
     def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         result = as_object(call)
         if result.get("resultType", "complete") != "complete":
-            exchange.task = None
             self._drive(exchange, self.rounds.answer(forward, exchange, result))
             return
         self._note(forward, exchange, self._outcome(call), None)
@@ -434,7 +433,6 @@ class GatewayService(Service):
                 if isinstance(uri, str):
                     with suppress(McpError):  # What nobody offers changes never.
                         await self.gateway.followers.follow(exchange, uri, exchange, caller)
-        exchange.task = None
         try:
             self._listen(exchange)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +20,7 @@ from shop import build as build_shop  # noqa: E402
 
 from erlmcp import Client, Server  # noqa: E402
 from erlmcp.gateway.app import Gateway  # noqa: E402
-from erlmcp.gateway.config import UpstreamConfig  # noqa: E402
+from erlmcp.gateway.config import GatewayConfig, UpstreamConfig  # noqa: E402
 from erlmcp.gateway.serve import http as gateway_http  # noqa: E402
 from erlmcp.server.serve import http as server_http  # noqa: E402
 
@@ -91,3 +92,87 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not holds():
             await asyncio.sleep(0.005)
+
+
+class Scripted:
+    """An upstream whose every byte is the test's: a stand-in for a Server object.
+
+    ``answers`` maps a method to the JSON text of its result, or to a function of the request that gives a whole
+    message; a method without one waits in ``waiting`` for ``say``. ``seen`` are the lines that came.
+    """
+
+    def __init__(self, *tools: str, modern: bool = True) -> None:
+        self.modern = modern
+        self.seen: list[bytes] = []
+        self.waiting: list[dict[str, Any]] = []
+        self.links: list[ScriptedLink] = []
+        listed = json.dumps([{"name": name, "inputSchema": {"type": "object"}} for name in tools]).encode()
+        offered = b'"capabilities":{"tools":{"listChanged":false},"prompts":{},"resources":{},"logging":{}}'
+        self.answers: dict[str, Any] = {
+            "server/discover": b'{"resultType":"complete","supportedVersions":["2026-07-28"],%b}' % offered
+            if modern
+            else lambda request: error(request, -32601, "no such method"),
+            "initialize": b'{"protocolVersion":"2025-11-25","serverInfo":{"name":"s","version":"1"},%b}' % offered,
+            "tools/list": b'{"tools":%b}' % listed,
+            "prompts/list": b'{"prompts":[{"name":"ask"}]}',
+            "resources/list": b'{"resources":[{"uri":"x://y","name":"y"}]}',
+            "resources/templates/list": b'{"resourceTemplates":[]}',
+            "ping": b"{}",
+            "logging/setLevel": b"{}",
+        }
+
+    async def start(self) -> None:
+        """As a Server has it."""
+
+    async def stop(self) -> None:
+        """As a Server has it."""
+
+    def link(self, write: Callable[[bytes], None]) -> ScriptedLink:
+        link = ScriptedLink(self, write)
+        self.links.append(link)
+        return link
+
+    def of(self, method: str) -> list[dict[str, Any]]:
+        """The requests of one method that came."""
+        return [found for found in map(json.loads, self.seen) if found.get("method") == method]
+
+
+class ScriptedLink:
+    def __init__(self, server: Scripted, write: Callable[[bytes], None]) -> None:
+        self.server, self.write, self.closed, self.rest = server, write, False, b""
+
+    def feed(self, data: bytes) -> None:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.server.seen.append(line)
+            request = json.loads(line)
+            if "id" not in request or "method" not in request:
+                continue
+            answer = self.server.answers.get(request["method"])
+            if answer is None:
+                self.server.waiting.append({**request, "link": self})
+            else:
+                self.say(answer(request) if callable(answer) else result(request, answer))
+
+    def say(self, message: bytes) -> None:
+        self.write(message + b"\n")
+
+    def close(self, reason: str = "") -> None:
+        self.closed = True
+
+
+def result(request: dict[str, Any], text: bytes) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (request["id"], text)
+
+
+def error(request: dict[str, Any], code: int, message: str) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": message}}).encode()
+
+
+def scripted_gateway(*servers: Scripted, config: dict[str, Any] | None = None, **options: Any) -> Gateway:
+    """A gateway of scripted upstreams, named a, b, c; names as they are where there is one."""
+    made = [
+        UpstreamConfig(name, "server", target=server, prefix="" if len(servers) == 1 else f"{name}_", **options)
+        for name, server in zip("abc", servers, strict=False)
+    ]
+    return Gateway(GatewayConfig(tuple(made), **(config or {})))
