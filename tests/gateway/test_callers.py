@@ -90,7 +90,7 @@ async def act(kind: str, at: int, parties: list[Party], upstream: Scripted) -> N
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEP, max_size=30), asks=st.lists(st.booleans(), min_size=2, max_size=4))
+@given(steps=st.lists(STEP, min_size=8, max_size=30), asks=st.lists(st.booleans(), min_size=3, max_size=4))
 def test_nothing_of_one_caller_reaches_another(run: Any, talk: Any, steps: list[Any], asks: list[bool]) -> None:
     async def play() -> None:
         upstream = Scripted("echo", modern=False)
@@ -102,7 +102,7 @@ def test_nothing_of_one_caller_reaches_another(run: Any, talk: Any, steps: list[
                 for is_asked in asks
             ]
             parties = [Party(client, number) for number, client in enumerate(clients)]
-            for kind, at in steps:
+            for kind, at in [*(("call", number) for number in range(len(parties))), *steps]:
                 await act(kind, at, parties, upstream)
                 for party in parties:
                     await party.hear()
