@@ -101,8 +101,8 @@ class Forward(Request):
 
     def set_result(self, call: Call) -> None:
         if not self.is_over:
-            self._end()
             self.line.answer_count += 1
+            self._end()
             self.service.answered(self, call)
 
     def set_exception(self, error: BaseException) -> None:

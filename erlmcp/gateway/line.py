@@ -184,9 +184,10 @@ class Line:
         self.upstream.changed(self, method, params)
 
     def lost(self, conversation: Conversation, error: Exception) -> None:
-        if not self.gone.done():
-            self.gone.set_result(str(error))
-        self.upstream.lost(self)
+        if conversation is self.talk:  # Not the one that ended at the question of which era it is.
+            if not self.gone.done():
+                self.gone.set_result(str(error))
+            self.upstream.lost(self)
 
     # -- what belongs to a call or a session ---------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.client import annotation
-from erlmcp.errors import ConfigurationError, InvalidAnswerError, LimitError
+from erlmcp.errors import ConfigurationError, InvalidAnswerError, LimitError, McpError
 from erlmcp.server.schema import param_headers
 from erlmcp.server.uri import UriTemplate
 from erlmcp.spec import method as m
@@ -102,9 +102,17 @@ def make_pattern(template: str) -> UriTemplate | None:
 
 
 async def fetch(talk: Talk, kinds: Iterable[str]) -> Catalog:
-    """The lists of these kinds, whole; empty ones for what the upstream does not offer. Raises what the conversation
-    raises, InvalidAnswerError, and LimitError for a list without an end."""
-    return {kind: await _pages(talk, kind) if LISTS[kind][2] in talk.capabilities else [] for kind in kinds}
+    """The lists of these kinds, whole; empty ones for what the upstream does not offer, or refuses to list. Raises what
+    the conversation raises, InvalidAnswerError, and LimitError for a list without an end."""
+    found: Catalog = {}
+    for kind in kinds:
+        found[kind] = []
+        if LISTS[kind][2] in talk.capabilities:
+            try:
+                found[kind] = await _pages(talk, kind)
+            except McpError as error:  # Many servers have resources, and no answer to resources/templates/list.
+                log.debug("%s refused: %s", LISTS[kind][0], error)
+    return found
 
 
 async def _pages(talk: Talk, kind: str) -> list[dict[str, Any]]:
