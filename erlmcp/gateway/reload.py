@@ -29,6 +29,7 @@ class Watcher:
         self._gateway: Gateway | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._seen: dict[str, int] = {}
+        self.refusal: ConfigError | None = None  # of the latest reading, if it was no good
 
     def start(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -64,8 +65,10 @@ class Watcher:
         try:
             config = self._load()
         except ConfigError as error:
+            self.refusal = error
             log.error("the configuration was not reloaded:\n%s", error)
             return
+        self.refusal = None
         touched = gateway.reload(config)
         self._seen = marks_of(config.files)
         log.info(
