@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from asv_benchmarks import Room, load
+from asv_benchmarks.instruction import Counted
 from asv_benchmarks.message import ANSWER, CALL, META
 
 
@@ -32,3 +33,8 @@ class Relay(Room):
     def time_100_answers_under_another_id(self, implementation: str) -> None:
         for _ in range(100):
             self.under(self.answer, b"4711")
+
+
+class Instructions(Counted):
+    situation = Relay
+    counted = ("100_calls_under_another_name", "100_answers_under_another_id")
