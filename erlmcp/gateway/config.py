@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from erlmcp.policy.protection import Guards
+
 MASK: Final = "***"
 _SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|auth|bearer|cookie)")
 
@@ -62,6 +64,8 @@ class UpstreamConfig:
     health_s: float = 30.0
     restart_s: float = 0.5
     restart_max_s: float = 60.0
+    guards: Guards | None = None  # before the upstream as a whole
+    tool_guards: Guards | None = None  # before each of its tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class GatewayConfig:
 def shown(value: Any) -> Any:
     """A configuration as JSON values, its secrets masked: all values of env and headers, the digests of keys, and what
     looks like a secret in arguments and URLs."""
-    if isinstance(value, UpstreamConfig | KeyConfig | GatewayConfig | Credential | Override) and is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         found: dict[str, Any] = {}
         for item in fields(value):
             each = getattr(value, item.name)

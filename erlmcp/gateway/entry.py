@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from erlmcp.gateway.config import Credential, Override, UpstreamConfig
 from erlmcp.gateway.document import Table
+from erlmcp.gateway.rule import read_guards
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY
 
 # What an entry may call its transport; "" is told from its other keys.
@@ -63,6 +64,9 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
         if name in table:
             found[name] = float(table.number(name, 1.0))
     _read_names(table, found)
+    for name in ("guards", "tool_guards"):
+        if (guards := read_guards(table, name)) is not None:
+            found[name] = guards
     if foreign := table.pass_over(*FOREIGN):
         notes.append(f"{table.document.path}: {table.key}: passed over: {', '.join(foreign)}")
     table.finish()
@@ -142,6 +146,7 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
 _KEPT: Final = (
     "env", "headers", "cwd", "inherit_env", "lazy", "mode", "session", "instances", "line_count_max", "start_timeout_s",
     "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
+    "guards", "tool_guards",
 )  # fmt: skip
 
 

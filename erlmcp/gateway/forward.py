@@ -17,6 +17,7 @@ from erlmcp.errors import ErlmcpError
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
+    from erlmcp.gateway.guarding import Passage
     from erlmcp.gateway.line import Line
     from erlmcp.gateway.mount import Mount
     from erlmcp.gateway.round import Held
@@ -30,7 +31,10 @@ class Forward(Request):
     """``params`` are ready JSON text, or a dict. ``exchange`` is None while the client has to come back with answers
     (``held``), and after the end."""
 
-    __slots__ = ("began_ns", "exchange", "held", "is_over", "line", "mount", "round_count", "service", "token")
+    __slots__ = (
+        "attempt", "began_ns", "exchange", "held", "is_over", "line", "mount", "passage", "round_count", "service",
+        "token",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +65,8 @@ class Forward(Request):
         self.token: int | None = None
         self.held: Held | None = None
         self.round_count = 0
+        self.attempt = 1
+        self.passage: Passage | None = None  # the guards that it is within
         self.is_over = False
 
     @property
@@ -103,17 +109,23 @@ class Forward(Request):
         if not self.is_over:
             self.line.answer_count += 1
             self._end()
+            if self.passage is not None:
+                self.passage.answered(call)
             self.service.answered(self, call)
 
     def set_exception(self, error: BaseException) -> None:
         if not self.is_over:
             self._end()
+            if self.passage is not None:
+                self.passage.failed(error)
             self.service.failed(self, error)
 
     def cancel(self, *_: object) -> None:
         """The client does not want the answer any more, or nobody waits for its next round."""
         if not self.is_over:
             self._end()
+            if self.passage is not None:
+                self.passage.cancel()
             talk = self.line.talk
             if talk is not None:
                 talk.channel.cancel(self, "the client no longer wants it")

@@ -175,7 +175,7 @@ class Line:
     def heard(self, conversation: Conversation, method: str, params: dict[str, Any]) -> None:
         """A notification that nothing else here is for."""
         if self.session is not None:
-            self.upstream.gateway.service.tell_session(self, method, params)
+            self.upstream.gateway.service.teller.session(self, method, params)
 
     def noise(self, text: str) -> None:
         log.debug("%s wrote what is no message: %s", self.upstream.name, text)
@@ -193,25 +193,27 @@ class Line:
 
     def heard_by_somebody(self, call: Call, forward: Forward | None) -> bool:
         """Whether a message of the upstream's had its place; ``forward`` is the call on whose stream it came."""
-        service = self.upstream.gateway.service
+        teller = self.upstream.gateway.service.teller
         if call.kind == NOTIFICATION:
             if call.method == m.PROGRESS:
-                service.tell_progress(self, call)
+                teller.progress(self, call)
             elif call.method == m.MESSAGE:
-                service.tell_log(self, call, forward or self.one_of_its_own())
+                teller.log(self, call, forward or self.one_of_its_own())
             elif call.method == m.CANCELLED and self._is_question(call):
-                service.withdraw(self, call)
+                teller.withdraw(self, call)
             else:
                 return False
             return True
         if call.kind == REQUEST and call.method in QUESTIONS and not self.is_modern:
-            service.question(self, call, forward or self.one_of_its_own())
+            teller.question(self, call, forward or self.one_of_its_own())
             return True
         return False
 
     def _is_question(self, call: Call) -> bool:
         params = call.params
-        return isinstance(params, dict) and (self, params.get("requestId")) in self.upstream.gateway.service.asking
+        return (
+            isinstance(params, dict) and (self, params.get("requestId")) in self.upstream.gateway.service.teller.asking
+        )
 
     def one_of_its_own(self) -> Forward | None:
         """The oldest call of the one client whose line this is; None where it is shared."""

@@ -16,6 +16,7 @@ from erlmcp.gateway.config import GatewayConfig, KeyConfig, UpstreamConfig
 from erlmcp.gateway.document import Document, Table
 from erlmcp.gateway.entry import Fields, judge_entry, read_credentials, read_entry
 from erlmcp.gateway.problem import ConfigError, Problem, nearest
+from erlmcp.gateway.rule import read_guards
 from erlmcp.limits import Limits
 
 BESIDE: Final = "erlmcp.toml"
@@ -141,6 +142,9 @@ class Reader:
             self.defaults["separator"] = separator
         if "lazy" in table:
             self.defaults["lazy"] = table.flag("lazy", False)
+        for name in ("guards", "tool_guards"):
+            if (guards := read_guards(table, name)) is not None:
+                self.defaults[name] = guards
         for name in ("start_timeout_s", "timeout_s", "health_s"):
             if name in table:
                 self.defaults[name] = float(table.number(name, 1.0))

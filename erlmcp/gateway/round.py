@@ -99,6 +99,8 @@ class Rounds:
         if exchange is None or exchange.done:
             forward.exchange = exchange
             return
+        if forward.passage is not None:  # How long a user thinks says nothing of the upstream.
+            forward.passage.cancel()
         held.state = STATE_PREFIX + secrets.token_urlsafe(24)
         self._held[held.state] = held
         wait_s = self.service.gateway.limits.request_timeout_s

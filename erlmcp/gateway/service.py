@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
 from erlmcp.client import annotation
-from erlmcp.client.conversation import CHANGED
+from erlmcp.client.result import error_of
 from erlmcp.errors import (
     REQUEST_TIMEOUT,
     SERVER_BUSY,
@@ -31,14 +31,15 @@ from erlmcp.errors import (
 )
 from erlmcp.gateway.access import NOBODY, Caller
 from erlmcp.gateway.forward import Forward, raw
-from erlmcp.gateway.line import is_wanted, log_level_of
+from erlmcp.gateway.guarding import Passage, timeout_of
+from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
 from erlmcp.gateway.round import Rounds
+from erlmcp.gateway.telling import Teller
 from erlmcp.gateway.translate import as_object, error_across, meta_for, result_for_legacy, result_for_modern
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.quick import Ready
 from erlmcp.server.service import Service
-from erlmcp.spec import key
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class GatewayService(Service):
         super().__init__(gateway)
         self.gateway = gateway
         self.rounds = Rounds(self)
-        self.asking: dict[tuple[Line, Any], asyncio.Task[None]] = {}  # questions that clients are answering
+        self.teller = Teller(gateway, self.rounds)
 
     def install(self) -> None:
         routes = self.server.routes
@@ -150,9 +151,32 @@ class GatewayService(Service):
                 return
         self._send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self._may_share))
 
-    def _send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None) -> None:
+    def _send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None, attempt: int = 1) -> None:
+        """Through the guards, to the upstream; in line before them where that is what it takes."""
+        guards = line.upstream.protection.of(mount)
+        if not guards:
+            self._send_on(exchange, mount, line, timeout_s or line.limits.timeout_s, None, attempt)
+            return
+        passage, caller = Passage(), self.caller_of(exchange).name or self.owner_of(exchange)
+        if attempt == 1:
+            line.upstream.protection.begin()
+        wait_s = timeout_s or timeout_of(guards, line.limits.timeout_s)
+        if passage.enter(guards, caller):
+            self._send_on(exchange, mount, line, wait_s, passage, attempt)
+            return
+
+        async def in_turn() -> None:
+            await passage.enter_in_turn(guards, caller)
+            self._send_on(exchange, mount, line, wait_s, passage, attempt)
+
+        self._drive(exchange, in_turn())
+
+    def _send_on(
+        self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float, passage: Passage | None, attempt: int
+    ) -> None:
         call = exchange.call
-        forward = self.make(exchange, mount, line, None, timeout_s or line.limits.timeout_s, None)
+        forward = self.make(exchange, mount, line, None, timeout_s, None)
+        forward.passage, forward.attempt = passage, attempt
         meta = call.meta
         if meta is not None and exchange.progress_token is not None:
             forward.token = line.take_token(forward)
@@ -190,12 +214,39 @@ class GatewayService(Service):
 
     def answered(self, forward: Forward, call: Call) -> None:
         """The upstream's answer is there."""
+        if call.kind != RESULT and self._goes_again(forward, call):
+            return
         if not self.rounds.keep(forward, call):
             self.settle(forward, call)
 
     def failed(self, forward: Forward, error: BaseException) -> None:
-        if not self.rounds.keep(forward, error):
+        if not self._goes_again(forward, error) and not self.rounds.keep(forward, error):
             self.settle(forward, error)
+
+    def _goes_again(self, forward: Forward, outcome: Call | BaseException) -> bool:
+        """Whether a call that failed is sent once more: it may be repeated, or did not arrive, and the rule of its
+        upstream allows it."""
+        exchange, line = forward.exchange, forward.line
+        protection = line.upstream.protection
+        if protection.again is None or exchange is None or exchange.done or not line.is_shared or forward.round_count:
+            return False
+        error = outcome if isinstance(outcome, BaseException) else error_of(outcome)
+        may_repeat = forward.is_idempotent or not forward.is_sent
+        if not isinstance(error, ErlmcpError):
+            return False
+        pause_s = protection.pause_s(error, forward.attempt, may_repeat)
+        if pause_s is None:
+            return False
+        forward.exchange = None
+        self._drive(exchange, self._again(forward, exchange, pause_s))
+        return True
+
+    async def _again(self, forward: Forward, exchange: Exchange, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        upstream = forward.line.upstream
+        line = upstream.quick() or await upstream.shared()
+        if not exchange.done:
+            self._send(exchange, forward.mount, line, None, forward.attempt + 1)
 
     def settle(self, forward: Forward, outcome: Call | BaseException) -> None:
         """Answer the client with what the upstream said, or with why it said nothing."""
@@ -277,70 +328,6 @@ class GatewayService(Service):
         audit = self.gateway.audit
         if audit is not None:
             audit.note(forward, self.caller_of(exchange).name, outcome, code, exchange.call.arguments)
-
-    # -- what upstreams say meanwhile ----------------------------------------------------------------------------------
-
-    def tell_progress(self, line: Line, call: Call) -> None:
-        params = call.params
-        given = params if isinstance(params, dict) else {}
-        token = given.get(key.PROGRESS_TOKEN)
-        forward = line.tokens.get(token) if isinstance(token, int) else None
-        exchange = None if forward is None else forward.exchange
-        if exchange is not None and exchange.progress_token is not None:
-            exchange.notify(m.PROGRESS, {**given, key.PROGRESS_TOKEN: exchange.progress_token})
-
-    def tell_log(self, line: Line, call: Call, forward: Forward | None) -> None:
-        """A log message goes to the client of its call, where that wants it."""
-        params: Any = raw(core.relay_params(call))
-        exchange = None if forward is None else forward.exchange
-        given = call.params
-        level = given.get("level") if isinstance(given, dict) else None
-        if exchange is not None:
-            least = log_level_of(exchange.peer, exchange.session.log_level)
-            if (least is not None or not exchange.peer.modern) and is_wanted(level, least):
-                exchange.notify(m.MESSAGE, params)
-        elif line.session is not None and line.session.standalone is not None:
-            line.session.standalone.notify(m.MESSAGE, params)
-
-    def tell_session(self, line: Line, method: str, params: dict[str, Any]) -> None:
-        """A notification of another kind, on the line of one session."""
-        session = line.session
-        if session is not None and session.standalone is not None and method not in CHANGED:
-            session.standalone.notify(method, params)
-
-    def question(self, line: Line, call: Call, forward: Forward | None) -> None:
-        """An upstream of a handshake revision asks for the user, the model or the roots of a client."""
-        exchange = None if forward is None else forward.exchange
-        session: Session | None = line.session if exchange is None else exchange.session
-        if forward is not None and (forward.held is not None or (exchange is not None and exchange.peer.modern)):
-            self.rounds.asked(forward, call)
-        elif session is None or not isinstance(call.id, str | int):
-            line.answer_none(call)
-        else:
-            channel = None if exchange is None else exchange.channel
-            task = line.conversation.spawn(self._ask(line, call, session, channel))
-            place = line, call.id
-            self.asking[place] = task
-            task.add_done_callback(lambda _: self.asking.pop(place, None))
-
-    async def _ask(self, line: Line, call: Call, session: Session, channel: Any) -> None:
-        way = line.conversation.channel
-        params: Any = raw(core.relay_params(call))
-        try:
-            answer = await session.ask(channel, call.method or "", params, self.gateway.limits.request_timeout_s)
-        except McpError as error:
-            way.answer(call.id_raw, None, error)
-        except ErlmcpError as error:
-            way.answer(call.id_raw, None, McpError(SERVER_BUSY, str(error)))
-        else:
-            way.answer(call.id_raw, answer)
-
-    def withdraw(self, line: Line, call: Call) -> None:
-        params = call.params
-        if isinstance(params, dict):
-            task = self.asking.get((line, params.get("requestId")))
-            if task is not None:
-                task.cancel()
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 

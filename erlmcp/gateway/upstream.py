@@ -20,6 +20,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.subscription import Subscription
 from erlmcp.errors import SERVER_BUSY, ErlmcpError, McpError
 from erlmcp.gateway.config import Credential, UpstreamConfig
+from erlmcp.gateway.guarding import Protection
 from erlmcp.gateway.line import Line, Voice
 from erlmcp.gateway.mount import CHANGED_OF, LISTS, Catalog, fetch
 from erlmcp.spec import method as m
@@ -47,6 +48,7 @@ class Upstream:
         self.name = config.name
         self.gateway = gateway
         self.as_whom = as_whom  # the caller with whose credential its lines are opened
+        self.protection = Protection(config, gateway.flags)
         self.limits = ClientLimits(timeout_s=config.timeout_s, connect_timeout_s=config.start_timeout_s)
         self.state = IDLE
         self.why = ""
@@ -455,6 +457,8 @@ class Upstream:
         }
         if lines:
             found["version"] = lines[0].conversation.version
+        if guards := self.protection.report():
+            found["guards"] = guards
         if self.why:
             found["why"] = self.why
         if self.next_try is not None:

@@ -83,7 +83,7 @@ async def nothing_is_left(gateway: Gateway) -> None:
     assert not gateway.upstreams
     assert not len(gateway.followers)
     assert not len(gateway.service.rounds)
-    assert not gateway.service.asking
+    assert not gateway.service.teller.asking
     assert not len(gateway.hub)
 
 
