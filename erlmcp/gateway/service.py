@@ -242,11 +242,20 @@ class GatewayService(Service):
         return True
 
     async def _again(self, forward: Forward, exchange: Exchange, pause_s: float) -> None:
-        await asyncio.sleep(pause_s)
-        upstream = forward.line.upstream
-        line = upstream.quick() or await upstream.shared()
+        upstream, attempt = forward.line.upstream, forward.attempt
+        line: Line | None = None
+        while line is None:
+            await asyncio.sleep(pause_s)
+            attempt += 1
+            try:
+                line = upstream.quick() or await upstream.shared()
+            except McpError as error:  # It is down, and may be up by the next time.
+                found_s = upstream.protection.pause_s(error, attempt, True)
+                if found_s is None:
+                    raise
+                pause_s = found_s
         if not exchange.done:
-            self._send(exchange, forward.mount, line, None, forward.attempt + 1)
+            self._send(exchange, forward.mount, line, None, attempt)
 
     def settle(self, forward: Forward, outcome: Call | BaseException) -> None:
         """Answer the client with what the upstream said, or with why it said nothing."""

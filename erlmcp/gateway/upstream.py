@@ -65,6 +65,7 @@ class Upstream:
         self._is_started = False
         self._verdict = asyncio.Event()  # set once each instance is up, or was found down
         self._judged_count = 0
+        self._moved = asyncio.Event()  # set, and another made, with each change of the state
         self._spoken: dict[Voice, asyncio.Task[Line]] = {}  # shared over HTTP, by voice
         self._resting: dict[Voice, list[Line]] = {}
         self._lent: set[Line] = set()
@@ -151,6 +152,8 @@ class Upstream:
     def _set(self, state: str, why: str = "") -> None:
         if (state, why) != (self.state, self.why):
             self.state, self.why, self.since = state, why, time.time()
+            self._moved.set()
+            self._moved = asyncio.Event()
             level = logging.WARNING if state == DOWN else logging.INFO
             log.log(level, "%s is %s%s", self.name, state, f": {why}" if why else "")
 
@@ -245,10 +248,12 @@ class Upstream:
         return min(ready, key=lambda line: len(line.forwards)) if ready else None
 
     async def shared(self) -> Line:
-        """A shared line. Raises McpError where the upstream is down."""
+        """A shared line, waited for while the upstream starts. Raises McpError where it is down."""
         self.start()
-        if self.quick() is None:
-            await self.judged(self.config.start_timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.start_timeout_s):
+                while self.quick() is None and self.state == STARTING:
+                    await self._moved.wait()
         line = self.quick()
         if line is None:
             raise self.is_down()
