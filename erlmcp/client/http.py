@@ -251,9 +251,8 @@ class HttpChannel:
                 self._take(item, post)
         elif kind in (REQUEST, NOTIFICATION):
             if self._front is not None and not self._is_closed:
-                told = None if post is None else post.request.told
                 try:
-                    (told or self._front.received)(call)
+                    ((post.request.told if post is not None else None) or self._front.received)(call)
                 except Exception:
                     log.exception("what %s sent could not be handled", self.url)
         elif post is not None and not post.is_over:

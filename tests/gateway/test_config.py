@@ -6,12 +6,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from erlmcp.gateway.config import Credential, GatewayConfig, Override, shown
+from erlmcp.gateway.config import Credential, GatewayConfig, Override, UpstreamConfig, shown
 from erlmcp.gateway.load import load
 from erlmcp.gateway.problem import ConfigError, Problem
 
@@ -245,3 +246,18 @@ def test_without_a_file_the_one_beside_is_read_or_missed(tmp_path: Path, monkeyp
     config = load([], {})
     assert isinstance(config, GatewayConfig)
     assert config.upstreams[0].url == "http://h/mcp"
+
+
+def test_the_page_shows_a_file_that_can_be_read_and_names_every_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/gateway.md").read_text(encoding="utf-8")
+    (tmp_path / "erlmcp.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    monkeypatch.setattr("shutil.which", lambda program, path=None: program)
+    config = load([tmp_path / "erlmcp.toml"], {"ALICE_KEY": "k" * 16, "SEARCH_TOKEN": "t"})
+    assert [each.prefix for each in config.upstreams] == ["files.", "search."]
+    assert (config.port, config.upstreams[0].deny) == (9000, ("write_*",))
+    own = {field.name for field in fields(UpstreamConfig)} - {"name", "kind", "address", "target"}
+    gateway = {field.name for field in fields(GatewayConfig)} - {"upstreams", "files", "notes"}
+    for name in own | gateway | {"args", "tcp", "unix", "server", "disabled", "separator", "lazy", "guards"}:
+        assert f"`{name}`" in page, name
