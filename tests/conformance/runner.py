@@ -1,16 +1,19 @@
-"""Runs the official conformance suite against examples/everything.py and our client, and judges its results.
+"""Runs the official conformance suite against examples/everything.py, also through our gateway, and our client, and
+judges its results.
 
     python tests/conformance/runner.py --erlmcp .venv/bin/erlmcp --node NODE --suite INDEX.JS
 
 Of the two frozen requirement sets the server's scenarios are run whole and the client's one by one, without those of
 authorization, which are listed as not built; then scenarios that no set requires. A run fails on any failed check of a
 scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold; a client's
-scenario on a warning too.
+scenario on a warning too. The gateway stands before the same server, reached by HTTP and by stdio, in the era that a
+set is of, and for the older set in the newer era as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shlex
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -41,6 +44,8 @@ EXTRA = {
     "server-sse-polling": ["2025-11-25"],
     "json-schema-2020-12": ["2025-11-25", "2026-07-28"],
 }
+# The sets that are run through the gateway, each with the era in which its upstream is spoken to.
+THROUGH = [("2025-11-25", "legacy"), ("2026-07-28", "2026-07-28"), ("2025-11-25", "2026-07-28")]
 EXTRA_OF_CLIENT = {"json-schema-2020-12-preservation": ["2025-11-25", "2026-07-28"]}
 START_TIMEOUT_S = 30.0
 RUN_TIMEOUT_S = 600.0
@@ -147,6 +152,41 @@ def judge_server(node: str, suite: str, url: str, folder: Path) -> list[Verdict]
     return verdicts
 
 
+@contextlib.contextmanager
+def started(*command: str, url: str) -> Iterator[None]:
+    """A server that is there, until the end; one that does not end well on SIGTERM ends the run."""
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        wait_until_up(url, server)
+        yield
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    if server.returncode:
+        sys.exit(f"{' '.join(command[:3])} ended with code {server.returncode} on SIGTERM")
+
+
+def judge_gateway(erlmcp: str, node: str, suite: str, upstream: str, folder: Path) -> list[Verdict]:
+    """The required sets through the gateway, before the server at ``upstream`` and before one that it starts."""
+    verdicts = []
+    ways = {"http": {"url": upstream}, "stdio": {"command": erlmcp, "args": ["run", str(FIXTURE)]}}
+    for way, entry in ways.items():
+        for revision, mode in THROUGH:
+            place = folder / f"gateway-{way}-{revision}-{mode}"
+            place.mkdir(parents=True)
+            config = place / "mcp.json"
+            entry = {**entry, "prefix": False, "mode": mode}
+            config.write_text(json.dumps({"mcpServers": {"everything": entry}}), encoding="utf-8")
+            port = free_port()
+            url = f"http://localhost:{port}/mcp"
+            command = (erlmcp, "gateway", str(config), "--host", "localhost", "--port", str(port))
+            with started(*command, "--log-level", "warning", url=url):
+                verdict = judge_set(node, suite, ["server", "--url", url], place / "results", revision)
+            verdict.name = f"gateway to {way}, {mode}: {verdict.name}"
+            verdicts.append(verdict)
+    return verdicts
+
+
 def judge_client(node: str, suite: str, folder: Path) -> list[Verdict]:
     """Each required scenario but those that are not built, of which the number must be as it was."""
     leg = ["client", "--command", shlex.join(CLIENT)]
@@ -181,6 +221,7 @@ def main() -> int:
         try:
             wait_until_up(url, server)
             verdicts = judge_server(options.node, options.suite, url, folder)
+            verdicts += judge_gateway(options.erlmcp, options.node, options.suite, url, folder)
         finally:
             server.terminate()
             server.wait(timeout=30)
