@@ -330,13 +330,14 @@ def _add_bench(commands: Any) -> None:
         "  flags       what each single flag buys\n"
         "  peers       whole servers, one beside the other; with --libraries those of the components\n"
         "  clients     our client beside others, against one server in C\n"
+        "  gateway     our gateway beside others, before one upstream\n"
         "  server      our server alone\n"
         "  overload    our server with more to do than it can\n"
         "  chaos       our server under load, with faults: what its healthy tools feel of them\n"
         "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "flags", "peers", "clients", "server"]
+    suites = ["components", "phases", "flags", "peers", "clients", "gateway", "server"]
     suites += ["overload", "chaos", "simulate", "iterators", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

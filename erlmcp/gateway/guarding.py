@@ -39,7 +39,7 @@ class Passage:
     def enter(self, guards: tuple[Guard, ...], caller: str) -> bool:
         """False where a place has to be waited for (``enter_in_turn``). Raises RefusedError; nothing is held then."""
         for guard in guards:
-            token = guard.enter_for(caller)
+            token = guard.enter() if guard.callers is None else guard.enter_for(caller)
             if token <= 0:
                 self.cancel()
                 if guard.may_wait(token):
@@ -89,27 +89,29 @@ class Protection:
     """The guards of one upstream. ``again`` says whether what failed is sent once more."""
 
     def __init__(self, config: UpstreamConfig, flags: Flags) -> None:
-        self._config = config
         self._flags = flags
-        self._whole = self._make(config.name, config.guards)
+        self._whole = self._make(config.name, config.guards) if config.guards else None
+        self._common = NO_GUARDS if self._whole is None else (self._whole,)
+        self._tool_rules = config.tool_guards or None
         self._tools: dict[str, Guard] = {}
+        self._of_tools: dict[str, tuple[Guard, ...]] = {}
+        rates = [rate for rules in (config.guards, config.tool_guards) if rules is not None for rate in rules.rates]
+        self.knows_callers = any(rate.per == "caller" for rate in rates)
         rule = None if config.guards is None else config.guards.retry
         self.again = Again(rule) if isinstance(rule, RetryRule) else None
 
-    def _make(self, name: str, rules: Guards | None) -> Guard | None:
-        return Guard(name, rules, flags=self._flags, is_failure=speaks_against) if rules else None
+    def _make(self, name: str, rules: Guards) -> Guard:
+        return Guard(name, rules, flags=self._flags, is_failure=speaks_against)
 
     def of(self, mount: Mount) -> tuple[Guard, ...]:
         """Those before a call, the widest first."""
-        whole, rules = self._whole, self._config.tool_guards
-        if not rules or mount.kind != TOOL:
-            return NO_GUARDS if whole is None else (whole,)
-        own = self._tools.get(mount.name)
-        if own is None:
-            made = self._make(mount.exposed, rules)
-            assert made is not None
-            own = self._tools[mount.name] = made
-        return (own,) if whole is None else (whole, own)
+        if self._tool_rules is None or mount.kind != TOOL:
+            return self._common
+        found = self._of_tools.get(mount.name)
+        if found is None:
+            own = self._tools[mount.name] = self._make(mount.exposed, self._tool_rules)
+            found = self._of_tools[mount.name] = (*self._common, own)
+        return found
 
     def pause_s(self, error: ErlmcpError, attempt: int, may_repeat: bool) -> float | None:
         """How long to wait before what failed is sent again; None: it is not."""
@@ -135,4 +137,8 @@ class Protection:
 
 def timeout_of(guards: tuple[Guard, ...], usual_s: float) -> float:
     """How long an answer may take: the shortest of what the guards have learnt, at most as usual."""
-    return min((each for guard in guards if (each := guard.timeout_s) is not None), default=usual_s)
+    for guard in guards:
+        learnt_s = guard.timeout_s
+        if learnt_s is not None and learnt_s < usual_s:
+            usual_s = learnt_s
+    return usual_s

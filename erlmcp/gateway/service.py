@@ -120,12 +120,13 @@ class GatewayService(Service):
         """Hand a request on to the upstream that its name belongs to."""
         gateway = self.gateway
         mount: Any = exchange.call.entry
-        if mount is not None and gateway.access.is_open:
-            line = mount.upstream.quick()
+        caller = NOBODY if gateway.access.is_open else self.caller_of(exchange)
+        if mount is not None and (not caller.is_limited or caller.sees(mount.exposed)):
+            upstream = mount.upstream if caller is NOBODY else gateway.upstream_for(mount.upstream, caller)
+            line = upstream.quick()
             if line is not None and self._may_share(exchange, line):
                 self._send(exchange, mount, line, None)
                 return
-        caller = self.caller_of(exchange)
         self._drive(exchange, self._relay_slowly(exchange, self._mount_of(exchange, caller), caller))
 
     @staticmethod
@@ -157,7 +158,9 @@ class GatewayService(Service):
         if not guards:
             self._send_on(exchange, mount, line, timeout_s or line.limits.timeout_s, None, attempt)
             return
-        passage, caller = Passage(), self.caller_of(exchange).name or self.owner_of(exchange)
+        passage, caller = Passage(), ""
+        if line.upstream.protection.knows_callers:
+            caller = self.caller_of(exchange).name or self.owner_of(exchange)
         if attempt == 1:
             line.upstream.protection.begin()
         wait_s = timeout_s or timeout_of(guards, line.limits.timeout_s)
@@ -336,7 +339,8 @@ class GatewayService(Service):
     def _note(self, forward: Forward, exchange: Exchange, outcome: str, code: int | None) -> None:
         audit = self.gateway.audit
         if audit is not None:
-            audit.note(forward, self.caller_of(exchange).name, outcome, code, exchange.call.arguments)
+            arguments = exchange.call.arguments if audit.with_arguments else None
+            audit.note(forward, self.caller_of(exchange).name, outcome, code, arguments)
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 
