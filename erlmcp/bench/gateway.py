@@ -34,7 +34,7 @@ GUARDS = {
     "breaker": True,
     "rate_limit": HUGE,
     "bulkhead": 100_000,
-    "timeout": "adaptive",
+    "timeout": {"min_s": 10},  # it is there, and a machine with other work makes no call fail
     "retry": True,
 }
 
