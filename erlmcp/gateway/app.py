@@ -22,7 +22,7 @@ from erlmcp.server.app import Server
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
-    from erlmcp.flags import Flags
+    from erlmcp.flags import Flags, Traced
     from erlmcp.gateway.reload import Watcher
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.session import Session
@@ -52,6 +52,7 @@ class Gateway(Server):
         self.config = config
         self.access = Access(config)
         self.upstreams: dict[str, Upstream] = {}
+        self._of_callers: dict[tuple[str, str], Upstream] = {}  # (upstream, caller) with credentials of their own
         self.audit: Audit | None = None
         self.doors: set[Any] = set()  # the endpoints that are open
         self._watcher = watcher
@@ -66,7 +67,6 @@ class Gateway(Server):
         )
         self._load_server = load_server
         self._servers: dict[Any, Any] = {}
-        self._of_callers: dict[tuple[str, str], Upstream] = {}  # (upstream, caller) with credentials of their own
         self._closings: set[asyncio.Task[None]] = set()
         self.hub = GatewayHub(self, self.limits.subscription_count_max)
         self.followers = Followers(self)
@@ -126,8 +126,7 @@ class Gateway(Server):
             if self._watcher is not None:
                 self._watcher.stop()
             self.service.rounds.close()
-            everybody = [*self.upstreams.values(), *self._of_callers.values()]
-            await asyncio.gather(*(each.aclose() for each in everybody), *self._closings)
+            await asyncio.gather(*(each.aclose() for each in self._everybody()), *self._closings)
             self.upstreams.clear()
             self._of_callers.clear()
             self.mounts.rebuild([])
@@ -163,6 +162,15 @@ class Gateway(Server):
         for method in self.mounts.rebuild(self.upstreams.values()):
             self.hub.publish(method)
         self._introduce()
+
+    def _use(self, traced: Traced) -> None:
+        super()._use(traced)
+        for upstream in self._everybody():
+            upstream.use_flags(traced.flags)
+
+    def _everybody(self) -> list[Upstream]:
+        """The upstreams, and those of callers with credentials of their own."""
+        return [*self.upstreams.values(), *self._of_callers.values()]
 
     # -- reloading -----------------------------------------------------------------------------------------------------
 
@@ -255,12 +263,12 @@ class Gateway(Server):
 
     def session_ended(self, session: Session) -> None:
         self.followers.leave(session)
-        for upstream in (*self.upstreams.values(), *self._of_callers.values()):
+        for upstream in self._everybody():
             upstream.release(session)
 
     async def set_level(self, session: Session, level: str | None) -> None:
         """Tell the upstreams that a session has a line of its own to."""
-        for upstream in (*self.upstreams.values(), *self._of_callers.values()):
+        for upstream in self._everybody():
             line = upstream.line_of(session)
             if line is not None and level is not None and "logging" in line.conversation.capabilities:
                 line.log_level = level

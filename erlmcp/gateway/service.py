@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.gateway")
 
 RESULT = 3
+PARAM_HEADER = "mcp-param-"
 _LISTED = {m.TOOLS_LIST: TOOL, m.PROMPTS_LIST: PROMPT, m.RESOURCES_LIST: RESOURCE, m.TEMPLATES_LIST: TEMPLATE}
 
 
@@ -186,9 +187,8 @@ class GatewayService(Service):
         params = core.relay_params(call, mount.name_text, meta_for(exchange, line, forward.token))
         text: Any = raw(params)
         forward.params = text
-        if mount.mirrored and line.is_http and line.is_modern:
-            arguments = call.arguments
-            forward.headers = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
+        if line.is_http and line.is_modern:
+            forward.headers = _mirrors(exchange, mount)
         forward.send()
 
     def make(
@@ -450,3 +450,16 @@ class GatewayService(Service):
             line = upstream.line_of(session)
             if line is not None:
                 line.conversation.channel.notify(m.ROOTS_CHANGED, None)
+
+
+def _mirrors(exchange: Exchange, mount: Mount) -> dict[str, str] | None:
+    """The Mcp-Param headers of a request: those that the tool's schema asks for, and those of the client's that it does
+    not know, which intermediaries must hand on (2026-07-28, Streamable HTTP)."""
+    found: dict[str, str] = {}
+    if mount.mirrored:
+        arguments = exchange.call.arguments
+        found = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
+    for name, value in (exchange.headers or {}).items():
+        if name.startswith(PARAM_HEADER) and name not in mount.plan.param_headers:
+            found[name] = value
+    return found or None

@@ -27,6 +27,7 @@ from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Channel
+    from erlmcp.flags import Flags
     from erlmcp.gateway.app import Gateway
     from erlmcp.runtime.session import Session
 
@@ -446,6 +447,13 @@ class Upstream:
         task = self._following.pop(uri, None)
         if task is not None:
             task.cancel()
+
+    def use_flags(self, flags: Flags) -> None:
+        """Other flags from the next call on."""
+        self.protection.switch(flags)
+        for line in self._lines():
+            channel: Any = line.conversation.channel
+            channel.use_flags(flags)
 
     # -- what is told of it --------------------------------------------------------------------------------------------
 

@@ -208,3 +208,16 @@ def test_a_mistake_in_a_guard_is_told(tmp_path: Path, text: str, key: str, wrong
     assert problem.key == f"servers.a.{key}"
     assert wrong in problem.text
     assert mend in problem.mend
+
+
+async def test_flags_that_are_switched_reach_the_guards_and_the_lines_of_upstreams() -> None:
+    upstream = Scripted("a")
+    upstream.answers["tools/call"] = DONE
+    gateway = scripted_gateway(upstream, guards=Guards(rate_limit=RateRule(0.01, burst=1)))
+    async with Client(gateway) as client:
+        await client.call_tool("a")
+        assert (await refusal(client, "a")).data["reason"] == "rate_limited"
+        gateway.set_flags(rate_limit=False, pipelining=False)
+        await client.call_tool("a")
+        line: Any = gateway.upstreams["a"].quick()
+        assert line.conversation.channel.flags.pipelining is False

@@ -168,6 +168,23 @@ async def test_arguments_that_travel_as_headers_do_so_on_both_sides() -> None:
     assert seen == ["=?base64?w7ZzdA==?=", "west"]
 
 
+async def test_headers_of_arguments_that_nobody_here_knows_are_handed_on() -> None:
+    seen: list[Any] = []
+    server = Server("s")
+
+    @server.tool
+    async def look(ctx: Context) -> str:
+        seen.append({name: value for name, value in ctx.headers.items() if name.startswith("mcp-param")})
+        return "x"
+
+    async with server_http(server) as listener:
+        url = f"http://127.0.0.1:{listener.port}/mcp"
+        gateway = Gateway(GatewayConfig((UpstreamConfig("u", "http", url=url),)))
+        async with in_front(gateway, "http", headers={"Mcp-Param-Later": "1", "X-Other": "2"}) as client:
+            await client.call_tool("look")
+    assert seen == [{"mcp-param-later": "1"}]
+
+
 async def test_a_tool_whose_headers_break_the_rules_is_not_offered_over_http(quiet: None) -> None:
     server = Scripted()
     broken = {"type": "object", "properties": {"x": {"type": "array", "x-mcp-header": "X"}}}
