@@ -199,8 +199,8 @@ class Line:
                 teller.progress(self, call)
             elif call.method == m.MESSAGE:
                 teller.log(self, call, forward or self.one_of_its_own())
-            elif call.method == m.CANCELLED and self._is_question(call):
-                teller.withdraw(self, call)
+            elif call.method == m.CANCELLED:
+                return teller.withdraw(self, call, forward or self.one_of_its_own())
             else:
                 return False
             return True
@@ -208,12 +208,6 @@ class Line:
             teller.question(self, call, forward or self.one_of_its_own())
             return True
         return False
-
-    def _is_question(self, call: Call) -> bool:
-        params = call.params
-        return (
-            isinstance(params, dict) and (self, params.get("requestId")) in self.upstream.gateway.service.teller.asking
-        )
 
     def one_of_its_own(self) -> Forward | None:
         """The oldest call of the one client whose line this is; None where it is shared."""

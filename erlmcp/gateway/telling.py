@@ -86,9 +86,15 @@ class Teller:
         else:
             way.answer(call.id_raw, answer)
 
-    def withdraw(self, line: Line, call: Call) -> None:
+    def withdraw(self, line: Line, call: Call, forward: Forward | None) -> bool:
+        """Whether an upstream took a question back, and not something else."""
         params = call.params
-        if isinstance(params, dict):
-            task = self.asking.get((line, params.get("requestId")))
-            if task is not None:
-                task.cancel()
+        id = params.get("requestId") if isinstance(params, dict) else None
+        task = self.asking.get((line, id)) if isinstance(id, str | int) else None
+        if task is not None:
+            task.cancel()
+        elif forward is not None and forward.held is not None:
+            self._rounds.withdraw(forward, id)
+        else:
+            return False
+        return True

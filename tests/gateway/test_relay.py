@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from stage import Scripted, error, result, scripted_gateway, until
 
-from erlmcp import Context, Server
+from erlmcp import ConnectionClosedError, Context, Server
 from erlmcp.gateway.app import Gateway
 from erlmcp.gateway.config import GatewayConfig, UpstreamConfig
 from erlmcp.gateway.serve import http as gateway_http
@@ -275,6 +275,122 @@ async def test_a_question_that_the_upstream_withdraws_is_withdrawn_downstream(
         assert (note["method"], note["params"]["requestId"]) == ("notifications/cancelled", question["id"])
         request["link"].say(result(request, b'{"content":[]}'))
         assert (await client.answer(id))["result"] == {"content": []}
+
+
+async def held_call(client: Any, upstream: Scripted, *ids: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A call whose upstream asked for roots under these ids: (the upstream's request, what the client got)."""
+    id = client.post("tools/call", {"name": "ask"})
+    await until(lambda: len(upstream.waiting) == 1)
+    (request,) = upstream.waiting
+    for each in ids:
+        request["link"].say(json.dumps({"jsonrpc": "2.0", "id": each, "method": "roots/list"}).encode())
+    return request, (await client.answer(id))["result"]
+
+
+async def test_a_question_that_was_withdrawn_between_two_rounds_is_not_asked_again(
+    talk: Talk, everything: dict[str, Any]
+) -> None:
+    upstream = Scripted("ask", modern=False)
+    async with talk(scripted_gateway(upstream), capabilities=everything) as client:
+        request, asked = await held_call(client, upstream, "x", 2)
+        gone = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x"}}
+        request["link"].say(json.dumps(gone).encode())
+        again = await client.result("tools/call", {"name": "ask", "requestState": asked["requestState"]})
+        assert list(again["inputRequests"]) == list(asked["inputRequests"])[1:]
+
+
+async def test_a_call_whose_client_does_not_come_back_is_given_up_upstream(
+    talk: Talk, everything: dict[str, Any]
+) -> None:
+    upstream = Scripted("ask", modern=False)
+    gateway = scripted_gateway(upstream, config={"limits": {"request_timeout_s": 0.02}})
+    async with talk(gateway, capabilities=everything) as client:
+        _, asked = await held_call(client, upstream, 1)
+        await until(lambda: b"notifications/cancelled" in upstream.seen[-1])
+        late = await client.error("tools/call", {"name": "ask", "requestState": asked["requestState"]})
+        assert "has expired" in late["message"]
+
+
+async def test_the_end_of_an_upstream_ends_the_calls_that_wait_for_their_clients(
+    talk: Talk, everything: dict[str, Any]
+) -> None:
+    upstream = Scripted("ask", modern=False)
+    async with talk(scripted_gateway(upstream), capabilities=everything) as client:
+        request, asked = await held_call(client, upstream, 1)
+        request["link"].closed = True
+        more = {"requestState": asked["requestState"]}
+        name = next(iter(asked["inputRequests"]))
+        found = await client.error("tools/call", {"name": "ask", "inputResponses": {name: {"roots": []}}, **more})
+        assert (found["code"], "closed" in found["message"]) == (-32000, True)
+
+
+async def test_a_round_that_has_a_state_alone_is_sent_again_by_itself(talk: Talk, everything: dict[str, Any]) -> None:
+    upstream = Scripted("ask")
+    left = [b'{"resultType":"input_required","requestState":"later"}', b'{"resultType":"complete","content":[]}']
+    upstream.answers["tools/call"] = lambda request: result(request, left.pop(0))
+    async with talk(scripted_gateway(upstream), "2025-11-25", everything) as client:
+        assert await client.call("ask", meta={"progressToken": "p"}) == {"content": []}
+        first, second = upstream.of("tools/call")
+        assert (second["params"]["requestState"], second["id"] != first["id"]) == ("later", True)
+        assert second["params"]["_meta"]["progressToken"] != first["params"]["_meta"]["progressToken"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (b'{"resultType":"input_required"}', "neither which nor a state"),
+        (b'{"resultType":"input_required","inputRequests":{"a":{"method":"x/y"}}}', "names no method"),
+        (b'{"resultType":"later"}', "unknown resultType"),
+        (b"[]", "not an object"),
+    ],
+)
+async def test_a_result_that_is_none_is_told_as_the_upstreams(talk: Talk, text: bytes, wrong: str) -> None:
+    upstream = Scripted("ask")
+    upstream.answers["tools/call"] = text
+    async with talk(scripted_gateway(upstream), "2025-11-25") as client:
+        found = await client.error("tools/call", {"name": "ask"})
+        assert (found["code"], wrong in found["message"]) == (-32000, True)
+
+
+async def test_a_session_with_a_line_of_its_own_subscribes_on_it(talk: Talk, everything: dict[str, Any]) -> None:
+    upstream = Scripted("echo", modern=False)
+    upstream.answers.update({"resources/subscribe": b"{}", "resources/unsubscribe": b"{}"})
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2025-11-25", everything) as one, talk(gateway, "2025-11-25") as two:
+        for client in (one, two):
+            await client.result("resources/subscribe", {"uri": "x://y"})
+            await client.result("resources/subscribe", {"uri": "x://y"})
+        assert len(upstream.of("resources/subscribe")) == 2
+        changed = b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://y"}}'
+        upstream.links[1].say(changed)
+        await one.settle()
+        await two.settle()
+        assert ([len(client.notes) for client in (one, two)]) == [1, 0]
+        upstream.links[1].say(
+            b'{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"e"}}'
+        )
+        await one.settle()
+        assert one.notes[-1]["params"] == {"elicitationId": "e"}
+        for client in (one, two):
+            await client.result("resources/unsubscribe", {"uri": "x://y"})
+            await client.result("resources/unsubscribe", {"uri": "x://y"})
+        await until(lambda: len(upstream.of("resources/unsubscribe")) == 2)
+        missing = await one.error("resources/subscribe", {"uri": 5})
+        assert "uri must be a string" in missing["message"]
+
+
+async def test_a_subscription_holds_over_a_restart_of_its_upstream(talk: Talk) -> None:
+    upstream = Scripted("echo", modern=False)
+    upstream.answers["resources/subscribe"] = b"{}"
+    gateway = scripted_gateway(upstream, restart_s=0.005, restart_max_s=0.01)
+    async with talk(gateway, "2025-11-25") as client:
+        await client.result("resources/subscribe", {"uri": "x://y"})
+        line: Any = gateway.upstreams["a"].quick()
+        line.conversation.channel._lose(lambda: ConnectionClosedError("gone"))
+        await until(lambda: len(upstream.of("resources/subscribe")) == 2)
+        upstream.links[-1].say(b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://y"}}')
+        await client.settle()
+        assert [note["params"] for note in client.notes if "params" in note] == [{"uri": "x://y"}]
 
 
 async def test_an_upstream_that_asks_on_a_line_that_is_shared_gets_no_answer(talk: Talk) -> None:
