@@ -12,6 +12,7 @@ from erlmcp.gateway.mount import matches
 if TYPE_CHECKING:
     from erlmcp.runtime.exchange import Exchange
 
+REFUSAL: Final = "An API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
 BEARER: Final = "bearer "
 KNOWN_COUNT_MAX: Final = 4096  # credentials whose owner is remembered
 SEEN_COUNT_MAX: Final = 10_000

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from erlmcp.gateway.reload import Watcher
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.session import Session
+    from erlmcp.transports.asgi import AsgiApp
 
 log = logging.getLogger("erlmcp.gateway")
 
@@ -103,6 +104,13 @@ class Gateway(Server):
     @property
     def has_prompts(self) -> bool:
         return True
+
+    def asgi(self, path: str = "/mcp") -> AsgiApp:
+        """As that of any server; keys are looked at, too."""
+        from erlmcp.gateway.serve import Door
+        from erlmcp.server.serve import asgi
+
+        return asgi(self, path, Door)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from erlmcp.gateway.access import REFUSAL
 from erlmcp.runtime.endpoint import Endpoint
 from erlmcp.server import serve
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from erlmcp.wire.header import Gate, Verdict
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="erlmcp", error="invalid_token"\r\n'
-REFUSAL = "An API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
 
 
 class Door(Endpoint):

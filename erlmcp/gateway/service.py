@@ -18,6 +18,7 @@ from erlmcp import core
 from erlmcp.client import annotation
 from erlmcp.client.result import error_of
 from erlmcp.errors import (
+    INVALID_REQUEST,
     REQUEST_TIMEOUT,
     SERVER_BUSY,
     CallTimeoutError,
@@ -29,7 +30,7 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
-from erlmcp.gateway.access import NOBODY, Caller
+from erlmcp.gateway.access import NOBODY, REFUSAL, Caller
 from erlmcp.gateway.forward import Forward, raw
 from erlmcp.gateway.guarding import Passage, timeout_of
 from erlmcp.gateway.line import log_level_of
@@ -93,7 +94,11 @@ class GatewayService(Service):
     # -- who and what --------------------------------------------------------------------------------------------------
 
     def caller_of(self, exchange: Exchange) -> Caller:
-        return self.gateway.access.of(exchange) or NOBODY
+        """Raises McpError for a credential that is no good, wherever it came in."""
+        caller = self.gateway.access.of(exchange)
+        if caller is None:
+            raise McpError(INVALID_REQUEST, REFUSAL)
+        return caller
 
     def owner_of(self, exchange: Exchange) -> str:
         """Whom a held call is bound to: a digest of the request's credential."""

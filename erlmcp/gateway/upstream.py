@@ -178,7 +178,7 @@ class Upstream:
                 self._main[index] = None
                 await line.aclose()
                 if time.monotonic() - began > config.restart_max_s:
-                    wait_s = config.restart_s
+                    wait_s = 0.0  # What lasted is opened again at once.
             pause_s = wait_s * random.uniform(0.75, 1.25)
             if not any(self._main):
                 self.next_try = time.time() + pause_s
@@ -186,7 +186,7 @@ class Upstream:
             self._judge(is_judged)
             is_judged = True
             await asyncio.sleep(pause_s)
-            wait_s = min(2 * wait_s, config.restart_max_s)
+            wait_s = min(2 * wait_s or config.restart_s, config.restart_max_s)
             if not any(self._main):
                 self._set(STARTING)
 

@@ -128,7 +128,7 @@ def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
     return end
 
 
-def asgi(server: Server, path: str) -> AsgiApp:
+def asgi(server: Server, path: str, make_endpoint: Callable[..., Any] | None = None) -> AsgiApp:
     """The endpoint for another ASGI server. Which hosts may be asked for is that server's business, unless
     ``allowed_hosts`` says so; Origins are checked against the Host."""
     from erlmcp.runtime.endpoint import Endpoint
@@ -137,7 +137,7 @@ def asgi(server: Server, path: str) -> AsgiApp:
     gate = make_gate(server, path, "asgi")
 
     def make_handler() -> Any:
-        return Endpoint(server, gate, event_store=server.event_store)
+        return (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
 
     return AsgiApp(make_handler, server.routes, server.limits, path, server.start, server.stop)
 

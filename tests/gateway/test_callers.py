@@ -293,3 +293,46 @@ async def test_a_gateway_has_nothing_of_its_own(name: str) -> None:
         getattr(gateway, name)(lambda: None)
     with pytest.raises(Exception, match="of its own; put a Server"):
         gateway.add_resource(lambda: None, "x://y")
+
+
+async def test_a_gateway_that_is_mounted_in_another_application_looks_at_keys_too() -> None:
+    server = build_shop()
+    config = GatewayConfig((UpstreamConfig("s", "server", target=server),), keys=(key("alice"),), anonymous=False)
+    app = Gateway(config).asgi()
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"name": "echo", "arguments": {"text": "in"}, "_meta": meta}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    headers = {
+        "content-type": "application/json", "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call",
+        "mcp-name": "echo", "host": "127.0.0.1", "accept": "application/json",
+    }  # fmt: skip
+
+    async def post(**more: str) -> tuple[int, bytes]:
+        given = {**headers, **{name.replace("_", "-"): value for name, value in more.items()}}
+        scope = {
+            "type": "http", "method": "POST", "path": "/mcp", "raw_path": b"/mcp", "query_string": b"",
+            "http_version": "1.1", "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "asgi": {"version": "3.0"}, "scheme": "http", "server": ("127.0.0.1", 80), "root_path": "",
+        }  # fmt: skip
+        sent: list[Any] = []
+        asked = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            found = next(asked, None)
+            return found if found is not None else await asyncio.get_running_loop().create_future()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with asyncio.timeout(10):
+            await app(scope, receive, send)
+        return sent[0]["status"], b"".join(each.get("body", b"") for each in sent[1:])
+
+    assert (await post())[0] == 401
+    assert (await post(x_api_key="wrong"))[0] == 401
+    status, answer = await post(x_api_key=KEYS["alice"])
+    assert (status, b'"text":"in"' in answer) == (200, True)
+    await app.close()

@@ -277,6 +277,18 @@ async def test_a_question_that_the_upstream_withdraws_is_withdrawn_downstream(
         assert (await client.answer(id))["result"] == {"content": []}
 
 
+async def test_the_calls_of_a_batch_are_answered_in_one(talk: Talk) -> None:
+    upstream = Scripted("echo", modern=False)
+    async with talk(scripted_gateway(upstream), "2025-03-26") as client:
+        batch = [client.message("tools/call", {"name": name}) for name in ("echo", "none", "echo")]
+        client.send(batch)
+        await until(lambda: len(upstream.waiting) == 2)
+        for request in reversed(upstream.waiting):
+            request["link"].say(result(request, b'{"content":[],"n":1.0}'))
+        answers = {each["id"]: each for each in await client.receive()}
+        assert [("result" in answers[each["id"]]) for each in batch] == [True, False, True]
+
+
 async def held_call(client: Any, upstream: Scripted, *ids: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A call whose upstream asked for roots under these ids: (the upstream's request, what the client got)."""
     id = client.post("tools/call", {"name": "ask"})

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +305,15 @@ async def test_a_list_that_an_upstream_refuses_is_empty() -> None:
         assert await client.list_resource_templates() == []
         assert len(await client.list_resources()) == 1
         assert len(await client.list_tools()) == 1
+
+
+async def test_a_line_that_lasted_is_opened_again_at_once() -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream, restart_s=0.001, restart_max_s=0.001)
+    began = time.monotonic()
+    async with gateway.running():
+        line: Any = gateway.upstreams["a"].quick()
+        await until(lambda: time.monotonic() - began > 0.001)
+        gateway.upstreams["a"].config = replace(gateway.upstreams["a"].config, restart_s=60)
+        line.conversation.channel._lose(lambda: room_closed("gone"))
+        await until(lambda: gateway.upstreams["a"].quick() not in (None, line))
