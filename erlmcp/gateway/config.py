@@ -46,6 +46,7 @@ class UpstreamConfig:
     inherit_env: bool = False
     cwd: str | None = None
     url: str = ""
+    urls: tuple[str, ...] = ()  # of its replicas, each an instance
     headers: dict[str, str] = field(default_factory=dict)
     address: str = ""  # host:port, or a path
     target: Any = None  # of a server in this process: the object, or FILE:OBJECT
@@ -129,6 +130,8 @@ def _shown_field(name: str, value: Any) -> Any:
         return _masked_words(value)
     if name == "url":
         return _masked_url(value)
+    if name == "urls":
+        return [_masked_url(each) for each in value]
     return shown(value)
 
 

@@ -21,7 +21,7 @@ KINDS: Final = {
 }  # fmt: skip
 MODES: Final = {mode: mode for mode in ("auto", LEGACY, *KNOWN_VERSIONS)}
 SESSIONS: Final = {mode: mode for mode in ("auto", "shared", "own")}
-WAYS: Final = {"command": "stdio", "url": "http", "tcp": "tcp", "unix": "unix", "server": "server"}
+WAYS: Final = {"command": "stdio", "url": "http", "urls": "http", "tcp": "tcp", "unix": "unix", "server": "server"}
 ONLY_FOR: Final = {"args": "stdio", "env": "stdio", "cwd": "stdio", "inherit_env": "stdio", "headers": "http"}
 # Keys of other programs, which mean nothing here.
 FOREIGN: Final = (
@@ -77,8 +77,12 @@ def _read_way(table: Table, found: Fields) -> None:
     if table.flag("disabled", False) or not table.flag("enabled", True):
         found["disabled"] = True
     for name in WAYS:
-        if (text := table.text(name)) is not None:
+        if name != "urls" and (text := table.text(name)) is not None:
             found[name] = text
+    if (urls := table.texts("urls")) is not None:
+        found["urls"] = urls
+        if not urls:
+            table.report("urls", "is empty", "name the address of each replica")
     for name in ("type", "transport", "transportType"):
         if (kind := table.choice(name, KINDS, "")) != "":
             found["kind"] = kind
@@ -137,7 +141,7 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
     given: Fields = {**defaults, **{key: found[key] for key in _KEPT if key in found}}
     given["prefix"] = _prefix_of(name, found, defaults)
     del given["separator"]
-    made = UpstreamConfig(name, kind, **given, **_JUDGES[kind](table, found))
+    made = UpstreamConfig(name, kind, **{**given, **_JUDGES[kind](table, found)})
     if made.restart_max_s < made.restart_s:
         table.report("restart_max_s", f"is below restart_s={made.restart_s:g}", "make it the larger one")
     return made
@@ -172,18 +176,28 @@ def _judge_command(table: Table, found: Fields) -> Fields:
     return {"command": (command, *found.get("args", ()))}
 
 
-def _judge_url(table: Table, found: Fields) -> Fields:
-    url = found["url"]
+def _judge_urls(table: Table, found: Fields) -> Fields:
+    if "url" in found:
+        _judge_url(table, "url", found["url"])
+        return {"url": found["url"]}
+    urls = found["urls"]
+    for index, url in enumerate(urls):
+        _judge_url(table, f"urls[{index}]", url)
+    if "instances" in found:
+        table.report("instances", "means nothing beside urls", "each of them is an instance; remove it")
+    return {"url": urls[0], "urls": urls, "instances": len(urls)}
+
+
+def _judge_url(table: Table, key: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
     except ValueError:
         parts, wrong = urlsplit(""), True
     if wrong:
-        table.report("url", f"{url!r} is no http:// or https:// address", "for instance http://127.0.0.1:8080/mcp")
+        table.report(key, f"{url!r} is no http:// or https:// address", "for instance http://127.0.0.1:8080/mcp")
     elif parts.username is not None:
-        table.report("url", "holds credentials, which are not sent", 'give "headers": {"Authorization": ...}')
-    return {"url": url}
+        table.report(key, "holds credentials, which are not sent", 'give "headers": {"Authorization": ...}')
 
 
 def _judge_tcp(table: Table, found: Fields) -> Fields:
@@ -207,7 +221,7 @@ def _judge_server(table: Table, found: Fields) -> Fields:
 
 
 _JUDGES: Final = {
-    "stdio": _judge_command, "http": _judge_url, "tcp": _judge_tcp, "unix": _judge_unix, "server": _judge_server,
+    "stdio": _judge_command, "http": _judge_urls, "tcp": _judge_tcp, "unix": _judge_unix, "server": _judge_server,
 }  # fmt: skip
 
 

@@ -105,8 +105,11 @@ class Talk(Conversation):
 class Line:
     """The owner of one conversation. ``forwards`` are the calls that wait on it, the oldest first."""
 
-    def __init__(self, upstream: Upstream, voice: Voice = QUIET, session: Session | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, voice: Voice = QUIET, session: Session | None = None, *, index: int | None = None
+    ) -> None:
         self.upstream = upstream
+        self.index = index  # of the instance that it leads to; None: whichever is up
         self.voice = voice
         self.session = session  # the handshake session that it belongs to
         self.is_lent = False  # to one call
@@ -139,7 +142,7 @@ class Line:
         limit_s = self.upstream.config.start_timeout_s
         mode = self.upstream.config.mode
         for is_last in (False, True):
-            talk = Talk(self, self.upstream.make_channel())
+            talk = Talk(self, self.upstream.make_channel(self.index))
             try:
                 async with asyncio.timeout(limit_s):
                     await talk.begin(mode)

@@ -23,6 +23,7 @@ from erlmcp.gateway.config import Credential, UpstreamConfig
 from erlmcp.gateway.guarding import Protection
 from erlmcp.gateway.line import Line, Voice
 from erlmcp.gateway.mount import CHANGED_OF, LISTS, Catalog, fetch
+from erlmcp.gateway.way import channel_of
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Upstream:
         self._main: list[Line | None] = [None] * config.instances
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_started = False
+        self._turn = 0
         self._verdict = asyncio.Event()  # set once each instance is up, or was found down
         self._judged_count = 0
         self._moved = asyncio.Event()  # set, and another made, with each change of the state
@@ -77,30 +79,17 @@ class Upstream:
 
     # -- the way there -------------------------------------------------------------------------------------------------
 
-    def make_channel(self) -> Channel:
-        config, flags = self.config, self.gateway.flags
+    def make_channel(self, index: int | None = None) -> Channel:
+        """The way to one of its instances; without an index to one that is up, in turn."""
         credential = self.gateway.credential_of(self.as_whom, self.name) or Credential()
-        if config.kind == "http":
-            from erlmcp.client.http import HttpChannel
+        return channel_of(self.gateway, self.config, credential, self.limits, self._some(index))
 
-            return HttpChannel(config.url, headers={**config.headers, **credential.headers}, flags=flags)
-        if config.kind == "stdio":
-            from erlmcp.client.process import ProcessChannel
-
-            env = {**config.env, **credential.env}
-            return ProcessChannel(
-                config.command, env=env, inherit_env=config.inherit_env, cwd=config.cwd, limits=self.limits, flags=flags
-            )
-        if config.kind == "server":
-            from erlmcp.client.memory import MemoryChannel
-
-            return MemoryChannel(self.gateway.server_of(config), objects=False, limits=self.limits, flags=flags)
-        from erlmcp.client.stream import StreamChannel
-
-        if config.kind == "unix":
-            return StreamChannel(path=config.address, limits=self.limits, flags=flags)
-        host, _, port = config.address.rpartition(":")
-        return StreamChannel(host.strip("[]"), int(port), limits=self.limits, flags=flags)
+    def _some(self, index: int | None) -> int:
+        if index is not None:
+            return index
+        up = [index for index, line in enumerate(self._main) if line is not None]
+        self._turn += 1
+        return up[self._turn % len(up)] if up else self._turn % len(self._main)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -162,7 +151,7 @@ class Upstream:
         config = self.config
         wait_s, is_judged = config.restart_s, False
         while True:
-            line = Line(self)
+            line = Line(self, index=index)
             began = time.monotonic()
             try:
                 await self._open(line, index)

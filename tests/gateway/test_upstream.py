@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from stage import Scripted, build_shop, error, result, scripted_gateway, shop_config, until
 
-from erlmcp import Client, McpError
+from erlmcp import Client, Context, McpError, Server
 from erlmcp.gateway import upstream as room
 from erlmcp.gateway.app import Gateway
 from erlmcp.gateway.config import GatewayConfig, UpstreamConfig
+from erlmcp.server.serve import http as server_http
 
 RUDE = str(Path(__file__).parents[1] / "client/rude.py")
 QUICK: dict[str, Any] = {"restart_s": 0.01, "restart_max_s": 0.05}
@@ -317,3 +318,33 @@ async def test_a_line_that_lasted_is_opened_again_at_once() -> None:
         gateway.upstreams["a"].config = replace(gateway.upstreams["a"].config, restart_s=60)
         line.conversation.channel._lose(lambda: room_closed("gone"))
         await until(lambda: gateway.upstreams["a"].quick() not in (None, line))
+
+
+async def test_replicas_share_the_calls_and_one_that_is_gone_is_left_out(quiet: None) -> None:
+    servers = [Server(f"r{number}") for number in range(2)]
+    for server in servers:
+
+        @server.tool
+        async def who(ctx: Context, wait: bool = False) -> str:
+            if wait:
+                await asyncio.get_running_loop().create_future()
+            return ctx.server.name
+
+    async with server_http(servers[0]) as kept:
+        async with server_http(servers[1]) as lost:
+            urls = tuple(f"http://127.0.0.1:{each.port}/mcp" for each in (kept, lost))
+            options = {"restart_s": 0.01, "health_s": 0.02, "instances": 2}
+            gateway = gateway_of(UpstreamConfig("r", "http", url=urls[0], urls=urls, **options))
+            client = Client(gateway)
+            await client.connect()
+            held = [asyncio.create_task(client.call_tool("who", {"wait": True})) for _ in range(2)]
+            await until(lambda: all(server.executor.running for server in servers))
+            assert gateway.status()[0]["inflight"] == 2
+        upstream = gateway.upstreams["r"]
+        await until(lambda: sum(line is not None for line in upstream._main) == 1)
+        assert upstream.state == "up"
+        assert [(await client.call_tool("who")).data for _ in range(3)] == ["r0"] * 3
+        for each in held:
+            each.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        await client.aclose()
