@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.errors import ConfigurationError
 from erlmcp.gateway.access import NOBODY, Access, Caller
 from erlmcp.gateway.audit import Audit
+from erlmcp.gateway.cache import Answers
 from erlmcp.gateway.config import Credential, GatewayConfig, UpstreamConfig
 from erlmcp.gateway.follow import Followers, GatewayHub
 from erlmcp.gateway.line import Line, log_level_of, voice_of
@@ -71,6 +72,7 @@ class Gateway(Server):
         self._closings: set[asyncio.Task[None]] = set()
         self.hub = GatewayHub(self, self.limits.subscription_count_max)
         self.followers = Followers(self)
+        self.answers = Answers()
         self.mounts = Mounts(self.routes, config.collision)
         self.service: GatewayService = GatewayService(self)
         self.service.install()
@@ -137,6 +139,7 @@ class Gateway(Server):
             await asyncio.gather(*(each.aclose() for each in self._everybody()), *self._closings)
             self.upstreams.clear()
             self._of_callers.clear()
+            self.answers.clear()
             self.mounts.rebuild([])
             if self.audit is not None:
                 self.audit.close()
@@ -283,6 +286,7 @@ class Gateway(Server):
                 await line.conversation.ask(m.SET_LEVEL, {"level": level})
 
     def resource_updated(self, line: Line, uri: str) -> None:
+        self.answers.drop(line.upstream.place, uri)
         session = line.session
         if session is None:
             self.hub.publish(m.RESOURCE_UPDATED, uri)

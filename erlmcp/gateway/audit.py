@@ -3,9 +3,9 @@
     {"at": "2026-11-28T08:00:00.123Z", "caller": "alice", "method": "tools/call", "name": "files_read", "upstream":
      "files", "outcome": "ok", "ms": 1.234}
 
-``outcome`` is ok, tool_error (a result that says isError), error with its ``code``, or cancelled. Arguments are there
-only where they were asked for. Lines are gathered for ``FLUSH_S`` and written by one call; a disk that is slow stops
-the gateway rather than losing a line.
+``outcome`` is ok, tool_error (a result that says isError), error with its ``code``, cancelled, or cached. Arguments are
+there only where they were asked for. Lines are gathered for ``FLUSH_S`` and written by one call; a disk that is slow
+stops the gateway rather than losing a line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 
 if TYPE_CHECKING:
-    from erlmcp.gateway.forward import Forward
+    from erlmcp.gateway.mount import Mount
 
 STDERR: Final = "-"
 MODE: Final = 0o600
@@ -51,10 +51,12 @@ class Audit:
         os.close(self._fd)
         self._fd = self._open()
 
-    def note(self, forward: Forward, caller: str, outcome: str, code: int | None, arguments: Any = None) -> None:
+    def note(
+        self, mount: Mount, method: str, caller: str, outcome: str, ms: float, code: int | None, arguments: Any = None
+    ) -> None:
         """One line. ``arguments`` are for a log that has them."""
         line = b'{"at":"%b",%b,"outcome":"%b","ms":%.3f' % (
-            self._now(), self._who(forward, caller), outcome.encode(), forward.elapsed_ms
+            self._now(), self._who(mount, method, caller), outcome.encode(), ms
         )  # fmt: skip
         if code is not None:
             line += b',"code":%d' % code
@@ -72,9 +74,8 @@ class Audit:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
         return b"%b.%03dZ" % (self._text, int((now - second) * 1000))
 
-    def _who(self, forward: Forward, caller: str) -> bytes:
-        mount = forward.mount
-        place = caller, forward.method, mount.exposed, mount.upstream.name
+    def _who(self, mount: Mount, method: str, caller: str) -> bytes:
+        place = caller, method, mount.exposed, mount.upstream.name
         found = self._known.get(place)
         if found is None:
             values = {"caller": caller or None, "method": place[1], "name": place[2], "upstream": place[3]}

@@ -60,6 +60,7 @@ class UpstreamConfig:
     instances: int = 1
     line_count_max: int = 64  # conversations besides the shared ones
     lazy: bool = False
+    cache: bool = True
     start_timeout_s: float = 30.0
     timeout_s: float = 60.0
     health_s: float = 30.0

@@ -48,7 +48,7 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     check_headers(table, found.get("headers", {}))
     if (cwd := table.text("cwd")) is not None:
         found["cwd"] = os.path.expanduser(cwd)
-    for name in ("inherit_env", "lazy"):
+    for name in ("inherit_env", "lazy", "cache"):
         if name in table:
             found[name] = table.flag(name, False)
     for name, known in (("mode", MODES), ("session", SESSIONS)):
@@ -148,8 +148,8 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
 
 
 _KEPT: Final = (
-    "env", "headers", "cwd", "inherit_env", "lazy", "mode", "session", "instances", "line_count_max", "start_timeout_s",
-    "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
+    "env", "headers", "cwd", "inherit_env", "lazy", "cache", "mode", "session", "instances", "line_count_max",
+    "start_timeout_s", "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
     "guards", "tool_guards",
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ from erlmcp.errors import (
     ResourceNotFoundError,
 )
 from erlmcp.gateway.access import NOBODY, REFUSAL, Caller
+from erlmcp.gateway.cache import is_plain
 from erlmcp.gateway.forward import Forward, raw
 from erlmcp.gateway.guarding import Passage, timeout_of
 from erlmcp.gateway.line import log_level_of
@@ -67,8 +68,12 @@ class GatewayService(Service):
 
     def install(self) -> None:
         routes = self.server.routes
-        for method in (m.TOOLS_CALL, m.PROMPTS_GET, m.RESOURCES_READ):
-            routes.set_method(method, self.relay, m.NAME_KEYS[method])
+        for method, route in (
+            (m.TOOLS_CALL, self.relay),
+            (m.PROMPTS_GET, self.relay),
+            (m.RESOURCES_READ, self.relay_read),
+        ):
+            routes.set_method(method, route, m.NAME_KEYS[method])
         self.install_lists()
         routes.set_method(m.COMPLETE, self._complete_through)
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
@@ -135,6 +140,24 @@ class GatewayService(Service):
                 return
         self._drive(exchange, self._relay_slowly(exchange, self._mount_of(exchange, caller), caller))
 
+    def relay_read(self, exchange: Exchange) -> None:
+        """A resource: what was read of it and still holds, else as any other request."""
+        caller = self.caller_of(exchange)
+        mount = self._mount_of(exchange, caller)
+        upstream = self.gateway.upstream_for(mount.upstream, caller)
+        if upstream.config.cache and is_plain(exchange):
+            kept = self.gateway.answers.find(upstream.place, self._whose(exchange, caller), mount.exposed)
+            if kept is not None:
+                if self.gateway.audit is not None:
+                    self.gateway.audit.note(mount, m.RESOURCES_READ, caller.name, "cached", 0.0, None)
+                exchange.result(kept if exchange.peer.modern else result_for_legacy(kept))
+                return
+        self.relay(exchange)
+
+    def _whose(self, exchange: Exchange, caller: Caller) -> str:
+        """Whose a private answer is."""
+        return caller.name or self.owner_of(exchange)
+
     @staticmethod
     def _may_share(exchange: Exchange, line: Line) -> bool:
         """Whether a call may go over the shared line: nothing can be asked or told on it that is one client's."""
@@ -166,7 +189,7 @@ class GatewayService(Service):
             return
         passage, caller = Passage(), ""
         if line.upstream.protection.knows_callers:
-            caller = self.caller_of(exchange).name or self.owner_of(exchange)
+            caller = self._whose(exchange, self.caller_of(exchange))
         if attempt == 1:
             line.upstream.protection.begin()
         wait_s = timeout_s or timeout_of(guards, line.limits.timeout_s)
@@ -282,6 +305,11 @@ class GatewayService(Service):
 
     def _hand_back(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         is_modern, is_result = forward.line.is_modern, call.kind == RESULT
+        if is_result and is_modern and forward.method == m.RESOURCES_READ:
+            upstream = forward.line.upstream
+            if upstream.config.cache and is_plain(exchange):
+                whose = self._whose(exchange, self.caller_of(exchange))
+                self.gateway.answers.keep(upstream.place, whose, forward.mount.exposed, call)
         if exchange.peer.modern == is_modern:
             if is_result:
                 exchange.whole(core.relay_answer(call, exchange.call.id_raw))
@@ -313,7 +341,7 @@ class GatewayService(Service):
             self._drive(exchange, self.rounds.answer(forward, exchange, result))
             return
         self._note(forward, exchange, self._outcome(call), None)
-        exchange.result(result_for_legacy(call, exchange.peer.version))
+        exchange.result(result_for_legacy(result))
 
     def called_off(self, forward: Forward) -> None:
         exchange, forward.exchange = forward.exchange, None
@@ -345,7 +373,8 @@ class GatewayService(Service):
         audit = self.gateway.audit
         if audit is not None:
             arguments = exchange.call.arguments if audit.with_arguments else None
-            audit.note(forward, self.caller_of(exchange).name, outcome, code, arguments)
+            caller = self.caller_of(exchange).name
+            audit.note(forward.mount, forward.method, caller, outcome, forward.elapsed_ms, code, arguments)
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 

@@ -78,9 +78,9 @@ def result_for_modern(call: Call, method: str) -> bytes:
     return head + (rest if rest == b"}" else b"," + rest)
 
 
-def result_for_legacy(call: Call, version: str) -> dict[str, Any]:
+def result_for_legacy(result: dict[str, Any]) -> dict[str, Any]:
     """A result of 2026-07-28 as one of a handshake revision."""
-    found = {name: value for name, value in as_object(call).items() if name not in _OF_MODERN}
+    found = {name: value for name, value in result.items() if name not in _OF_MODERN}
     meta = found.get("_meta")
     if isinstance(meta, dict):
         kept = {name: value for name, value in meta.items() if not name.startswith(key.PREFIX)}

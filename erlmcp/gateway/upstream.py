@@ -48,6 +48,7 @@ class Upstream:
     def __init__(self, config: UpstreamConfig, gateway: Gateway, *, as_whom: str = NO_CREDENTIAL) -> None:
         self.config = config
         self.name = config.name
+        self.place = f"{config.name}\0{as_whom}"  # of what is kept of its answers
         self.gateway = gateway
         self.as_whom = as_whom  # the caller with whose credential its lines are opened
         self.protection = Protection(config, gateway.flags)
@@ -195,6 +196,7 @@ class Upstream:
             self.is_modern = line.is_modern
             self.server_info, self.instructions = talk.server_info, talk.instructions
             self.catalog = catalog
+        self.gateway.answers.drop(self.place)
         self._main[index] = line
         self.next_try = None
         self._set(UP)
@@ -355,6 +357,8 @@ class Upstream:
             if isinstance(uri, str):
                 self.gateway.resource_updated(line, uri)
             return
+        if method == m.RESOURCES_CHANGED:
+            self.gateway.answers.drop(self.place)
         if not self._dirty:
             self.spawn(self._refresh())
         self._dirty.update(CHANGED_OF[method])
