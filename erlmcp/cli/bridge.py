@@ -9,6 +9,7 @@ from typing import Any, Final
 from erlmcp.cli.fault import CommandError
 from erlmcp.cli.gateway import serve
 from erlmcp.cli.load import load_server
+from erlmcp.cli.serve import check_http
 from erlmcp.cli.setting import apply_limits, start_logging
 from erlmcp.cli.target import read_entry, read_headers
 
@@ -22,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     apply_limits(options.limit)
     upstream = upstream_of(options.words, read_headers(options.header), read_pairs(options.env))
     options.stdio = options.stdio or (upstream.kind == "http" and not options.http)
+    check_http(options, "--stdio" if options.stdio else None)
     start_logging("warning" if options.stdio and options.log_level == "info" else options.log_level)
     config = GatewayConfig((upstream,), name="bridge")
     serve(Gateway(config, load_server=lambda target: load_server(target, None)), options)

@@ -90,6 +90,26 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS with this certificate (PEM, with its chain)")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM), where that is not in the same file")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of these (PEM)")
+    parser.add_argument(
+        "--http2",
+        action=argparse.BooleanOptionalAction,
+        help="HTTP/2: by ALPN with TLS (default: where h2 is installed), without TLS by prior knowledge (default: not)",
+    )
+
+
+def _add_control(parser: argparse.ArgumentParser, users: str) -> None:
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help=f"a Unix socket that only this user can open, for {users} while it serves; "
+        "auto: $XDG_RUNTIME_DIR/erlmcp-PID.sock (default: none)",
+    )
+
+
 def _add_run(commands: Any) -> None:
     parser = _add_command(
         commands,
@@ -115,20 +135,8 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--path", default="/mcp", help="path of the endpoint (default: /mcp)")
     parser.add_argument("--unix", metavar="PATH", help="newline-framed JSON-RPC on a Unix socket instead of HTTP")
     parser.add_argument("--tcp", metavar="HOST:PORT", help="newline-framed JSON-RPC on a TCP port instead of HTTP")
-    parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS with this certificate (PEM, with its chain)")
-    parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM), where that is not in the same file")
-    parser.add_argument("--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of these (PEM)")
-    parser.add_argument(
-        "--http2",
-        action=argparse.BooleanOptionalAction,
-        help="HTTP/2: by ALPN with TLS (default: where h2 is installed), without TLS by prior knowledge (default: not)",
-    )
-    parser.add_argument(
-        "--control",
-        metavar="PATH",
-        help="a Unix socket that only this user can open, for erlmcp flags and rollout while it serves; "
-        "auto: $XDG_RUNTIME_DIR/erlmcp-PID.sock (default: none)",
-    )
+    _add_tls(parser)
+    _add_control(parser, "erlmcp flags and rollout")
     parser.add_argument(
         "--dual-stack",
         action="store_true",
@@ -266,6 +274,7 @@ def _add_listening(parser: argparse.ArgumentParser, *, port: int | None) -> None
     parser.add_argument("--port", type=int, default=port, help=f"port; 0 takes a free one (default: {shown})")
     parser.add_argument("--path", help="path of the endpoint (default: /mcp)")
     parser.add_argument("--stdio", action="store_true", help="serve over stdin and stdout instead of HTTP")
+    _add_tls(parser)
 
 
 def _add_gateway(commands: Any) -> None:
@@ -277,13 +286,16 @@ def _add_gateway(commands: Any) -> None:
         "  erlmcp gateway mcp.json                  on http://127.0.0.1:8080/mcp\n"
         "  erlmcp gateway mcp.json --stdio          over stdin and stdout\n"
         "  erlmcp gateway check mcp.json            tell what is wrong with it, and start nothing\n"
-        "  erlmcp gateway mcp.json --print-config   show what was read, without secrets\n\n"
+        "  erlmcp gateway mcp.json --print-config   show what was read, without secrets\n"
+        "  erlmcp gateway status --control PATH     each server of a gateway that runs: its state, and why\n\n"
         "An erlmcp.toml beside the file is read too; docs/gateway.md names every key.",
     )
     parser.add_argument("words", nargs="*", metavar="FILE", help="mcp.json, erlmcp.toml, or several of their kind")
     _add_listening(parser, port=None)
     parser.add_argument("--print-config", action="store_true", help="print the configuration as JSON, secrets masked")
     parser.add_argument("--no-watch", action="store_true", help="do not reload when a file changes; SIGHUP still does")
+    parser.add_argument("--json", action="store_true", help="print the status as JSON")
+    _add_control(parser, "erlmcp gateway status and erlmcp flags")
     _add_serving(parser)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     if options.unix and options.tcp:
         raise CommandError("--unix and --tcp exclude each other; start one process for each")
-    _check_http(options)
+    check_http(options, "--unix" if options.unix else "--tcp" if options.tcp else None)
     if options.reload:
         return _reload(options)
     apply_limits(options.limit)
@@ -50,11 +50,12 @@ def _serve(server: Server, options: argparse.Namespace) -> None:
     elif options.unix:
         server.run_unix(options.unix)
     else:
-        server.run_http(options.host, options.port, options.path, tls=_make_tls(options), http2=options.http2)
+        server.run_http(options.host, options.port, options.path, tls=make_tls(options), http2=options.http2)
 
 
-def _check_http(options: argparse.Namespace) -> None:
-    """CommandError where what is said of HTTP does not go together."""
+def check_http(options: argparse.Namespace, elsewhere: str | None = None) -> None:
+    """CommandError where what is said of HTTP does not go together; ``elsewhere`` is the option by which something else
+    is served."""
     wanted = {
         "--tls-cert": options.tls_cert,
         "--tls-key": options.tls_key,
@@ -62,15 +63,15 @@ def _check_http(options: argparse.Namespace) -> None:
         "--http2": options.http2,
     }
     given = [name for name, value in wanted.items() if value]
-    if given and (options.unix or options.tcp):
-        raise CommandError(f"{', '.join(given)}: for HTTP alone, not for {'--unix' if options.unix else '--tcp'}")
+    if given and elsewhere is not None:
+        raise CommandError(f"{', '.join(given)}: for HTTP alone, not for {elsewhere}")
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         raise CommandError(f"{given[0]} needs --tls-cert: there is no TLS without a certificate of our own")
     if options.http2 and find_spec("h2") is None:
         raise CommandError("--http2 needs the package h2: pip install 'erlmcp[http2]'")
 
 
-def _make_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+def make_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
     from erlmcp.server.tls import make_server_context
 
     if options.tls_cert is None:

@@ -293,6 +293,9 @@ class Gateway(Server):
         elif session.standalone is not None and uri in (session.resources or ()):
             session.standalone.notify(m.RESOURCE_UPDATED, {"uri": uri})
 
+    def control_words(self) -> dict[str, Any]:
+        return {"gateway/status": lambda _params: {"upstreams": self.status()}}
+
     def status(self) -> list[dict[str, Any]]:
         """Of each upstream: its state, why, when it is tried again, and what it offers."""
         return [each.status() for each in self.upstreams.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.gateway.access import REFUSAL
@@ -12,6 +13,8 @@ from erlmcp.runtime.endpoint import Endpoint
 from erlmcp.server import serve
 
 if TYPE_CHECKING:
+    import ssl
+
     from erlmcp.core import Head
     from erlmcp.gateway.app import Gateway
     from erlmcp.runtime.session import Host
@@ -54,15 +57,27 @@ def http(
     return serve.http(gateway, *where, make_endpoint=Door, **options)
 
 
-def run_http(gateway: Gateway, host: str | None = None, port: int | None = None, path: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
-    serve.run(serve.until_stopped(gateway, http(gateway, host, port, path), partial(_announce, gateway, host, path)))
+def run_http(
+    gateway: Gateway,
+    host: str | None = None,
+    port: int | None = None,
+    path: str | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    http2: bool | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; ``http2`` None: with TLS, where the library is installed. Raises OSError where the
+    address cannot be had."""
+    speaks = gateway.flags.http2 and (tls is not None and find_spec("h2") is not None if http2 is None else http2)
+    opening = http(gateway, host, port, path, tls=tls, http2=speaks)
+    scheme = "http" if tls is None else "https"
+    serve.run(serve.until_stopped(gateway, opening, partial(_announce, gateway, scheme, host, path)))
 
 
-def _announce(gateway: Gateway, host: str | None, path: str | None, listener: HttpListener) -> str:
+def _announce(gateway: Gateway, scheme: str, host: str | None, path: str | None, listener: HttpListener) -> str:
     config = gateway.config
     named = host or config.host
     shown = f"[{named}]" if ":" in named else named
     up = sum(each.state == "up" for each in gateway.upstreams.values())
-    where = f"http://{shown}:{listener.port}/{(path or config.path).strip('/')}"
+    where = f"{scheme}://{shown}:{listener.port}/{(path or config.path).strip('/')}"
     return f"{gateway.name}: serving {where}, {up} of {len(gateway.upstreams)} upstreams are up"

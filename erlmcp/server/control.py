@@ -143,6 +143,7 @@ def words_of(server: Server) -> dict[str, Word]:
         "rollout/status": status,
         "rollout/advance": advance,
         "rollout/back": back,
+        **server.control_words(),
     }
 
 

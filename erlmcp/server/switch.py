@@ -52,6 +52,10 @@ class Switched:
         """The server itself; a side of it gives the server that it belongs to."""
         return self
 
+    def control_words(self) -> dict[str, Any]:
+        """What can be asked by the control socket besides what it knows of every server: word -> function of params."""
+        return {}
+
     # -- flags ---------------------------------------------------------------------------------------------------------
 
     @property

@@ -177,3 +177,32 @@ def test_a_bridge_takes_an_entry_of_a_file(config: Path, tmp_path: Path) -> None
 def test_what_a_bridge_cannot_do_is_told(words: list[str], wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert wrong in capsys.readouterr().err
+
+
+def test_the_status_of_a_gateway_that_runs_is_shown(
+    tmp_path: Path, serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, control = tmp_path / "mcp.json", str(tmp_path / "control.sock")
+    servers = {
+        "good": {"server": QUICKSTART},
+        "bad": {"command": sys.executable, "args": ["-c", "raise SystemExit(3)"], "restart_s": 60},
+    }
+    file.write_text(json.dumps({"mcpServers": servers}))
+    serving("gateway", str(file), "--port", "0", "--control", control, "--log-level", "error")
+    assert main(["gateway", "status", "--control", control]) == 1
+    good, bad = capsys.readouterr().out.splitlines()
+    assert re.match(r"good +up +2026-07-28, \d+ tools, .* 0 in flight, started 1 times", good)
+    assert re.match(r"bad +(down|starting) ", bad)
+    assert "status 3" in bad or "code 3" in bad or "3" in bad
+    assert main(["gateway", "status", "--control", control, "--json"]) == 1
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["good", "bad"]
+    assert main(["gateway", "status"]) == 2
+    assert "--control PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["gateway", "mcp.json"], ["bridge", "x"]])
+def test_what_is_said_of_tls_has_to_go_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--tls-key", "k.pem"]) == 2
+    assert "--tls-key needs --tls-cert" in capsys.readouterr().err
+    assert main([*words, "--stdio", "--tls-cert", "c.pem"]) == 2
+    assert "for HTTP alone, not for --stdio" in capsys.readouterr().err
