@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from erlmcp.core import Head
     from erlmcp.gateway.app import Gateway
     from erlmcp.runtime.session import Host
-    from erlmcp.transports.http1 import HttpListener
+    from erlmcp.transports.listener import HttpListener
     from erlmcp.wire.header import Gate, Verdict
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="erlmcp", error="invalid_token"\r\n'

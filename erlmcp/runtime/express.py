@@ -38,8 +38,8 @@ class Express:
         self._out.error(id_raw, code, message, data)
         self._link.touch()
 
-    def whole(self, message: bytes) -> None:
-        self._link.whole(message)
+    def whole(self, message: bytes, code: int = 0) -> None:
+        self._link.whole(message, code)
 
     def notify(self, method: str, params: dict[str, Any] | None) -> None:
         self._link.notify(method, params)
