@@ -41,7 +41,7 @@ from erlmcp.gateway.telling import Teller
 from erlmcp.gateway.translate import as_object, error_across, meta_for, result_for_legacy, result_for_modern
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.quick import Ready
-from erlmcp.server.service import Service
+from erlmcp.server.service import CRITICAL, Service
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ class GatewayService(Service):
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
             routes.set_method(method, partial(self._subscribe_through, is_on))
         for method, handle in ((m.DISCOVER, self._discover), (m.SET_LEVEL, self._set_level_through)):
-            routes.set_method(method, self._route(handle))
-        routes.set_method(m.INITIALIZE, self._initialize)
-        routes.set_method(m.PING, lambda exchange: exchange.result({}))
+            routes.set_method(method, self._route(handle), is_critical=method in CRITICAL)
+        routes.set_method(m.INITIALIZE, self._initialize, is_critical=True)
+        routes.set_method(m.PING, lambda exchange: exchange.result({}), is_critical=True)
         routes.set_method(m.LISTEN, self._listen_through)
         routes.set_method(m.INITIALIZED, lambda session, call: None)
-        routes.set_method(m.CANCELLED, self._cancelled)
+        routes.set_method(m.CANCELLED, self._cancelled, is_critical=True)
         routes.set_method(m.PROGRESS, lambda session, call: None)
         routes.set_method(m.ROOTS_CHANGED, self._roots_changed)
 
