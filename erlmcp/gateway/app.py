@@ -285,7 +285,7 @@ class Gateway(Server):
                 line.log_level = level
                 await line.conversation.ask(m.SET_LEVEL, {"level": level})
 
-    def resource_updated(self, line: Line, uri: str) -> None:
+    def upstream_updated(self, line: Line, uri: str) -> None:
         self.answers.drop(line.upstream.place, uri)
         session = line.session
         if session is None:

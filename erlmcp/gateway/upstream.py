@@ -355,7 +355,7 @@ class Upstream:
         if method == m.RESOURCE_UPDATED:
             uri = params.get("uri")
             if isinstance(uri, str):
-                self.gateway.resource_updated(line, uri)
+                self.gateway.upstream_updated(line, uri)
             return
         if method == m.RESOURCES_CHANGED:
             self.gateway.answers.drop(self.place)
