@@ -49,6 +49,7 @@ FAULTS = "client/test_faults.py::"
 PROCESS = "client/test_process.py::"
 ANNOTATION = "client/test_annotation.py::"
 OVER_HTTP = "client/http/test_http_"
+GATEWAY = "gateway/test_"
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
@@ -623,6 +624,22 @@ RULES = (
         OVER_HTTP + "two.py::test_what_a_goaway_leaves_out_is_sent_on_another_connection",
         OVER_HTTP + "two_served.py::test_an_answer_waits_for_the_clients_window",
         OVER_HTTP + "two_served.py::test_a_server_that_stops_lets_the_answers_under_way_leave",
+    ),
+    # -- gateways ------------------------------------------------------------------------------------------------------
+    rule(
+        "gateway-apart",
+        f"{MODERN} basic: authorization; a server MUST NOT use earlier requests as context",
+        "A gateway never passes the client's credentials on, and nothing of one client reaches another.",
+        GATEWAY + "relay.py::test_a_callers_credentials_go_no_further",
+        GATEWAY + "callers.py::test_nothing_of_one_caller_reaches_another",
+        GATEWAY + "cache.py::test_a_private_answer_is_its_callers_alone",
+    ),
+    rule(
+        "gateway-through",
+        f"{MODERN} basic: patterns, mrtr; transports, streamable HTTP",
+        "requestState goes through a gateway unchanged, and so do Mcp-Param headers that it does not know.",
+        GATEWAY + "relay.py::test_state_and_answers_of_a_round_go_through_untouched",
+        GATEWAY + "mounts.py::test_headers_of_arguments_that_nobody_here_knows_are_handed_on",
     ),
 )
 
