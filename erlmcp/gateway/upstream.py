@@ -444,9 +444,10 @@ class Upstream:
     def use_flags(self, flags: Flags) -> None:
         """Other flags from the next call on."""
         self.protection.switch(flags)
-        for line in self._lines():
-            channel: Any = line.conversation.channel
-            channel.use_flags(flags)
+        for talk in [line.talk for line in self._lines()]:
+            channel: Any = None if talk is None else talk.channel
+            if channel is not None:
+                channel.use_flags(flags)
 
     # -- what is told of it --------------------------------------------------------------------------------------------
 
