@@ -12,11 +12,13 @@ from erlmcp.errors import ConfigurationError
 from erlmcp.gateway.access import NOBODY, Access, Caller
 from erlmcp.gateway.audit import Audit
 from erlmcp.gateway.cache import Answers
+from erlmcp.gateway.canary import Canary
 from erlmcp.gateway.config import Credential, GatewayConfig, UpstreamConfig
 from erlmcp.gateway.follow import Followers, GatewayHub
 from erlmcp.gateway.line import Line, log_level_of, voice_of
 from erlmcp.gateway.mounts import Mounts
 from erlmcp.gateway.service import GatewayService
+from erlmcp.gateway.status import status_of
 from erlmcp.gateway.upstream import IDLE, Upstream
 from erlmcp.limits import Limits
 from erlmcp.server.app import Server
@@ -124,7 +126,7 @@ class Gateway(Server):
             if config.audit is not None:
                 self.audit = Audit(config.audit, with_arguments=config.audit_arguments)
             for each in config.upstreams:
-                self.upstreams[each.name] = Upstream(each, self)
+                self.upstreams[each.name] = self._make(each)
             self.service.install_lists()
             eager = [each for each in self.upstreams.values() if not each.config.lazy]
             await self._start(eager)
@@ -144,6 +146,12 @@ class Gateway(Server):
             if self.audit is not None:
                 self.audit.close()
                 self.audit = None
+
+    def _make(self, config: UpstreamConfig) -> Upstream:
+        made = Upstream(config, self)
+        if config.canary is not None:
+            Canary(made, config.canary, self)
+        return made
 
     async def _start(self, upstreams: list[Upstream]) -> None:
         for each in upstreams:
@@ -201,7 +209,7 @@ class Gateway(Server):
         self.config, self.access = config, Access(config)
         self.mounts.collision = config.collision
         self.upstreams = {
-            name: old_upstreams[name] if name not in touched else Upstream(each, self) for name, each in wanted.items()
+            name: old_upstreams[name] if name not in touched else self._make(each) for name, each in wanted.items()
         }
         for name, upstream in old_upstreams.items():
             if name in touched:
@@ -298,7 +306,7 @@ class Gateway(Server):
 
     def status(self) -> list[dict[str, Any]]:
         """Of each upstream: its state, why, when it is tried again, and what it offers."""
-        return [each.status() for each in self.upstreams.values()]
+        return [status_of(each) for each in self.upstreams.values()]
 
 
 def gateway_of(servers: Mapping[str, Any], **options: Any) -> Gateway:

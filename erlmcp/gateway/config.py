@@ -31,6 +31,18 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryConfig:
+    """A new version of an upstream: ``way`` are the fields of ``UpstreamConfig`` that lead there. ``tools`` are
+    patterns of the upstream's own names, ``era`` is that of the clients ("modern" or "legacy"); None: all."""
+
+    way: dict[str, Any]
+    tools: tuple[str, ...] | None = None
+    era: str | None = None
+    shares: tuple[float, ...] = (0.1, 0.5, 1.0)
+    stage_s_min: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
     """One server behind the gateway. ``kind``: stdio, http, tcp, unix or server.
 
@@ -68,6 +80,7 @@ class UpstreamConfig:
     restart_max_s: float = 60.0
     guards: Guards | None = None  # before the upstream as a whole
     tool_guards: Guards | None = None  # before each of its tools
+    canary: CanaryConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,8 @@ def shown(value: Any) -> Any:
                 continue
             found[item.name] = _shown_field(item.name, each)
         return found
+    if isinstance(value, dict) and "kind" in value:  # the way to a canary
+        return {key: _shown_field(key, each) for key, each in value.items() if key != "target" or isinstance(each, str)}
     if isinstance(value, list | tuple):
         return [shown(each) for each in value]
     if isinstance(value, dict):

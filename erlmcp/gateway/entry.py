@@ -6,13 +6,15 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from erlmcp.gateway.config import Credential, Override, UpstreamConfig
+from erlmcp.gateway.config import CanaryConfig, Credential, Override, UpstreamConfig
 from erlmcp.gateway.document import Table
 from erlmcp.gateway.rule import read_guards
-from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY
+from erlmcp.policy.rollout import Rules
+from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
 
 # What an entry may call its transport; "" is told from its other keys.
 KINDS: Final = {
@@ -20,6 +22,7 @@ KINDS: Final = {
     "sse": "http", "tcp": "tcp", "unix": "unix", "server": "server",
 }  # fmt: skip
 MODES: Final = {mode: mode for mode in ("auto", LEGACY, *KNOWN_VERSIONS)}
+ERAS: Final = {era: era for era in (MODERN, LEGACY)}
 SESSIONS: Final = {mode: mode for mode in ("auto", "shared", "own")}
 WAYS: Final = {"command": "stdio", "url": "http", "urls": "http", "tcp": "tcp", "unix": "unix", "server": "server"}
 ONLY_FOR: Final = {"args": "stdio", "env": "stdio", "cwd": "stdio", "inherit_env": "stdio", "headers": "http"}
@@ -67,6 +70,8 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     for name in ("guards", "tool_guards"):
         if (guards := read_guards(table, name)) is not None:
             found[name] = guards
+    if (inner := table.table("canary")) is not None and (canary := read_canary(inner)) is not None:
+        found["canary"] = canary
     if foreign := table.pass_over(*FOREIGN):
         notes.append(f"{table.document.path}: {table.key}: passed over: {', '.join(foreign)}")
     table.finish()
@@ -150,7 +155,7 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
 _KEPT: Final = (
     "env", "headers", "cwd", "inherit_env", "lazy", "cache", "mode", "session", "instances", "line_count_max",
     "start_timeout_s", "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
-    "guards", "tool_guards",
+    "guards", "tool_guards", "canary",
 )  # fmt: skip
 
 
@@ -223,6 +228,37 @@ def _judge_server(table: Table, found: Fields) -> Fields:
 _JUDGES: Final = {
     "stdio": _judge_command, "http": _judge_urls, "tcp": _judge_tcp, "unix": _judge_unix, "server": _judge_server,
 }  # fmt: skip
+
+
+def read_canary(table: Table) -> CanaryConfig | None:
+    """Another version of the server, and who takes part; None where there is none, which is reported."""
+    found: Fields = {}
+    _read_way(table, found)
+    if (args := table.texts("args")) is not None:
+        found["args"] = args
+    for name in ("env", "headers"):
+        if name in table:
+            found[name] = table.map_of_texts(name)
+    check_headers(table, found.get("headers", {}))
+    tools, era = table.texts("tools"), table.choice("era", ERAS, "")
+    stage_s = float(table.number("stage_s_min", 60.0))
+    shares = table.raw("shares")
+    table.finish()
+    made = CanaryConfig({}, tools, era or None, stage_s_min=stage_s)
+    if shares is not None:
+        try:
+            made = replace(made, shares=tuple(shares))
+            Rules(shares=made.shares)
+        except (TypeError, ValueError) as error:
+            table.report("shares", f"cannot be: {error}", "for instance [0.1, 0.5, 1.0]")
+            return None
+    ways = [way for way in WAYS if found.get(way)]
+    if len(ways) != 1:
+        table.report("", "says neither what to start nor where to go", "give one of 'command', 'url', 'tcp' or 'unix'")
+        return None
+    kind = WAYS[ways[0]]
+    kept: Fields = {name: found[name] for name in ("env", "headers") if name in found}
+    return replace(made, way={"kind": kind, "urls": (), "instances": 1, **kept, **_JUDGES[kind](table, found)})
 
 
 def read_credentials(table: Table) -> dict[str, Credential]:

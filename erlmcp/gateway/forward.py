@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.client.channel import Request
+from erlmcp.client.guarding import TROUBLE, speaks_against
 from erlmcp.errors import ErlmcpError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from erlmcp.gateway.service import GatewayService
     from erlmcp.runtime.exchange import Exchange
 
+RESULT: Final = 3
 SECOND_NS: Final = 1_000_000_000
 
 
@@ -111,6 +113,8 @@ class Forward(Request):
             self._end()
             if self.passage is not None:
                 self.passage.answered(call)
+            if self.line.upstream.trial is not None:
+                self.line.upstream.trial.record(self, is_trouble(call))
             self.service.answered(self, call)
 
     def set_exception(self, error: BaseException) -> None:
@@ -118,6 +122,8 @@ class Forward(Request):
             self._end()
             if self.passage is not None:
                 self.passage.failed(error)
+            if self.line.upstream.trial is not None:
+                self.line.upstream.trial.record(self, isinstance(error, Exception) and speaks_against(error))
             self.service.failed(self, error)
 
     def cancel(self, *_: object) -> None:
@@ -149,3 +155,9 @@ class Forward(Request):
 def raw(text: bytes | None) -> core.Raw | None:
     """JSON text that a scanner has checked, as a value."""
     return None if text is None else core.Raw.trusted(text)
+
+
+def is_trouble(call: Call) -> bool:
+    """Whether an answer says that the upstream is in trouble; an ``isError`` result and a refusal do not."""
+    error = call.error if call.kind != RESULT else None
+    return isinstance(error, dict) and error.get("code") in TROUBLE

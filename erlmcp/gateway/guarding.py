@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from erlmcp.client.guarding import TROUBLE, speaks_against
+from erlmcp.client.guarding import speaks_against
 from erlmcp.errors import CallTimeoutError, ErlmcpError
+from erlmcp.gateway.forward import is_trouble
 from erlmcp.gateway.mount import TOOL
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.retry import RetryRule
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from erlmcp.gateway.config import UpstreamConfig
     from erlmcp.gateway.mount import Mount
 
-RESULT = 3
 NO_GUARDS: tuple[Guard, ...] = ()
 
 
@@ -61,10 +61,7 @@ class Passage:
             raise
 
     def answered(self, call: Call) -> None:
-        is_ok = True
-        if call.kind != RESULT:
-            error = call.error
-            is_ok = not (isinstance(error, dict) and error.get("code") in TROUBLE)
+        is_ok = not is_trouble(call)
         for guard, token in self._take():
             guard.leave(token, is_ok)
 

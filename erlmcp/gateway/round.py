@@ -193,7 +193,9 @@ class Rounds:
         own = {name: value for name, value in _meta_of(params).items() if name != "progressToken"}
         more["_meta"] = {**own, **modern_meta(exchange)}
         if not exchange.done:
-            again = self.service.make(exchange, forward.mount, forward.line, more, forward.timeout_s, forward.headers)
+            again = Forward(
+                self.service, exchange, forward.mount, forward.line, more, forward.timeout_s, forward.headers
+            )
             again.round_count = forward.round_count + 1
             if "progressToken" in _meta_of(params):
                 again.token = more["_meta"]["progressToken"] = forward.line.take_token(again)

@@ -134,6 +134,8 @@ class GatewayService(Service):
         caller = NOBODY if gateway.access.is_open else self.caller_of(exchange)
         if mount is not None and (not caller.is_limited or caller.sees(mount.exposed)):
             upstream = mount.upstream if caller is NOBODY else gateway.upstream_for(mount.upstream, caller)
+            if upstream.trial is not None:
+                upstream = upstream.trial.pick(exchange, mount, self._whose(exchange, caller))
             line = upstream.quick()
             if line is not None and self._may_share(exchange, line):
                 self._send(exchange, mount, line, None)
@@ -207,7 +209,7 @@ class GatewayService(Service):
         self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float, passage: Passage | None, attempt: int
     ) -> None:
         call = exchange.call
-        forward = self.make(exchange, mount, line, None, timeout_s, None)
+        forward = Forward(self, exchange, mount, line, None, timeout_s, None)
         forward.passage, forward.attempt = passage, attempt
         meta = call.meta
         if meta is not None and exchange.progress_token is not None:
@@ -218,17 +220,6 @@ class GatewayService(Service):
         if line.is_http and line.is_modern:
             forward.headers = _mirrors(exchange, mount)
         forward.send()
-
-    def make(
-        self,
-        exchange: Exchange,
-        mount: Mount,
-        line: Line,
-        params: Any,
-        timeout_s: float,
-        headers: dict[str, str] | None,
-    ) -> Forward:
-        return Forward(self, exchange, mount, line, params, timeout_s, headers)
 
     def _drive(self, exchange: Exchange, coro: Any) -> None:
         """Run what has to wait; what it raises answers the exchange."""
@@ -427,7 +418,7 @@ class GatewayService(Service):
         meta = meta_for(exchange, line, None)
         if meta is not None:
             given["_meta"] = raw(meta)
-        self.make(exchange, mount, line, given, line.limits.timeout_s, None).send()
+        Forward(self, exchange, mount, line, given, line.limits.timeout_s, None).send()
 
     # -- subscriptions, levels, roots ----------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from erlmcp.client.channel import Channel
     from erlmcp.flags import Flags
     from erlmcp.gateway.app import Gateway
+    from erlmcp.gateway.canary import Canary
     from erlmcp.runtime.session import Session
 
 log = logging.getLogger("erlmcp.gateway")
@@ -51,6 +52,7 @@ class Upstream:
         self.place = f"{config.name}\0{as_whom}"  # of what is kept of its answers
         self.gateway = gateway
         self.as_whom = as_whom  # the caller with whose credential its lines are opened
+        self.trial: Canary | None = None  # of which this is the old version or the new one
         self.protection = Protection(config, gateway.flags)
         self.limits = ClientLimits(timeout_s=config.timeout_s, connect_timeout_s=config.start_timeout_s)
         self.state = IDLE
@@ -101,6 +103,18 @@ class Upstream:
             self._set(STARTING)
             for index in range(self.config.instances):
                 self.spawn(self._keep_alive(index))
+            if self._canary is not None:
+                self._canary.start()
+
+    @property
+    def shared_lines(self) -> list[Line]:
+        """Those that are open."""
+        return [line for line in self._main if line is not None]
+
+    @property
+    def _canary(self) -> Upstream | None:
+        """The version that is on trial beside this one."""
+        return self.trial.new if self.trial is not None and self.trial.old is self else None
 
     async def judged(self, timeout_s: float) -> None:
         """Wait until it is up or was found down, at most so long."""
@@ -119,6 +133,8 @@ class Upstream:
         for kept in (self._resting, self._spoken, self._owned, self._lent):
             kept.clear()
         await asyncio.gather(*(line.aclose() for line in lines), return_exceptions=True)
+        if self._canary is not None:
+            await self._canary.aclose()
 
     async def drain(self, timeout_s: float) -> None:
         """Close it once nothing waits on it, at most ``timeout_s`` from now; nothing is restarted meanwhile."""
@@ -129,7 +145,7 @@ class Upstream:
 
     def _lines(self) -> list[Line]:
         """All that are open: shared, of sessions, and at rest; those that are lent are their calls'."""
-        found = [line for line in self._main if line is not None]
+        found = self.shared_lines
         found += [line for group in self._resting.values() for line in group]
         tasks = [*self._spoken.values(), *self._owned.values()]
         return [*found, *(task.result() for task in tasks if task.done() and _is_open(task)), *self._lent]
@@ -236,7 +252,7 @@ class Upstream:
         main = self._main
         if len(main) == 1:
             return main[0]
-        ready = [line for line in main if line is not None]
+        ready = self.shared_lines
         return min(ready, key=lambda line: len(line.forwards)) if ready else None
 
     async def shared(self) -> Line:
@@ -444,33 +460,12 @@ class Upstream:
     def use_flags(self, flags: Flags) -> None:
         """Other flags from the next call on."""
         self.protection.switch(flags)
+        if self._canary is not None:
+            self._canary.use_flags(flags)
         for talk in [line.talk for line in self._lines()]:
             channel: Any = None if talk is None else talk.channel
             if channel is not None:
                 channel.use_flags(flags)
-
-    # -- what is told of it --------------------------------------------------------------------------------------------
-
-    def status(self) -> dict[str, Any]:
-        lines = [line for line in self._main if line is not None]
-        found: dict[str, Any] = {
-            "name": self.name,
-            "kind": self.config.kind,
-            "state": self.state,
-            "since": self.since,
-            "starts": self.start_count,
-            "inflight": sum(len(line.forwards) for line in lines),
-            **{kind: len(items) for kind, items in self.catalog.items()},
-        }
-        if lines:
-            found["version"] = lines[0].conversation.version
-        if guards := self.protection.report():
-            found["guards"] = guards
-        if self.why:
-            found["why"] = self.why
-        if self.next_try is not None:
-            found["next_try"] = self.next_try
-        return found
 
 
 def _tells(offered: dict[str, Any], capability: str, what: str) -> bool:
