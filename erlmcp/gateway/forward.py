@@ -137,6 +137,13 @@ class Forward(Request):
                 talk.channel.cancel(self, "the client no longer wants it")
             self.service.called_off(self)
 
+    def abandon(self) -> None:
+        """It could not be sent: nothing knows of it any more."""
+        self._end()
+        if self.passage is not None:
+            self.passage.cancel()
+        self.exchange = None
+
     def _end(self) -> None:
         self.is_over = True
         self.told = None
@@ -144,8 +151,7 @@ class Forward(Request):
         line.forwards.pop(self, None)
         if self.token is not None:
             line.tokens.pop(self.token, None)
-        if line.is_lent:
-            line.upstream.give_back(line)
+        line.give_back()
 
     @property
     def elapsed_ms(self) -> float:

@@ -167,6 +167,11 @@ class Line:
         if talk is not None:
             await talk.aclose()
 
+    def give_back(self) -> None:
+        """A call that it was lent to is over, or was not made."""
+        if self.is_lent:
+            self.upstream.give_back(self)
+
     def take_token(self, forward: Forward) -> int:
         """A progress token of this line's own, which stands for the client's."""
         self._token += 1

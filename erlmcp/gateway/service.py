@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
-from erlmcp.client import annotation
 from erlmcp.client.result import error_of
 from erlmcp.errors import (
     INVALID_REQUEST,
@@ -38,7 +37,7 @@ from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
 from erlmcp.gateway.round import Rounds
 from erlmcp.gateway.telling import Teller
-from erlmcp.gateway.translate import as_object, error_across, meta_for, result_for_legacy, result_for_modern
+from erlmcp.gateway.translate import as_object, error_across, meta_for, mirrors, result_for_legacy, result_for_modern
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.quick import Ready
 from erlmcp.server.service import CRITICAL, Service
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.gateway")
 
 RESULT = 3
-PARAM_HEADER = "mcp-param-"
 _LISTED = {m.TOOLS_LIST: TOOL, m.PROMPTS_LIST: PROMPT, m.RESOURCES_LIST: RESOURCE, m.TEMPLATES_LIST: TEMPLATE}
 
 
@@ -64,6 +62,7 @@ class GatewayService(Service):
         super().__init__(gateway)
         self.gateway = gateway
         self.rounds = Rounds(self)
+        self._is_driving = False
         self.teller = Teller(gateway, self.rounds)
 
     def install(self) -> None:
@@ -195,12 +194,21 @@ class GatewayService(Service):
         if attempt == 1:
             line.upstream.protection.begin()
         wait_s = timeout_s or timeout_of(guards, line.limits.timeout_s)
-        if passage.enter(guards, caller):
+        try:
+            is_in = passage.enter(guards, caller)
+        except BaseException:
+            line.give_back()
+            raise
+        if is_in:
             self._send_on(exchange, mount, line, wait_s, passage, attempt)
             return
 
         async def in_turn() -> None:
-            await passage.enter_in_turn(guards, caller)
+            try:
+                await passage.enter_in_turn(guards, caller)
+            except BaseException:
+                line.give_back()
+                raise
             self._send_on(exchange, mount, line, wait_s, passage, attempt)
 
         self._drive(exchange, in_turn())
@@ -211,14 +219,16 @@ class GatewayService(Service):
         call = exchange.call
         forward = Forward(self, exchange, mount, line, None, timeout_s, None)
         forward.passage, forward.attempt = passage, attempt
-        meta = call.meta
-        if meta is not None and exchange.progress_token is not None:
-            forward.token = line.take_token(forward)
-        params = core.relay_params(call, mount.name_text, meta_for(exchange, line, forward.token))
-        text: Any = raw(params)
-        forward.params = text
-        if line.is_http and line.is_modern:
-            forward.headers = _mirrors(exchange, mount)
+        try:
+            if call.meta is not None and exchange.progress_token is not None:
+                forward.token = line.take_token(forward)
+            params: Any = raw(core.relay_params(call, mount.name_text, meta_for(exchange, line, forward.token)))
+            forward.params = params
+            if line.is_http and line.is_modern:
+                forward.headers = mirrors(exchange, mount)
+        except BaseException:
+            forward.abandon()
+            raise
         forward.send()
 
     def _drive(self, exchange: Exchange, coro: Any) -> None:
@@ -228,7 +238,14 @@ class GatewayService(Service):
             if error is not None and not isinstance(error, asyncio.CancelledError):
                 exchange.fail(self.explained(error))
 
-        task = self.gateway.drive(coro, done)
+        if self._is_driving:  # within another's first step, whose carrier cannot carry two
+            task: Any = self.gateway.executor.spawn(coro, done)
+        else:
+            self._is_driving = True
+            try:
+                task = self.gateway.drive(coro, done)
+            finally:
+                self._is_driving = False
         if task is not None and not exchange.done:
             exchange.waits(task, None)
 
@@ -475,16 +492,3 @@ class GatewayService(Service):
             line = upstream.line_of(session)
             if line is not None:
                 line.conversation.channel.notify(m.ROOTS_CHANGED, None)
-
-
-def _mirrors(exchange: Exchange, mount: Mount) -> dict[str, str] | None:
-    """The Mcp-Param headers of a request: those that the tool's schema asks for, and those of the client's that it does
-    not know, which intermediaries must hand on (2026-07-28, Streamable HTTP)."""
-    found: dict[str, str] = {}
-    if mount.mirrored:
-        arguments = exchange.call.arguments
-        found = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
-    for name, value in (exchange.headers or {}).items():
-        if name.startswith(PARAM_HEADER) and name not in mount.plan.param_headers:
-            found[name] = value
-    return found or None

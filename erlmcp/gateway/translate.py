@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
+from erlmcp.client import annotation
 from erlmcp.errors import (
     INVALID_PARAMS,
     RESOURCE_NOT_FOUND_LEGACY,
@@ -23,12 +24,14 @@ from erlmcp.spec.version import LATEST_MODERN
 if TYPE_CHECKING:
     from erlmcp.core import Call
     from erlmcp.gateway.line import Line
+    from erlmcp.gateway.mount import Mount
     from erlmcp.runtime.exchange import Exchange
 
 # Results of 2026-07-28 that say how long they may be kept.
 CACHEABLE: Final = frozenset({m.RESOURCES_READ, m.TOOLS_LIST, m.PROMPTS_LIST, m.RESOURCES_LIST, m.TEMPLATES_LIST})
 _COMPLETE: Final = b'{"resultType":"complete"'
 _UNCACHED: Final = b',"ttlMs":0,"cacheScope":"private"'
+PARAM_HEADER: Final = "mcp-param-"
 _OF_MODERN: Final = ("resultType", "ttlMs", "cacheScope")
 
 
@@ -118,3 +121,16 @@ def fit_schema(descriptor: dict[str, Any], version: str) -> dict[str, Any]:
     if version >= LATEST_MODERN or not isinstance(schema, dict) or schema.get("type") == "object":
         return descriptor
     return {name: value for name, value in descriptor.items() if name != "outputSchema"}
+
+
+def mirrors(exchange: Exchange, mount: Mount) -> dict[str, str] | None:
+    """The Mcp-Param headers of a request: those that the tool's schema asks for, and those of the client's that it does
+    not know, which intermediaries must hand on (2026-07-28, Streamable HTTP)."""
+    found: dict[str, str] = {}
+    if mount.mirrored:
+        arguments = exchange.call.arguments
+        found = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
+    for name, value in (exchange.headers or {}).items():
+        if name.startswith(PARAM_HEADER) and name not in mount.plan.param_headers:
+            found[name] = value
+    return found or None

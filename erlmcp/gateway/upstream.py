@@ -172,6 +172,9 @@ class Upstream:
             began = time.monotonic()
             try:
                 await self._open(line, index)
+            except asyncio.CancelledError:
+                await line.aclose()
+                raise
             except Exception as error:
                 await line.aclose()
                 why = str(error) or type(error).__name__

@@ -221,3 +221,36 @@ async def test_flags_that_are_switched_reach_the_guards_and_the_lines_of_upstrea
         await client.call_tool("a")
         line: Any = gateway.upstreams["a"].quick()
         assert line.conversation.channel.flags.pipelining is False
+
+
+@pytest.mark.parametrize("queue_max", [0, 1])
+async def test_a_call_that_is_refused_gives_back_the_line_that_it_was_lent(
+    talk: Any, everything: Any, queue_max: int
+) -> None:
+    upstream = Scripted("t", modern=False)
+    guards = Guards(bulkhead=BulkheadRule(1, queue_max=queue_max, wait_s=0.01))
+    gateway = scripted_gateway(upstream, guards=guards, line_count_max=2)
+    async with talk(gateway, capabilities=everything) as client:
+        first = client.post("tools/call", {"name": "t"})
+        await until(lambda: len(upstream.waiting) == 1)
+        for _ in range(4):
+            found = await client.error("tools/call", {"name": "t"})
+            assert found["data"]["reason"] == "bulkhead_full"
+        upstream.waiting[0]["link"].say(result(upstream.waiting[0], b'{"content":[]}'))
+        await client.answer(first)
+        assert not gateway.upstreams["a"]._lent
+
+
+async def test_a_call_whose_meta_cannot_be_written_again_leaves_nothing_behind() -> None:
+    upstream = Scripted("t")
+    gateway = scripted_gateway(upstream, guards=Guards(bulkhead=1))
+    meta = '{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},'
+    meta += '"progressToken":1,"x/huge":1e400}'
+    async with gateway.memory() as wire:
+        for _ in range(2):
+            text = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","_meta":' + meta + "}}"
+            wire.send(text.encode() + b"\n")
+            assert "error" in json.loads(await wire.receive())
+        line: Any = gateway.upstreams["a"].quick()
+        whole: Any = gateway.upstreams["a"].protection._whole
+        assert (line.forwards, line.tokens, whole.bulkhead.count) == ({}, {}, 0)

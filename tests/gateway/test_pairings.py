@@ -187,3 +187,11 @@ async def test_a_ping_is_answered_and_the_instructions_are_the_upstreams(through
         await setting.client.ping()
         assert setting.client.instructions == "Ask before you buy."
         assert setting.client.server_info["name"] == "gateway"
+
+
+async def test_a_client_that_wants_logs_can_be_asked_as_well(through: Through, pair: Any) -> None:
+    logs: list[Any] = []
+    async with through(*pair, on_log=logs.append, elicitation=lambda params: {"count": 3}) as setting:
+        assert (await setting.client.call_tool("shop_order", {"item": "pears"})).data == "3 pears"
+        assert (await setting.client.call_tool("shop_steps", {"count": 1})).data == "done"
+        await until(lambda: len(logs) == 1)

@@ -348,3 +348,12 @@ async def test_replicas_share_the_calls_and_one_that_is_gone_is_left_out(quiet: 
             each.cancel()
         await asyncio.gather(*held, return_exceptions=True)
         await client.aclose()
+
+
+async def test_a_gateway_that_stops_while_an_upstream_is_read_closes_it() -> None:
+    upstream = Scripted("echo")
+    del upstream.answers["tools/list"]
+    gateway = scripted_gateway(upstream, config={"start_timeout_s": 0.02})
+    async with gateway.running():
+        assert not upstream.links[0].closed
+    assert upstream.links[0].closed
