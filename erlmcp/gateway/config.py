@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from erlmcp.policy.protection import Guards
 
 MASK: Final = "***"
+SECRET_CHARS_MIN: Final = 4  # what is shorter stands in every text
 _SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|auth|bearer|cookie)")
 
 
@@ -169,3 +171,26 @@ def _masked_url(url: str) -> str:
     parts = urlsplit(url)
     query = re.sub(r"=[^&]*", "=" + MASK, parts.query)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, parts.fragment))
+
+
+def secrets_of(config: UpstreamConfig, credential: Credential | None = None) -> tuple[str, ...]:
+    """What no message may hold: values of headers and the environment, secrets among arguments and within URLs; the
+    longest first."""
+    found = [*config.env.values(), *config.headers.values()]
+    if credential is not None:
+        found += [*credential.env.values(), *credential.headers.values()]
+    found += [value.partition(" ")[2] for value in found]
+    for word, masked in zip(config.command, _masked_words(config.command), strict=True):
+        if word != masked:
+            found.append(word.partition("=")[2] if masked != MASK else word)
+    for url in (config.url, *config.urls):
+        found += [value for _, value in parse_qsl(urlsplit(url).query)]
+        found += [part.partition("=")[2] for part in urlsplit(url).query.split("&")]  # as it is written
+    return tuple(sorted({each for each in found if len(each) >= SECRET_CHARS_MIN}, key=len, reverse=True))
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """A message without them."""
+    for each in secrets:
+        text = text.replace(each, MASK)
+    return text

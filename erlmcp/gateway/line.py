@@ -18,7 +18,7 @@ from erlmcp import core
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import NOTIFICATION, REQUEST, Conversation
 from erlmcp.client.question import Questions
-from erlmcp.errors import CallTimeoutError, ConnectionClosedError, MethodNotFoundError
+from erlmcp.errors import SERVER_BUSY, CallTimeoutError, ConnectionClosedError, McpError, MethodNotFoundError
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import LEGACY, MODERN, MODERN_VERSIONS
@@ -233,3 +233,16 @@ def log_level_of(peer: Peer, session_level: str | None) -> str | None:
 def is_wanted(level: Any, least: str | None) -> bool:
     rank = key.LOG_RANK.get(level, 0) if isinstance(level, str) else 0
     return least is None or rank >= key.LOG_RANK[least]
+
+
+def is_open(task: asyncio.Task[Line]) -> bool:
+    """Whether a task has opened a line that is there still."""
+    return not task.cancelled() and task.exception() is None and not task.result().gone.done()
+
+
+async def joined(task: asyncio.Task[Line]) -> Line:
+    """The task's line, for one of several who wait; who leaves does not take it from the others."""
+    await asyncio.wait([task])
+    if task.cancelled():
+        raise McpError(SERVER_BUSY, "the connection was closed")
+    return task.result()

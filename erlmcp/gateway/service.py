@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.gateway")
 
 RESULT = 3
+UNTOLD = "an upstream could not be asked"  # where it is not known whose secrets the reason may hold
 _LISTED = {m.TOOLS_LIST: TOOL, m.PROMPTS_LIST: PROMPT, m.RESOURCES_LIST: RESOURCE, m.TEMPLATES_LIST: TEMPLATE}
 
 
@@ -231,12 +232,12 @@ class GatewayService(Service):
             raise
         forward.send()
 
-    def _drive(self, exchange: Exchange, coro: Any) -> None:
+    def _drive(self, exchange: Exchange, coro: Any, forward: Forward | None = None) -> None:
         """Run what has to wait; what it raises answers the exchange."""
 
         def done(_value: Any, error: BaseException | None) -> None:
             if error is not None and not isinstance(error, asyncio.CancelledError):
-                exchange.fail(self.explained(error))
+                exchange.fail(self.explained(error, forward))
 
         if self._is_driving:  # within another's first step, whose carrier cannot carry two
             task: Any = self.gateway.executor.spawn(coro, done)
@@ -346,7 +347,7 @@ class GatewayService(Service):
     def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         result = as_object(call)
         if result.get("resultType", "complete") != "complete":
-            self._drive(exchange, self.rounds.answer(forward, exchange, result))
+            self._drive(exchange, self.rounds.answer(forward, exchange, result), forward)
             return
         self._note(forward, exchange, self._outcome(call), None)
         exchange.result(result_for_legacy(result))
@@ -361,12 +362,13 @@ class GatewayService(Service):
         if isinstance(error, McpError):
             return error
         name = "" if forward is None else forward.mount.upstream.name
+        said = UNTOLD if forward is None else forward.line.upstream.hidden(str(error))
         if isinstance(error, CallTimeoutError):
-            return McpError(REQUEST_TIMEOUT, f"{name or 'the upstream'}: {error}")
+            return McpError(REQUEST_TIMEOUT, f"{name or 'the upstream'}: {said}")
         if isinstance(error, ConnectionClosedError | LimitError | InvalidAnswerError) or (
             isinstance(error, ErlmcpError) and forward is not None
         ):
-            return McpError(SERVER_BUSY, f"{name + ': ' if name else ''}{error}")
+            return McpError(SERVER_BUSY, f"{name + ': ' if name else ''}{said}")
         return error
 
     @staticmethod

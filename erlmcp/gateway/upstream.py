@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.subscription import Subscription
 from erlmcp.errors import SERVER_BUSY, ErlmcpError, McpError
-from erlmcp.gateway.config import Credential, UpstreamConfig
+from erlmcp.gateway.config import Credential, UpstreamConfig, hidden, secrets_of
 from erlmcp.gateway.guarding import Protection
-from erlmcp.gateway.line import Line, Voice
+from erlmcp.gateway.line import Line, Voice, is_open, joined
 from erlmcp.gateway.mount import CHANGED_OF, LISTS, Catalog, fetch
 from erlmcp.gateway.way import channel_of
 from erlmcp.spec import method as m
@@ -53,6 +53,7 @@ class Upstream:
         self.gateway = gateway
         self.as_whom = as_whom  # the caller with whose credential its lines are opened
         self.trial: Canary | None = None  # of which this is the old version or the new one
+        self._secrets = secrets_of(config, gateway.credential_of(as_whom, config.name))
         self.protection = Protection(config, gateway.flags)
         self.limits = ClientLimits(timeout_s=config.timeout_s, connect_timeout_s=config.start_timeout_s)
         self.state = IDLE
@@ -148,7 +149,7 @@ class Upstream:
         found = self.shared_lines
         found += [line for group in self._resting.values() for line in group]
         tasks = [*self._spoken.values(), *self._owned.values()]
-        return [*found, *(task.result() for task in tasks if task.done() and _is_open(task)), *self._lent]
+        return [*found, *(task.result() for task in tasks if task.done() and is_open(task)), *self._lent]
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coro)
@@ -156,7 +157,12 @@ class Upstream:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def hidden(self, text: str) -> str:
+        """A message without the secrets of this upstream: for clients, and for logs."""
+        return hidden(text, self._secrets)
+
     def _set(self, state: str, why: str = "") -> None:
+        why = self.hidden(why)
         if (state, why) != (self.state, self.why):
             self.state, self.why, self.since = state, why, time.time()
             self._moved.set()
@@ -278,23 +284,23 @@ class Upstream:
     async def spoken(self, voice: Voice) -> Line:
         """Over HTTP: the line that all share who declare the same."""
         task = self._spoken.get(voice)
-        if task is None or (task.done() and not _is_open(task)):
+        if task is None or (task.done() and not is_open(task)):
             self._check_room()
             task = self._spoken[voice] = self.spawn(self._opened(voice, None))
-        return await _joined(task)
+        return await joined(task)
 
     async def owned(self, session: Session, voice: Voice) -> Line:
         """The line of one handshake session, until ``release``."""
         task = self._owned.get(session)
-        if task is None or (task.done() and not _is_open(task)):
+        if task is None or (task.done() and not is_open(task)):
             self._check_room()
             task = self._owned[session] = self.spawn(self._opened(voice, session))
-        return await _joined(task)
+        return await joined(task)
 
     def line_of(self, session: Session) -> Line | None:
         """The line that a session has already."""
         task = self._owned.get(session)
-        return task.result() if task is not None and task.done() and _is_open(task) else None
+        return task.result() if task is not None and task.done() and is_open(task) else None
 
     def release(self, session: Session) -> None:
         task = self._owned.pop(session, None)
@@ -305,8 +311,17 @@ class Upstream:
 
     async def _opened(self, voice: Voice, session: Session | None) -> Line:
         line = Line(self, voice, session)
-        await line.open()
+        await self._open_line(line)
         return line
+
+    async def _open_line(self, line: Line) -> None:
+        """Raises McpError, for whoever waits for it."""
+        try:
+            await line.open()
+        except McpError:
+            raise
+        except ErlmcpError as error:
+            raise McpError(SERVER_BUSY, f"{self.name}: {self.hidden(str(error))}") from error
 
     async def lend(self, voice: Voice) -> Line:
         """A line for one call alone, to be given back."""
@@ -322,7 +337,7 @@ class Upstream:
         line.is_lent = True
         self._lent.add(line)
         try:
-            await line.open()
+            await self._open_line(line)
         except BaseException:
             self._lent.discard(line)
             raise
@@ -474,15 +489,3 @@ class Upstream:
 def _tells(offered: dict[str, Any], capability: str, what: str) -> bool:
     found = offered.get(capability)
     return isinstance(found, dict) and found.get(what) is True
-
-
-def _is_open(task: asyncio.Task[Line]) -> bool:
-    return not task.cancelled() and task.exception() is None and not task.result().gone.done()
-
-
-async def _joined(task: asyncio.Task[Line]) -> Line:
-    """The task's line, for one of several who wait; who leaves does not take it from the others."""
-    await asyncio.wait([task])
-    if task.cancelled():
-        raise McpError(SERVER_BUSY, "the connection was closed")
-    return task.result()

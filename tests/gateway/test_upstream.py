@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -357,3 +359,57 @@ async def test_a_gateway_that_stops_while_an_upstream_is_read_closes_it() -> Non
     async with gateway.running():
         assert not upstream.links[0].closed
     assert upstream.links[0].closed
+
+
+async def test_no_message_holds_a_secret_of_the_upstream(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "hunter2hunter2"
+    script = f"import os,sys; sys.stderr.write('bad key ' + os.environ['KEY'] + ' {secret}'); sys.exit(2)"
+    program = UpstreamConfig(
+        "p",
+        "stdio",
+        command=(sys.executable, "-c", script, "--api-key", secret, f"--token={secret}"),
+        env={"KEY": secret},
+    )
+    web = UpstreamConfig("w", "http", url=f"http://127.0.0.1:9/mcp?key={secret}", headers={"A": f"Bearer {secret}"})
+    gateway = gateway_of(program, web)
+    with caplog.at_level("DEBUG"):
+        async with Client(gateway):
+            assert [each["state"] for each in gateway.status()] == ["down", "down"]
+            told = json.dumps(gateway.status())
+            for upstream in gateway.upstreams.values():
+                told += str(upstream.is_down())
+    assert "bad key ***" in told
+    assert secret not in told
+    assert secret not in caplog.text
+
+
+async def test_a_call_that_fails_tells_its_client_no_secret() -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream, env={"KEY": "hunter2hunter2"}, restart_s=60, restart_max_s=60)
+    async with Client(gateway) as client:
+        call = asyncio.create_task(client.call_tool("echo"))
+        await until(lambda: len(upstream.waiting) == 1)
+        line: Any = gateway.upstreams["a"].quick()
+        line.conversation.channel._lose(lambda: room_closed("died with hunter2hunter2"))
+        with pytest.raises(McpError, match=r"a: died with \*\*\*"):
+            await call
+
+
+async def test_a_line_that_cannot_be_opened_is_told_without_secrets(talk: Any, everything: Any) -> None:
+    secret = "hunter2hunter2"
+    script = (
+        "import json,sys\nif len(open(sys.argv[1]).read()): sys.exit(sys.argv[2])\nopen(sys.argv[1],'w').write('x')\n"
+        "for line in sys.stdin:\n  r=json.loads(line)\n"
+        "  v={'protocolVersion':'2025-06-18','capabilities':{'tools':{}},'serverInfo':{'name':'x','version':'1'}}\n"
+        "  v['tools']=[{'name':'t','inputSchema':{'type':'object'}}]\n"
+        "  if 'id' in r: print(json.dumps({'jsonrpc':'2.0','id':r['id'],'result':v}),flush=True)\n"
+    )
+    with tempfile.NamedTemporaryFile() as mark:
+        command = (sys.executable, "-c", script, mark.name, f"--token={secret}")
+        gateway = gateway_of(UpstreamConfig("once", "stdio", command=command, mode="legacy"))
+        async with talk(gateway, capabilities=everything) as client:
+            found = await client.error("tools/call", {"name": "t"})
+    assert found["code"] == -32000
+    assert found["message"].startswith("once: ")
+    assert "***" in found["message"]
+    assert secret not in found["message"]
