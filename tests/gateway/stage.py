@@ -24,7 +24,7 @@ from erlmcp.gateway.config import GatewayConfig, UpstreamConfig  # noqa: E402
 from erlmcp.gateway.serve import http as gateway_http  # noqa: E402
 from erlmcp.server.serve import http as server_http  # noqa: E402
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 MODES = {"legacy": "legacy", "modern": "2026-07-28"}
 
 
