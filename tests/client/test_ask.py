@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import shop
-from conftest import MODERN_RESULT, Peer
 from hypothesis import given
 from hypothesis import strategies as st
+from ways import MODERN_RESULT, Peer
 
 from erlmcp import Client, LimitError, ToolError, core
 from erlmcp.client.bound import ClientLimits

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import MODES, connected
+from ways import MODES, connected
 
 from erlmcp import CallResult, Client, ConfigurationError, McpError, ResourceNotFoundError, ToolError
 from erlmcp.client.bound import ClientLimits

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import connected, tasks_left
+from ways import connected, tasks_left
 
 from erlmcp import CallTimeoutError, Limits, McpError, Server, ToolError, core
 from erlmcp.client.direct import DirectResult

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import connected
+from ways import connected
 
 from erlmcp import Client
 from erlmcp.client.http import HttpChannel

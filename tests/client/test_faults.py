@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import RUDE, connected, nothing_left, rude, tasks_left
+from ways import RUDE, connected, nothing_left, rude, tasks_left
 
 from erlmcp import CallTimeoutError, Client, ConnectionClosedError, McpError, NegotiationError, ServerExitedError
 from erlmcp.client.bound import ClientLimits

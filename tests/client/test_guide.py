@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, nothing_left
+from ways import ROOT, nothing_left
 
 from erlmcp.client.bound import ClientLimits
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import MODERN_RESULT, connected
+from ways import MODERN_RESULT, connected
 
 from erlmcp import CallTimeoutError, Client, McpError, core
 from erlmcp.client.bound import ClientLimits

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import RUDE, Peer
+from ways import RUDE, Peer
 
 import erlmcp.sync
 from erlmcp import Client

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import MODERN_RESULT, Peer
+from ways import MODERN_RESULT, Peer
 
 from erlmcp import Client
 from erlmcp.errors import ConnectionClosedError

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import RUDE, WAIT_S, connected, nothing_left, rude
+from ways import RUDE, WAIT_S, connected, nothing_left, rude
 
 from erlmcp import Client, ConnectionClosedError, ServerExitedError
 from erlmcp.client.bound import ClientLimits

@@ -7,7 +7,7 @@ from typing import Any
 
 import mcp_types as types
 import pytest
-from conftest import MODERN_RESULT, connected
+from ways import MODERN_RESULT, connected
 
 from erlmcp import McpError
 from erlmcp.client.bound import ClientLimits

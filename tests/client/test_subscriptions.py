@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import MODERN_RESULT, connected
+from ways import MODERN_RESULT, connected
 
 from erlmcp import McpError
 from erlmcp.client.bound import ClientLimits

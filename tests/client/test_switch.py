@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import MODERN_RESULT, Peer
 from test_wire import Recording, answering
+from ways import MODERN_RESULT, Peer
 
 from erlmcp import Client, ConfigurationError, Flags
 from erlmcp.client.http import HttpChannel

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import shop
-from conftest import nothing_left, rude, stdio_entry
+from ways import nothing_left, rude, stdio_entry
 
 from erlmcp import ToolError
 from erlmcp.errors import ConnectionClosedError, ServerExitedError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import MODERN_RESULT, Peer
+from ways import MODERN_RESULT, Peer
 
 from erlmcp import Client, ConfigurationError, Flags, Server
 from erlmcp.client.bound import ClientLimits
