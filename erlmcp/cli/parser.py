@@ -126,8 +126,8 @@ def _add_serve(commands: Any) -> None:
     parser = _add_command(
         commands,
         "serve",
-        "serve over HTTP, TCP or a Unix socket",
-        "Serve over HTTP (http://127.0.0.1:8080/mcp unless told otherwise), raw TCP or a Unix socket.",
+        "serve over HTTP, TCP, a Unix socket, or stdin and stdout",
+        "Serve over HTTP (http://127.0.0.1:8080/mcp unless told otherwise), TCP, a Unix socket, or stdin and stdout.",
     )
     _add_target(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
@@ -135,6 +135,7 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--path", default="/mcp", help="path of the endpoint (default: /mcp)")
     parser.add_argument("--unix", metavar="PATH", help="newline-framed JSON-RPC on a Unix socket instead of HTTP")
     parser.add_argument("--tcp", metavar="HOST:PORT", help="newline-framed JSON-RPC on a TCP port instead of HTTP")
+    parser.add_argument("--stdio", action="store_true", help="stdin and stdout instead of HTTP, as erlmcp run does")
     _add_tls(parser)
     _add_control(parser, "erlmcp flags and rollout")
     parser.add_argument(

@@ -1,8 +1,9 @@
-"""``erlmcp serve``: HTTP, raw TCP or a Unix socket."""
+"""``erlmcp serve``: HTTP, raw TCP, a Unix socket, or stdin and stdout."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -22,14 +23,19 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.unix and options.tcp:
-        raise CommandError("--unix and --tcp exclude each other; start one process for each")
-    check_http(options, "--unix" if options.unix else "--tcp" if options.tcp else None)
+    elsewhere = [name for name in ("unix", "tcp", "stdio") if getattr(options, name)]
+    if len(elsewhere) > 1:
+        raise CommandError(f"--{elsewhere[0]} and --{elsewhere[1]} exclude each other; start one process for each")
+    check_http(options, f"--{elsewhere[0]}" if elsewhere else None)
+    if options.reload and options.stdio:
+        raise CommandError("--reload would leave the client of --stdio with a server that never met it; use HTTP")
     if options.reload:
         return _reload(options)
     apply_limits(options.limit)
     start_logging(options.log_level)
-    server = load_server(options.target, options.module, keep_traceback=options.traceback)
+    # With --stdio stdout belongs to the protocol: what the file prints while it is imported goes to stderr.
+    with contextlib.redirect_stdout(sys.stderr) if options.stdio else contextlib.nullcontext():
+        server = load_server(options.target, options.module, keep_traceback=options.traceback)
     if options.dual_stack:
         server.rollout("stack", old=server.baseline())
     if options.control:
@@ -44,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _serve(server: Server, options: argparse.Namespace) -> None:
-    if options.tcp:
+    if options.stdio:
+        server.run_stdio()
+    elif options.tcp:
         host, port = read_address(options.tcp)
         server.run_tcp(host, port)
     elif options.unix:

@@ -187,6 +187,21 @@ def test_serving_on_tcp_and_on_a_unix_socket_at_once_is_refused(capsys: pytest.C
     assert "exclude each other" in said(capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--tcp", "127.0.0.1:1"], "--tcp and --stdio exclude each other"),
+        (["--tls-cert", "a.pem"], "for HTTP alone, not for --stdio"),
+        (["--reload"], "never met it"),
+    ],
+)
+def test_what_stdin_and_stdout_cannot_do_is_refused(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", QUICKSTART, "--stdio", *words]) == 2
+    assert why in said(capsys)
+
+
 def test_a_port_in_use_is_named_with_the_option_to_change_it(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -209,7 +224,8 @@ def test_a_server_that_is_not_there_gives_exit_code_four(capsys: pytest.CaptureF
 # ---- whole processes ----------------------------------------------------------------------------------------------
 
 
-def test_run_answers_on_stdout_and_keeps_stray_prints_off_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["run"], ["serve", "--stdio"]])
+def test_stdout_has_answers_alone_and_stray_prints_go_elsewhere(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "app_d.py").write_text(
         "from erlmcp import Server\nprint('stray at import')\nserver = Server('loud')\n"
         "@server.tool\ndef shout() -> str:\n    'Shout.'\n    print('stray in a call')\n    return 'done'\n"
@@ -225,7 +241,7 @@ def test_run_answers_on_stdout_and_keeps_stray_prints_off_it(tmp_path: Path) -> 
     ]
     requests[0]["params"]["clientInfo"] = {"name": "t", "version": "1"}
     with subprocess.Popen(
-        [*COMMAND, "run", str(tmp_path / "app_d.py")],
+        [*COMMAND, *words, str(tmp_path / "app_d.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
