@@ -58,6 +58,10 @@ class Limits:
     event_age_s: float = 3600.0
     subscription_count_max: int = 1024
     sse_keepalive_s: float = 15.0
+    # Metrics
+    metric_series_max: int = 2000
+    trace_count_max: int = 128
+    slow_call_s: float = 0.1
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -108,6 +108,7 @@ def test_every_name_of_the_front_door_can_be_taken() -> None:
     ("door", "names"),
     [
         ("aio", ["Cache", "Pool", "Queue"]),
+        ("metrics", ["Recorder", "instrument"]),
         ("sync", ["Pool"]),
         ("stores", ["journal", "snapshot"]),
     ],

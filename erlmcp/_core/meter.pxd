@@ -110,6 +110,18 @@ cdef inline void histogram_record_alone(histogram_t* self, int64_t value) noexce
     meter_set(tally, meter_get(tally) + 1)
 
 
+cdef inline void histogram_record_times_alone(histogram_t* self, int64_t value, uint64_t times) noexcept nogil:
+    """The same value several times, for the only thread that writes."""
+    cdef uint64_t* tally
+    if times == 0:
+        return
+    histogram_record_alone(self, value)
+    value = min(max(value, 0), self.value_max)
+    meter_set(&self.sum, meter_get(&self.sum) + <uint64_t>value * (times - 1))
+    tally = &self.counts[meter_bucket(value, self.sub_bits)]
+    meter_set(tally, meter_get(tally) + times - 1)
+
+
 @cython.final
 cdef class Counter:
     cdef counter_t counter

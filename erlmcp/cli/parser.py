@@ -52,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_rollout(commands)
     _add_gateway(commands)
     _add_bridge(commands)
+    _add_top(commands)
+    _add_trace(commands)
     _add_version(commands)
     _add_bench(commands)
     return parser
@@ -80,6 +82,12 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         default="info",
         choices=["debug", "info", "warning", "error", "critical"],
         help="how much is said on stderr (default: info)",
+    )
+    parser.add_argument(
+        "--log-format",
+        default="text",
+        choices=["text", "json"],
+        help="a line or a JSON object a record (default: text)",
     )
     parser.add_argument(
         "--limit",
@@ -327,6 +335,40 @@ def _add_bridge(commands: Any) -> None:
     _add_serving(parser)
 
 
+def _add_watching(parser: argparse.ArgumentParser, once: str) -> None:
+    """A running server to look at."""
+    parser.add_argument("url", metavar="URL", help="http://HOST:PORT of a server with metrics; a path is passed over")
+    parser.add_argument("--token", help="what the server's metrics ask for (default: ERLMCP_METRICS_TOKEN)")
+    parser.add_argument("--once", action="store_true", help=once)
+
+
+def _add_top(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "top",
+        "watch a running server in the terminal",
+        "Watch a running server: rates, latencies, tools. The same is in the browser at /metrics/dashboard.",
+    )
+    _add_watching(parser, "show it once and end")
+    parser.add_argument("--span", default="1m", choices=["1s", "1m", "5m", "1h"], help="time looked at (default: 1m)")
+    orders = ["rate", "calls", "errors", "p50", "p95", "p99", "p999", "total", "failed"]
+    parser.add_argument("--sort", default="calls", choices=orders, help="order of the tools (default: calls)")
+
+
+def _add_trace(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "trace",
+        "follow the calls of a running server",
+        "Follow the calls of a running server, one line each, after those that it kept: failed and slow ones.",
+    )
+    _add_watching(parser, "end after the first one")
+    parser.add_argument("--tool", metavar="NAME", help="only calls of this tool")
+    parser.add_argument("--errors", action="store_true", help="only calls that failed")
+    parser.add_argument("--slower-ms", type=float, default=0.0, metavar="MS", help="only calls that took so long")
+    parser.add_argument("--json", action="store_true", help="print each as a JSON object")
+
+
 def _add_version(commands: Any) -> None:
     parser = _add_command(commands, "version", "show versions, and whether the compiled core is in use")
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -348,9 +390,10 @@ def _add_bench(commands: Any) -> None:
         "  overload    our server with more to do than it can\n"
         "  chaos       our server under load, with faults: what its healthy tools feel of them\n"
         "  simulate    the policies against trouble, in simulated time; with --plots as pictures\n"
+        "  metrics     what recording costs: a server with metrics and two without, by turns\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
     suites = ["components", "phases", "flags", "peers", "clients", "gateway", "server"]
-    suites += ["overload", "chaos", "simulate", "iterators", "compare"]
+    suites += ["overload", "chaos", "simulate", "iterators", "metrics", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -12,7 +12,7 @@ from erlmcp.cli.setting import apply_limits, start_logging
 
 def run(options: argparse.Namespace) -> int:
     apply_limits(options.limit)
-    start_logging(options.log_level)
+    start_logging(options.log_level, options.log_format)
     # stdout belongs to the protocol: what the file prints while it is imported goes to stderr.
     with contextlib.redirect_stdout(sys.stderr):
         server = load_server(options.target, options.module, keep_traceback=options.traceback)

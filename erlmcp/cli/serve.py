@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if options.reload:
         return _reload(options)
     apply_limits(options.limit)
-    start_logging(options.log_level)
+    start_logging(options.log_level, options.log_format)
     # With --stdio stdout belongs to the protocol: what the file prints while it is imported goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if options.stdio else contextlib.nullcontext():
         server = load_server(options.target, options.module, keep_traceback=options.traceback)

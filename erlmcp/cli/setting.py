@@ -28,8 +28,10 @@ def apply_limits(pairs: Iterable[str]) -> None:
         raise CommandError(str(error)) from None
 
 
-def start_logging(level: str) -> None:
+def start_logging(level: str, form: str) -> None:
     """Log to stderr, one line a record."""
-    import logging
+    from erlmcp.metrics.log import setup
+    from erlmcp.server.observe import tell_requests
 
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    setup(level, form)
+    tell_requests()

@@ -28,6 +28,10 @@ class Collector:
         )
         self._sealed = self._sent = False
 
+    @property
+    def kind(self) -> str:
+        return self.channel.kind
+
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None:
         self._out.fill(id_raw, template, values)
         self._add()

@@ -14,10 +14,11 @@ import logging
 import secrets
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from erlmcp import core
 from erlmcp.errors import INVALID_REQUEST, McpError, MethodNotFoundError
+from erlmcp.runtime.current import CURRENT
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.load import busy
 from erlmcp.runtime.reply import STREAM_HEAD, HttpChannel, Reply, SessionChannel
@@ -72,6 +73,7 @@ class Requests:
 
     def dispatch(self, exchange: Exchange) -> None:
         route: Any = exchange.call.route
+        outer, CURRENT.exchange = CURRENT.exchange, exchange
         try:
             refusal = self.host.turn.load.refusal(exchange.call)
             if len(self.inflight) >= self.count_max and not is_exempt(self.host, exchange.call):
@@ -82,6 +84,15 @@ class Requests:
                 exchange.fail(refusal)
         except Exception as error:
             exchange.fail(error)
+        finally:
+            CURRENT.exchange = outer
+
+
+class Desk(Protocol):
+    """What answers the paths beside the endpoint."""
+
+    def take(self, head: Any, reply: Any) -> bool: ...
+    def end_streams(self) -> None: ...
 
 
 class HttpFront:
@@ -114,6 +125,7 @@ class Endpoint:
         self.sessions = core.SessionStore(
             limits.session_count_max, idle_ns=int(limits.session_idle_s * 1e9), now_ns=time.monotonic_ns()
         )
+        self.desk: Desk | None = None
         self._event_count_max = limits.event_count_max if event_store else 0
         self._timer: asyncio.TimerHandle | None = None
         self._event_age_s = limits.event_age_s
@@ -130,6 +142,8 @@ class Endpoint:
         verdict = head.tag
         call = request.call
         if verdict is None or verdict.gate is not self.gate:  # A server's listeners share the heads, not the gates.
+            if self.desk is not None and self.desk.take(head, reply):
+                return
             verdict = self.judge(head)
         elif verdict.quick and call is not None and call.kind == REQUEST:
             # All routing headers are equal to what the body says, and the peer was judged before.
@@ -238,7 +252,11 @@ class Endpoint:
         if call.kind == REQUEST and call.method == m.INITIALIZE:
             self._open_session(call, verdict, reply, channel)
             return
+        recorder = self.host.recorder
+        began_ns = 0 if recorder is None else time.perf_counter_ns()
         session = self._session(verdict)
+        if recorder is not None:
+            recorder.found_session(began_ns)
         if isinstance(session, str):
             status = 404 if verdict.session_id else 400
             channel.refuse(call.id_raw, status, INVALID_REQUEST, session, None)
@@ -288,6 +306,7 @@ class Endpoint:
             return
         id = secrets.token_urlsafe(24)
         session = Session(self.host, id=id, owner=owner_of(verdict))
+        session.kind = reply.kind
         self.sessions.now_ns = time.monotonic_ns()
         for _id, evicted in self.sessions.put(id, session):
             self._end(evicted, "the session was the longest idle and its place was needed")
@@ -407,6 +426,8 @@ class Endpoint:
 
     def end_streams(self) -> None:
         """End the GET streams: nothing else would."""
+        if self.desk is not None:
+            self.desk.end_streams()
         cursor = 0
         while True:
             cursor, found = self.sessions.scan(cursor, 1000)

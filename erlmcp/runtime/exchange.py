@@ -17,6 +17,7 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
+from erlmcp.runtime.current import task_name
 from erlmcp.runtime.executor import cancel_soon
 from erlmcp.spec import key
 from erlmcp.spec.method import PROGRESS
@@ -34,8 +35,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.server")
 
 
+class Recorder(Protocol):
+    """What hears of requests that ended; ``began_ns`` is when the one in hand began the short way, else 0."""
+
+    began_ns: int
+
+    def finish(self, exchange: Exchange, error: str, status: str, message: str) -> None:
+        """``error`` is tool_error, cancelled or ""; ``status`` the code of an error answer, with its message."""
+
+    def found_session(self, began_ns: int) -> None:
+        """The session of a request was looked for, from then on."""
+
+    def end_session(self, kind: str, version: str, duration_ns: int) -> None: ...
+
+
 class Channel(Protocol):
     """Where the messages of one request go. Whatever comes after the answer is dropped by the exchange, not here."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of transport: stdio, tcp, unix, memory, http, http2, asgi or sse."""
 
     def fill(self, id_raw: bytes, template: Template, values: tuple[object, ...]) -> None: ...
     def result(self, id_raw: bytes, value: object) -> None: ...
@@ -77,16 +96,20 @@ class Exchange:
         "_load",
         "_span",
         "_timers",
+        "began_ns",
         "call",
         "channel",
         "codec",
         "done",
         "ended",
         "expired",
+        "handled_ns",
+        "handler_ns",
         "headers",
         "peer",
         "round",
         "session",
+        "span",
         "task",
         "until",
     )
@@ -109,6 +132,13 @@ class Exchange:
         self._deadline: Deadline | None = None
         self._span: tuple[float, int] | None = None  # how far progress moves the deadline, and until when
         self._load: Load | None = None  # where it is counted, once its handler waits
+        recorder = session.host.recorder
+        # When it began, when its handler began in a thread, and when there was something to answer; 0: not known.
+        self.began_ns = 0
+        if recorder is not None and call is not None:  # a call of the same process is no message
+            self.began_ns, recorder.began_ns = recorder.began_ns or time.perf_counter_ns(), 0
+        self.handler_ns = self.handled_ns = 0
+        self.span: Any = None  # who observes requests keeps what belongs to this one here
 
     @property
     def params(self) -> Any:
@@ -134,6 +164,8 @@ class Exchange:
         """Answer with a template's result; raises JsonError, with nothing sent, for a value that JSON cannot hold."""
         if self.done:
             return
+        if self.began_ns:
+            self.handled_ns = time.perf_counter_ns()
         try:
             self.channel.fill(self.call.id_raw, template, values)
         except LimitError as exc:
@@ -145,6 +177,8 @@ class Exchange:
         """Answer with this result."""
         if self.done:
             return
+        if self.began_ns:
+            self.handled_ns = time.perf_counter_ns()
         try:
             self.channel.result(self.call.id_raw, value if self.codec is None else self.codec.encoded(value))
         except LimitError as exc:
@@ -152,7 +186,8 @@ class Exchange:
         except JsonError as exc:
             self.fail(exc)
         else:
-            self._close()
+            is_error = value.__class__ is dict and value.get("isError") is True
+            self._close("tool_error" if is_error else "")
 
     def whole(self, message: bytes, code: int = 0) -> None:
         """Answer with a whole message, its id included; ``code`` is that of an error."""
@@ -182,7 +217,7 @@ class Exchange:
                 code = RESOURCE_NOT_FOUND_LEGACY
             message, data = error.message, error.data
         else:
-            log.error("%s failed", self.call.method, exc_info=error)
+            log.error("%s failed", self.call.method, exc_info=error, extra={"exchange": self})
             code, data = INTERNAL_ERROR, None
             message = "Internal error" if self.session.mask_errors else f"Internal error: {text_of(error)}"
         try:
@@ -190,9 +225,9 @@ class Exchange:
         except (TypeError, ValueError, OverflowError) as exc:  # The author's error holds what no error answer can.
             log.error("the error answer of %s could not be written: %s", self.call.method, exc)
             self.channel.error(self.call.id_raw, INTERNAL_ERROR, "Internal error", None)
-        self._close()
+        self._close("", str(code), message)
 
-    def _close(self) -> None:
+    def _close(self, error: str = "", status: str = "", message: str = "") -> None:
         self.done = True
         if self._deadline is not None:
             self._timers.cancel(self._deadline)
@@ -203,6 +238,10 @@ class Exchange:
                 self._load.leave(self)
         if self.ended is not None:
             self.ended(self)
+        elif self.began_ns:
+            recorder = self.session.host.recorder
+            if recorder is not None:
+                recorder.finish(self, error, status, message)
 
     # -- while it runs -------------------------------------------------------------------------------------------------
 
@@ -233,6 +272,8 @@ class Exchange:
         ``gave_up`` is called where its time is over; with ``hard_s`` each progress that it reports gives it its time
         anew, so long at most."""
         self.task = task
+        if isinstance(task, asyncio.Task):
+            task.set_name(task_name(self))
         self.session.remember(self)
         self._load = self.session.host.turn.load
         self._load.enter(self)
@@ -266,7 +307,7 @@ class Exchange:
     def cancel(self) -> None:
         """The client no longer wants the answer: none is sent, and the handler is cancelled."""
         if not self.done:
-            self._close()
+            self._close("cancelled")
             self.channel.drop()
         self._stop()
 

@@ -22,6 +22,10 @@ class Express:
         limits = link.session.host.limits
         self._out = core.Outbound(framing=link.framing, bytes_max=limits.outbox_bytes_max)
 
+    @property
+    def kind(self) -> str:
+        return self._link.kind
+
     def take(self) -> bytes:
         """What is gathered, for the link to write first."""
         return self._out.take()

@@ -59,17 +59,22 @@ class Link:
         "closed",
         "framing",
         "inbound",
+        "kind",
         "outbound",
         "place",
         "session",
+        "slot",
         "write_parts",
     )
 
-    def __init__(self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline") -> None:
+    def __init__(
+        self, host: Host, write: Callable[[bytes], None], *, framing: str = "newline", kind: str = "memory"
+    ) -> None:
         limits = host.limits
         self.session = Session(host)
         self.session.standalone = self
-        self.framing = framing
+        self.framing: str = framing
+        self.session.kind = kind
         self.inbound: core.Inbound = host.stack.Inbound(
             host.routes,
             self.session.correlation,
@@ -89,6 +94,8 @@ class Link:
         self.write_parts: Callable[[Parts], None] | None = None  # set by a transport that takes pieces
         self._stride = host.stride
         self.closed = False
+        self.kind: str = kind
+        self.slot = -1  # where the short way's calls are timed; not known yet
         self._dirty = False  # True while a flush is sure to come: within feed, or scheduled
         self._held = False  # the peer does not read: what is gathered stays here for now
         self._held_max = min(HELD_BYTES_MAX, limits.outbox_bytes_max // 4)

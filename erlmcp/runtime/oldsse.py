@@ -109,10 +109,13 @@ class OldSse:
 class SseChannel:
     """One open stream: the channel of all requests of its session."""
 
+    kind = "sse"
+
     def __init__(self, host: Host, reply: Reply, owner: bytes) -> None:
         self.reply = reply
         self.session = Session(host, owner=owner)
         self.session.standalone = self
+        self.session.kind = self.kind
         self._out = core.Outbound(framing="none")
 
     def _send(self) -> None:

@@ -46,14 +46,15 @@ class PlainBudget:
 
 if TYPE_CHECKING:
     from erlmcp.runtime.budget import Budget as Budget
+    from erlmcp.runtime.entry import Entry as Entry
+    from erlmcp.runtime.entry import Ready as Ready
     from erlmcp.runtime.session import Host
-    from erlmcp.runtime.stride import Entry as Entry
     from erlmcp.runtime.stride import Objects as Objects
-    from erlmcp.runtime.stride import Ready as Ready
     from erlmcp.runtime.stride import Stride as Stride
 elif core.IMPLEMENTATION == "core":
     from erlmcp.runtime.budget import Budget
-    from erlmcp.runtime.stride import Entry, Objects, Ready, Stride
+    from erlmcp.runtime.entry import Entry, Ready
+    from erlmcp.runtime.stride import Objects, Stride
 else:
     Objects = Stride = None
     Budget = PlainBudget

@@ -44,6 +44,7 @@ class Reply(Protocol):
     """The transport's side of one HTTP answer."""
 
     front: object | None  # the endpoint's own, kept with the connection
+    kind: str  # http, http2 or asgi
     gone: Callable[[], None] | None  # called when the client closes the connection before the answer is whole
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None: ...
@@ -81,6 +82,10 @@ class HttpChannel:
         self.out: Outbound | None = None
         if not accepts_json:
             self.commit()
+
+    @property
+    def kind(self) -> str:
+        return self.reply.kind
 
     def commit(self) -> None:
         """Become a stream."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erlmcp.errors import (
@@ -16,7 +17,8 @@ from erlmcp.errors import (
     NoBackChannelError,
 )
 from erlmcp.runtime.batch import Collector
-from erlmcp.runtime.exchange import Channel, Exchange
+from erlmcp.runtime.current import CURRENT
+from erlmcp.runtime.exchange import Channel, Exchange, Recorder
 from erlmcp.runtime.load import busy
 from erlmcp.spec.method import CANCELLED, CLIENT_REQUESTS, INITIALIZE
 from erlmcp.spec.version import BATCH_VERSION, LATEST_LEGACY, LEGACY, MODERN
@@ -70,6 +72,8 @@ class Host(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def recorder(self) -> Recorder | None: ...
 
 
 def judge(meta: Meta) -> Peer | McpError | bool:
@@ -121,9 +125,11 @@ class Session:
         "host",
         "id",
         "inflight",
+        "kind",
         "log_level",
         "loop",
         "mask_errors",
+        "opened_ns",
         "owner",
         "resources",
         "standalone",
@@ -135,6 +141,8 @@ class Session:
         self.loop = host.loop
         self.mask_errors = host.mask_errors
         self.id = id
+        self.kind = "memory"  # of its transport
+        self.opened_ns = time.perf_counter_ns()
         self.owner = owner
         self.connection = Connection()
         self._correlation: core.Correlation | None = None
@@ -185,10 +193,11 @@ class Session:
                 refusal = verdict if self.connection.era != LEGACY else self.connection.admit_modern(call.method)
             else:
                 refusal = self.connection.admit_legacy(call.method, requested_version(call))
+            exchange = Exchange(call, peer, self, channel, headers)
             if refusal is None:
-                self.dispatch(Exchange(call, peer, self, channel, headers))
+                self.dispatch(exchange)
             else:
-                channel.error(call.id_raw, refusal.code, refusal.message, refusal.data)
+                exchange.fail(refusal)
         elif kind == NOTIFICATION:
             self.note(call)
         elif kind in (RESULT, ERROR):
@@ -212,6 +221,7 @@ class Session:
             if len(self.inflight) >= self.host.limits.inflight_count_max and not is_exempt(self.host, call):
                 exchange.fail(busy(f"inflight_count_max={self.host.limits.inflight_count_max} requests are in flight"))
                 return
+        outer, CURRENT.exchange = CURRENT.exchange, exchange
         try:
             refusal = self.host.turn.load.refusal(call)
             if refusal is None:
@@ -220,6 +230,8 @@ class Session:
                 exchange.fail(refusal)
         except Exception as error:
             exchange.fail(error)
+        finally:
+            CURRENT.exchange = outer
 
     def note(self, call: Call) -> None:
         """Handle a notification; unknown ones, and requests without an id, are passed over (JSON-RPC 2.0, section
@@ -318,3 +330,7 @@ class Session:
                 future.set_exception(ConnectionClosedError(reason))
                 future.exception()
         self.standalone = None
+        opened_ns, self.opened_ns = self.opened_ns, 0
+        version, recorder = self.connection.version, self.host.recorder
+        if opened_ns and version is not None and self.connection.era == LEGACY and recorder is not None:
+            recorder.end_session(self.kind, version, time.perf_counter_ns() - opened_ns)

@@ -175,6 +175,8 @@ class StandaloneChannel:
 
     __slots__ = ("_out", "stream")
 
+    kind = "http"
+
     def __init__(self, stream: EventStream) -> None:
         self.stream = stream
         self._out = core.Outbound(framing="none")

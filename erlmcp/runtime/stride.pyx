@@ -13,18 +13,23 @@ return comes back as a value, without the StopIteration that ``coro.send`` would
 """
 
 from cpython.object cimport PyObject, Py_EQ, Py_NE, PyObject_RichCompareBool, PyObject_SetAttr
-from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set
+from cpython.contextvars cimport PyContextVar_Reset
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t
 import asyncio.tasks
 
-from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_is_bare, call_meta, call_peek_id
+from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_meta, call_peek_id
 from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
 from erlmcp._core.corridor_out cimport Outbound, Template, outbound_fill
 from erlmcp.runtime.budget cimport Budget, budget_begin, budget_end, budget_is_spent, budget_passed
+from erlmcp.runtime.entry cimport (
+    ANSWERED, HANDED_OVER, NOT_SIMPLE, Entry, Ready, answer_ready, call_entry, hand_on, timings_of, timings_of_ready,
+)
+from erlmcp.runtime.watch cimport CROWD, Watch, choose, now_ns, observe
 from erlmcp.errors import JsonError, LimitError
+from erlmcp.runtime.current import CURRENT as IN_HAND
 from erlmcp.runtime.executor import outcome
-from erlmcp.runtime.fence cimport Fence, fence_enter, fence_leave, fence_until
+from erlmcp.runtime.fence cimport fence_enter, fence_leave
 from erlmcp.runtime.fence import DEADLINE
 
 cdef extern from "Python.h":
@@ -37,21 +42,12 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     PyObject* PyDict_GetItemWithError(object dict, object key) except? NULL
-    Py_ssize_t PyDict_GET_SIZE(object dict) noexcept
-    PyObject* PyTuple_GET_ITEM(object tuple, Py_ssize_t index) noexcept
-    PyObject* Py_TYPE(PyObject* object) noexcept
     object PyType_GenericAlloc(type kind, Py_ssize_t count)
-    object PyObject_Vectorcall(object callable, PyObject** args, size_t count, PyObject* names)
 
 cdef enum:
     REQUEST = 1
     FULL_MATCH = 7  # all routing headers are there and equal to what the body says
     NAMELESS_MATCH = 5  # the same for a method that names nothing
-    # What became of a call.
-    NOT_SIMPLE = 0
-    ANSWERED = 1
-    HANDED_OVER = 2
-    DIRECT_MAX = 16  # arguments of a direct call
 
 cdef tuple NO_OUTER = (None, None)
 # Of the loop that they run on: loop -> current task (CPython 3.11), or the function that replaces it (3.12).
@@ -74,102 +70,6 @@ cdef object swap_task(object loop, object task):
     return before
 
 
-cdef class Entry:
-    cdef public object invoke
-    cdef public object result_class
-    cdef public object modern
-    cdef public object structured
-    cdef public object plain
-    cdef public bint is_simple
-    cdef public Fence fence  # what a call has to pass; None: nothing
-    cdef public int64_t span_ns  # how long a call may take, where it hands that on; the fence's own goes before it
-    cdef public int lane
-    cdef bint is_slow  # the last call of it that was looked at by itself took a good part of a turn
-    # Of a call that needs no plan: the function, and what it takes by position.
-    cdef object function
-    cdef tuple keys
-    cdef tuple classes
-    cdef tuple defaults
-    cdef bint strict
-    cdef object missing
-    cdef Py_ssize_t count
-
-    def set_direct(
-        self, function, tuple keys not None, tuple classes not None, tuple defaults not None, missing, strict
-    ):
-        if not len(keys) == len(classes) == len(defaults) <= DIRECT_MAX:
-            raise ValueError(f"keys, classes and defaults go together, at most {DIRECT_MAX} of them")
-        self.function, self.keys, self.classes, self.defaults = function, keys, classes, defaults
-        self.missing, self.strict, self.count = missing, bool(strict), len(keys)
-
-
-# The coroutine of a call: straight from the function where each argument is there and of its class, else by the plan,
-# which converts and explains.
-cdef object call_entry(Entry entry, dict arguments):
-    cdef PyObject* values[DIRECT_MAX]
-    cdef PyObject* value
-    cdef PyObject* wanted
-    cdef Py_ssize_t found = 0
-    cdef Py_ssize_t i
-    if entry.function is None:
-        return entry.invoke(arguments, None)
-    for i in range(entry.count):
-        value = PyDict_GetItemWithError(arguments, <object>PyTuple_GET_ITEM(entry.keys, i))
-        if value == NULL:
-            value = PyTuple_GET_ITEM(entry.defaults, i)
-            if value == <PyObject*>entry.missing:
-                return entry.invoke(arguments, None)
-        else:
-            found += 1
-            wanted = PyTuple_GET_ITEM(entry.classes, i)
-            if wanted != <PyObject*>None and <PyObject*>Py_TYPE(value) != wanted:
-                return entry.invoke(arguments, None)
-        values[i] = value
-    if entry.strict and found != PyDict_GET_SIZE(arguments):
-        return entry.invoke(arguments, None)
-    return PyObject_Vectorcall(entry.function, values, <size_t>entry.count, NULL)
-
-
-cdef class Ready:
-    cdef readonly object general
-    cdef readonly object find
-    cdef readonly bint is_modern
-    cdef readonly bint is_legacy
-
-    def __init__(self, general, find, *, bint is_modern=True, bint is_legacy=True):
-        self.general = general
-        self.find = find
-        self.is_modern = is_modern
-        self.is_legacy = is_legacy
-
-    def __call__(self, exchange):
-        return self.general(exchange)
-
-
-# Answers a request without params from ready bytes. NOT_SIMPLE: nothing was done.
-cdef int answer_ready(Ready ready, Call call, object peer, bint is_modern, Outbound out) except -1:
-    cdef Template template
-    cdef size_t size
-    cdef const char* id
-    if not call_is_bare(call) or not (ready.is_modern if is_modern else ready.is_legacy):
-        return NOT_SIMPLE
-    template = ready.find(peer)
-    id = call_peek_id(call, &size)
-    try:
-        outbound_fill(out, id, size, template, NULL, 0)
-    except LimitError:
-        return NOT_SIMPLE
-    return ANSWERED
-
-
-# Let what is called within know how long it may take; the token to undo it by.
-cdef object hand_on(Entry entry):
-    cdef int64_t span = entry.span_ns
-    if entry.fence is not None and entry.fence.span_ns:
-        span = entry.fence.span_ns
-    return None if span == 0 else PyContextVar_Set(DEADLINE, fence_until(span))
-
-
 # Run the coroutine to its first wait: PYGEN_RETURN with its value, PYGEN_NEXT with what it yielded.
 cdef int step(object coro, PyObject** result) except? -1:
     return <int>PyIter_Send(coro, None, result)
@@ -177,8 +77,11 @@ cdef int step(object coro, PyObject** result) except? -1:
 
 cdef class Stride:
     cdef readonly object host
+    cdef readonly Watch watch  # None where nothing is recorded
+    cdef readonly Call call  # whose handler runs its first step
+    cdef object __weakref__
     cdef object executor
-    cdef object loop
+    cdef readonly object loop
     cdef type peer_class
     cdef object gate  # whose verdicts on heads hold here
     cdef object carrier  # whose context and pristine copy these are, and whether its task is cancelled
@@ -197,6 +100,8 @@ cdef class Stride:
         self.loop = host.loop
         self.peer_class = peer_class
         self.gate = gate
+        IN_HAND.strides.add(self)
+        self.watch = None if host.recorder is None else Watch(host.recorder, host.routes)
 
     # Carrier.is_clean, of the carrier that is nearly always the same one.
     cdef bint is_clean(self, carrier) except -1:
@@ -239,8 +144,9 @@ cdef class Stride:
     # front is the link, or (for a request) what the connection says.
     cdef int run(
         self, Entry entry, Call call, object arguments, object peer, Template template, Outbound out, object holder,
-        object request,
+        object request, int64_t began_ns,
     ) except -1:
+        cdef bint is_sampled = self.watch is not None and self.watch.is_detailed
         cdef PyObject* result = NULL
         cdef PyObject* filled
         cdef const char* id
@@ -252,17 +158,22 @@ cdef class Stride:
         cdef object coro
         cdef object value
         cdef object mark
+        cdef Call outer_call
         cdef int64_t token = 0
         cdef int state
         if entry.fence is not None:
             token = entry.enter_for(holder, request) if entry.fence.asks_callers else fence_enter(entry.fence)
             if token <= 0:
+                self.hand_over(began_ns)
                 entry.refused(call, peer, holder if request is None else holder.front_of(request), token)
                 return HANDED_OVER
         if carrier is not self.carrier:
             self.keep(carrier)
         # Of this call: a handler may come back here with another carrier, by feeding another link.
         context, pristine, cancelling = self.context, self.pristine, self.cancelling
+        if is_sampled:
+            self.watch.handler_begins()
+        outer_call, self.call = self.call, call
         try:
             PyContext_Enter(context)
             try:
@@ -274,6 +185,7 @@ cdef class Stride:
                 if mark is not None and state == <int>PYGEN_RETURN:
                     PyContextVar_Reset(DEADLINE, mark)
             finally:
+                self.call = outer_call
                 PyContext_Exit(context)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -282,15 +194,19 @@ cdef class Stride:
                 entry.fence.failed(token, error)
             if not carrier.is_clean:
                 self.executor.replace()
+            self.hand_over(began_ns)
             entry.ended(call, peer, holder if request is None else holder.front_of(request), None, error)
             return HANDED_OVER
         value = <object>result
         Py_DECREF(value)  # PyIter_Send gave a reference of ours, and `value` took its own
         if state == <int>PYGEN_NEXT:
+            self.hand_over(began_ns)
             entry.waited(call, peer, holder if request is None else holder.front_of(request), coro, value, token)
             return HANDED_OVER
         if token:
             fence_leave(entry.fence, token, True)
+        if is_sampled:
+            self.watch.handler_ends()
         if PyObject_RichCompareBool(context, pristine, Py_NE) or cancelling():
             self.executor.replace()
         if type(value) is entry.result_class:
@@ -298,15 +214,25 @@ cdef class Stride:
             id = call_peek_id(call, &id_size)
             try:
                 outbound_fill(out, id, id_size, template, &filled, 1)
+                if is_sampled:
+                    self.watch.encoded()
                 return ANSWERED
             except (JsonError, LimitError):
                 pass  # a value that JSON cannot hold as it is: the general way converts it
+        self.hand_over(began_ns)
         entry.ended(call, peer, holder if request is None else holder.front_of(request), value, None)
         return HANDED_OVER
+
+    # What goes on the general way began here.
+    cdef int hand_over(self, int64_t began_ns) except -1:
+        if self.watch is not None:
+            self.watch.recorder.began_ns = began_ns
+        return 0
 
     def lines(
         self, Inbound inbound not None, bytes data not None, link, session, Outbound out not None, Budget budget
     ):
+        cdef int64_t read_ns = 0 if self.watch is None else self.watch.begin()
         cdef list calls = inbound.feed(data)
         cdef Py_ssize_t count = len(calls)
         if count == 0:
@@ -315,33 +241,41 @@ cdef class Stride:
             calls = link.overtake(calls, inbound.critical)
             if not calls:
                 return None
-        return self.spend(calls, link, session, out, budget)
+        return self.spend(calls, link, session, out, budget, read_ns)
 
     def calls(self, list calls not None, link, session, Outbound out not None, Budget budget):
-        return self.spend(calls, link, session, out, budget)
+        return self.spend(calls, link, session, out, budget, 0 if self.watch is None else self.watch.resume())
 
     # Handle calls; those that the budget did not reach, or None.
-    cdef object spend(self, list calls, object link, object session, Outbound out, Budget budget):
+    cdef object spend(
+        self, list calls, object link, object session, Outbound out, Budget budget, int64_t read_ns
+    ):
         cdef Py_ssize_t handled
         if budget is None:
-            handled = self.handle(calls, link, session, out, None)
+            handled = self.handle(calls, link, session, out, None, read_ns)
         else:
             budget_begin(budget)
             if budget_is_spent(budget):
                 return calls
-            handled = self.handle(calls, link, session, out, budget)
+            handled = self.handle(calls, link, session, out, budget, read_ns)
             budget.due -= 1  # the last one
             budget_end(budget)
         return None if handled == len(calls) else calls[handled:]
 
     # Handle calls until the budget is spent; how many it were.
-    cdef Py_ssize_t handle(self, list calls, object link, object session, Outbound out, Budget budget) except -1:
+    cdef Py_ssize_t handle(
+        self, list calls, object link, object session, Outbound out, Budget budget, int64_t read_ns
+    ) except -1:
         cdef object quick = self.host.quick_route
         cdef object connection = session.connection
         cdef dict inflight = session.inflight
         cdef bint is_modern = connection.era == "modern"
         cdef object legacy_peer = None if is_modern else connection.peer
         cdef bint structured = legacy_peer is not None and legacy_peer.version >= "2025-06-18"
+        cdef Watch watch = self.watch
+        cdef int64_t began_ns = 0
+        cdef int slot = 0
+        cdef bint is_crowd = False
         cdef Call call
         cdef Entry entry
         cdef Meta meta
@@ -350,13 +284,22 @@ cdef class Stride:
         cdef bint is_ready_slow = False
         cdef bint* slow = NULL  # what is known of the kind of the call before
         cdef object found
+        cdef list timings
+        cdef int done
         cdef tuple outer = self.enter()
+        if watch is not None:
+            began_ns = watch.parsed(read_ns, len(calls))
+            is_crowd = len(calls) >= CROWD
+            if is_modern or legacy_peer is not None:
+                slot = watch.slot_of(link, None if legacy_peer is None else legacy_peer.version)
         try:
             for found in calls:
                 if handled and budget is not None and budget_passed(budget, slow):
                     break
                 handled += 1
                 call = <Call>found
+                if is_crowd:
+                    began_ns = choose(watch)
                 is_ready = type(call.route) is Ready
                 if call.kind == REQUEST and (is_ready or call.route is quick) and not inflight:
                     meta = <Meta>call_meta(call)
@@ -369,6 +312,9 @@ cdef class Stride:
                     elif is_ready:
                         if answer_ready(<Ready>call.route, call, peer, is_modern, out) == ANSWERED:
                             slow = &is_ready_slow
+                            if watch is not None:
+                                timings = timings_of_ready(<Ready>call.route, watch)
+                                began_ns = observe(watch, timings, slot, call, began_ns)
                             continue
                     elif call.entry is not None:
                         entry = <Entry>call.entry
@@ -378,24 +324,40 @@ cdef class Stride:
                         elif entry.is_simple and type(arguments) is dict:
                             template = entry.modern if is_modern else entry.structured if structured else entry.plain
                             slow = &entry.is_slow
-                            self.run(entry, call, arguments, peer, template, out, link, None)
+                            done = self.run(entry, call, arguments, peer, template, out, link, None, began_ns)
+                            if watch is not None:
+                                if done == ANSWERED:
+                                    began_ns = observe(watch, timings_of(entry, watch), slot, call, began_ns)
+                                elif not is_crowd:
+                                    began_ns = now_ns()
                             continue
                 slow = NULL
                 session.receive(call, link)
+                if watch is not None and not is_crowd:
+                    began_ns = now_ns()
         finally:
             self.leave(outer)
+            if watch is not None:
+                watch.end(read_ns, max(handled, 1), link)
         return handled
 
     def http(
         self, HttpInbound inbound not None, bytes data not None, connection, Outbound out not None, Budget budget
     ):
+        cdef int64_t read_ns = 0 if self.watch is None else self.watch.begin()
         cdef list requests = inbound.feed(data)
-        return self.spend_http(requests, connection, out, budget) if requests else None
+        return self.spend_http(requests, connection, out, budget, read_ns) if requests else None
 
     def requests(self, list requests not None, connection, Outbound out not None, Budget budget not None):
-        return self.spend_http(requests, connection, out, budget)
+        return self.spend_http(
+            requests, connection, out, budget, 0 if self.watch is None else self.watch.resume()
+        )
 
-    cdef object spend_http(self, list requests, object connection, Outbound out, Budget budget):
+    cdef object spend_http(
+        self, list requests, object connection, Outbound out, Budget budget, int64_t read_ns
+    ):
+        cdef Watch watch = self.watch
+        cdef int64_t began_ns = 0 if watch is None else watch.parsed(read_ns, len(requests))
         cdef Py_ssize_t count = len(requests)
         cdef Py_ssize_t i
         cdef int done
@@ -413,7 +375,12 @@ cdef class Stride:
                 request = <HttpRequest>requests[i]
                 if i and budget_is_spent(budget):
                     return requests[i:]
-                done = self.answer(request, connection, out, budget)
+                done = self.answer(request, connection, out, budget, began_ns)
+                if watch is not None:
+                    if done == ANSWERED:
+                        began_ns = self.answered(request, began_ns)
+                    else:
+                        began_ns = now_ns()
                 if done == NOT_SIMPLE:
                     return requests if i == 0 else requests[i:]
                 if request.call.is_critical:
@@ -425,10 +392,25 @@ cdef class Stride:
         finally:
             budget_end(budget)
             self.leave(outer)
+            if watch is not None:
+                watch.end(read_ns, count, connection)
         return None
 
+    # An answer over HTTP, which is in the modern revision.
+    cdef int64_t answered(self, HttpRequest request, int64_t began_ns) except -1:
+        cdef Call call = request.call
+        cdef Watch watch = self.watch
+        cdef list timings
+        if request.match == FULL_MATCH:
+            timings = timings_of(<Entry>call.entry, watch)
+        else:
+            timings = timings_of_ready(<Ready>call.route, watch)
+        return watch.answered(timings, watch.http_slot, call, began_ns)
+
     # Answer a request the short way. NOT_SIMPLE: nothing was done.
-    cdef int answer(self, HttpRequest request, object connection, Outbound out, Budget budget) except -1:
+    cdef int answer(
+        self, HttpRequest request, object connection, Outbound out, Budget budget, int64_t began_ns
+    ) except -1:
         cdef Call call
         cdef Entry entry = None
         cdef object verdict
@@ -452,7 +434,7 @@ cdef class Stride:
             self.prefix_date, self.prefix_extra = self.date, extra
         if entry is None:
             return answer_ready(<Ready>call.route, call, peer, True, out)
-        return self.run(entry, call, arguments, peer, entry.modern, out, connection, request)
+        return self.run(entry, call, arguments, peer, entry.modern, out, connection, request, began_ns)
 
     # Whether it is a call of a tool, or a request with a ready answer, whose headers and body agree.
     cdef bint may_answer(self, HttpRequest request) except -1:

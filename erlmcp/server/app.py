@@ -14,6 +14,7 @@ from erlmcp import core
 from erlmcp.errors import ConfigurationError
 from erlmcp.flags import Flags
 from erlmcp.limits import Limits
+from erlmcp.metrics.recorder import Recorder
 from erlmcp.runtime.executor import Done, Executor
 from erlmcp.runtime.lane import ThreadLanes
 from erlmcp.runtime.load import admission_of
@@ -28,6 +29,7 @@ from erlmcp.server.context import Context, is_context
 from erlmcp.server.door import Doors
 from erlmcp.server.guarding import Guarding
 from erlmcp.server.listing import Listing
+from erlmcp.server.observe import Board, read_token, wants_metrics
 from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.prompt import PromptPlan, compile_prompt
 from erlmcp.server.resource import ResourcePlan, compile_resource
@@ -59,7 +61,9 @@ class Server(Doors, Agenda, Roster, Switched):
     multi-round requests: give the same to all processes behind one address. ``event_store`` lets legacy HTTP clients
     resume streams. ``guards`` protect each tool that does not say otherwise (docs/protection.md). ``allowed_hosts`` and
     ``allowed_origins`` extend what is let in over HTTP (docs/security.md). ``admission`` moves the limit of calls in
-    flight: "gradient", "aimd" or "fixed" (docs/execution.md).
+    flight: "gradient", "aimd" or "fixed" (docs/execution.md). ``metrics=False`` records and shows nothing;
+    ``metrics_token`` is what who wants to see them must bring: the only way where the address is not local
+    (docs/metrics.md).
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Server(Doors, Agenda, Roster, Switched):
         allowed_hosts: Iterable[str] | None = None,
         allowed_origins: Iterable[str] | None = None,
         admission: str = "gradient",
+        metrics: bool | None = None,
+        metrics_token: str | None = None,
     ) -> None:
         if cache_scope not in ("public", "private"):
             raise ConfigurationError(f"cache_scope must be 'public' or 'private', got {cache_scope!r}")
@@ -113,6 +119,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.admission = admission_of(admission)
         self.allowed_hosts = tuple(allowed_hosts or ())
         self.allowed_origins = tuple(allowed_origins or ())
+        self.metrics_token = read_token(metrics_token)
         secret = state_secret.encode() if isinstance(state_secret, str) else state_secret
         self.state_secret: bytes = secret or secrets.token_bytes(32)
         self.lifespan_value: Any = None
@@ -123,6 +130,9 @@ class Server(Doors, Agenda, Roster, Switched):
         self._make_tables(page_size)
         self._make_rolls()
         self.guarding = Guarding(guards, self.tools)
+        self.board = Board(self)
+        self.metrics = self.board.recorder
+        self.recorder: Recorder | None = self.metrics if wants_metrics(metrics) else None
         self.service = Service(self)
         self._begin_flags(flags)
 
@@ -382,6 +392,8 @@ class Server(Doors, Agenda, Roster, Switched):
         self._loop = loop = asyncio.get_running_loop()
         self.executor = Executor(loop)
         self.timers = Timers(loop)
+        if self.recorder is not None:
+            self.recorder.start(loop)
         self.stride = make_stride(self)
         self.turn = Turn(self)
         threads, queue, idle_s = (self.limits.thread_count_max, self.limits.thread_queue_max, self.limits.thread_idle_s)
@@ -423,6 +435,8 @@ class Server(Doors, Agenda, Roster, Switched):
             await asyncio.wait(running, timeout=self.limits.drain_timeout_s)
 
     def _close(self) -> None:
+        if self.recorder is not None:
+            self.recorder.stop()
         self.executor.close()
         self.lanes.close()
         self.timers.close()

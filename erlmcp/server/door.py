@@ -21,10 +21,10 @@ class Doors:
     def _server(self) -> Server:
         return cast("Server", self)
 
-    def link(self, write: Callable[[bytes], None]) -> Link:
+    def link(self, write: Callable[[bytes], None], *, kind: str = "memory") -> Link:
         """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
-        must be running."""
-        return self._server._make_link(write)
+        must be running. ``kind`` is what the metrics call it: stdio, tcp, unix or memory."""
+        return self._server._make_link(write, kind)
 
     @asynccontextmanager
     async def memory(self) -> AsyncIterator[MemoryConnection]:

@@ -21,6 +21,7 @@ from erlmcp.wire.header import LOOPBACK_NAMES, Gate
 if TYPE_CHECKING:
     import ssl
 
+    from erlmcp.metrics.desk import Desk
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
@@ -106,9 +107,11 @@ async def http(
             handler, server.routes, server.limits, server.turn, stride, lambda: server.flags.zero_copy
         )
         place = server.connection_rolls.put(listener.connections)
+        endpoint.desk = make_desk(server, endpoint.gate, lambda: "draining" if listener.is_closing else "")
         await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:
-            yield listener
+            with server.board.showing("http", listener, endpoint):
+                yield listener
         finally:
             await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
             handler.close()
@@ -116,6 +119,15 @@ async def http(
             if unix:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(unix)
+
+
+def make_desk(server: Server, gate: Gate, ready: Callable[[], str]) -> Desk:
+    """What answers the paths beside the endpoint."""
+    from erlmcp.dashboard.page import pages
+    from erlmcp.metrics.desk import Desk
+
+    shown = pages(server.board) if server.recorder is not None else {}
+    return Desk(gate, server.recorder, token=server.metrics_token, ready=ready, pages=shown)
 
 
 def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
@@ -137,7 +149,10 @@ def asgi(server: Server, path: str, make_endpoint: Callable[..., Any] | None = N
     gate = make_gate(server, path, "asgi")
 
     def make_handler() -> Any:
-        return (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
+        endpoint = (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
+        server.board.show("asgi", None, endpoint)
+        endpoint.desk = make_desk(server, gate, lambda: "")
+        return endpoint
 
     return AsgiApp(make_handler, server.routes, server.limits, path, server.start, server.stop)
 
@@ -150,7 +165,7 @@ async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
     async with server.running():
         limits = server.limits
         listener = await listen_tcp(
-            server.link,
+            functools.partial(server.link, kind="tcp"),
             host,
             port,
             connection_count_max=limits.connection_count_max,
@@ -158,7 +173,8 @@ async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
             outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
         try:
-            yield listener
+            with server.board.showing("tcp", listener):
+                yield listener
         finally:
             await listener.close(server.limits.drain_timeout_s)
 
@@ -171,14 +187,15 @@ async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
     async with server.running():
         limits = server.limits
         listener = await listen_unix(
-            server.link,
+            functools.partial(server.link, kind="unix"),
             path,
             connection_count_max=limits.connection_count_max,
             outbox_bytes_max=limits.outbox_bytes_max,
             outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
         try:
-            yield listener
+            with server.board.showing("unix", listener):
+                yield listener
         finally:
             await listener.close(server.limits.drain_timeout_s)
 
@@ -192,7 +209,7 @@ async def stdio(server: Server) -> ThreadLanes:
         async with server.running():
             lanes = server.lanes
             connection = StdioConnection(
-                server.link,
+                functools.partial(server.link, kind="stdio"),
                 read_fd,
                 write_fd,
                 outbox_bytes_max=server.limits.outbox_bytes_max,

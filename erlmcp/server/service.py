@@ -30,6 +30,7 @@ from erlmcp.wire.peer import Peer, judge_initialize
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
+    from erlmcp.metrics.recorder import Observer
     from erlmcp.runtime.session import Session
     from erlmcp.server.app import Server
     from erlmcp.server.listing import Listing
@@ -106,6 +107,19 @@ class Service:
         routes.set_method(m.CANCELLED, self._cancelled, is_critical=True)
         routes.set_method(m.PROGRESS, lambda session, call: None)
         routes.set_method(m.ROOTS_CHANGED, lambda session, call: None)
+        if self.server.metrics.observers:
+            self._observe()
+
+    def _observe(self) -> None:
+        """Have the observers see each request and notification before its route does."""
+        routes, observers = self.server.routes, self.server.metrics.observers
+        for method in {*self._handlers, m.INITIALIZE, m.PING, m.LISTEN}:
+            routes.set_method(method, partial(_begun, observers, routes.method(method)), m.NAME_KEYS.get(method))
+        for method in (m.INITIALIZED, m.CANCELLED, m.PROGRESS, m.ROOTS_CHANGED):
+            route: Any = routes.method(method)
+            for observer in observers:
+                route = partial(observer.notified, route)
+            routes.set_method(method, route)
 
     # -- how a handler runs --------------------------------------------------------------------------------------------
 
@@ -160,7 +174,7 @@ class Service:
             return error
         if isinstance(error, ToolError):
             return self.error_result(exchange.peer, text_of(error))
-        log.error("tool %s failed", name, exc_info=error)
+        log.error("tool %s failed", name, exc_info=error, extra={"exchange": exchange})
         detail = "" if self.server.mask_errors else f": {type(error).__name__}: {text_of(error)}"
         return self.error_result(exchange.peer, f"Error executing tool {name}{detail}")
 
@@ -400,6 +414,12 @@ class Service:
         exchange = None if id is None else session.inflight.get(id)
         if exchange is not None:
             exchange.cancel()
+
+
+def _begun(observers: list[Observer], route: Any, exchange: Exchange) -> None:
+    for observer in observers:
+        observer.begin(exchange)
+    route(exchange)
 
 
 async def _through(middleware: Any, handle: Handle, context: Context) -> Any:

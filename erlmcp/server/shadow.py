@@ -58,6 +58,7 @@ class Caught:
 
     __slots__ = ("_out", "_take")
     accepts_stream = False
+    kind = ""  # what is answered here nobody asked for: it is in no metric
 
     def __init__(self, stack: Any, take: Take) -> None:
         self._out = stack.Outbound(framing="none")

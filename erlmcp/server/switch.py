@@ -130,9 +130,9 @@ class Switched:
             side.drop_entry(method, name)
         self.routes.drop_entry(method, name)
 
-    def _make_link(self: Any, write: Callable[[bytes], None]) -> Link:
+    def _make_link(self: Any, write: Callable[[bytes], None], kind: str) -> Link:
         trial = self._dealt
-        made: Link = Link(self, write) if trial is None else trial.link(write)
+        made: Link = Link(self, write, kind=kind) if trial is None else trial.link(write, kind)
         return made
 
     @contextmanager

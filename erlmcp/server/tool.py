@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.errors import InvalidParamsError, JsonError, McpError
+from erlmcp.runtime.current import CURRENT
 from erlmcp.runtime.quick import Entry
 from erlmcp.runtime.within import DEADLINE, until_after
 from erlmcp.server.context import Context
@@ -292,8 +294,13 @@ class Tool(Entry):
         until = self._until(exchange)
         if until is not None:
             DEADLINE.set(until)  # The context is a copy of this call's own.
+        exchange.handler_ns = time.perf_counter_ns()
+        CURRENT.in_thread.exchange = exchange
         del exchange  # Its task keeps what is raised here, whose traceback keeps this frame.
-        return self.invoke(arguments, context)
+        try:
+            return self.invoke(arguments, context)
+        finally:
+            CURRENT.in_thread.exchange = None
 
     def _template_for(self, peer: Peer) -> Any:
         if peer.modern:

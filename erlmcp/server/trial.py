@@ -233,17 +233,17 @@ class Trial:
 
     # -- a connection --------------------------------------------------------------------------------------------------
 
-    def link(self, write: Callable[[bytes], None]) -> Any:
+    def link(self, write: Callable[[bytes], None], kind: str = "memory") -> Any:
         """A conversation over a byte stream: of a side, from its first byte on, where conversations are dealt."""
         if self.policy.state == SHADOW:
-            return Link(self._host, write)
+            return Link(self._host, write, kind=kind)
         if self.era is not None:
-            return FirstLink(self, write)
-        return self.deal(write)
+            return FirstLink(self, write, kind)
+        return self.deal(write, kind)
 
-    def deal(self, write: Callable[[bytes], None]) -> WatchedLink:
+    def deal(self, write: Callable[[bytes], None], kind: str = "memory") -> WatchedLink:
         key = b"connection %d" % next(self._connection_count) if self.sticky != "call" else None
-        return WatchedLink(self, self.policy.is_new(key), write)
+        return WatchedLink(self, self.policy.is_new(key), write, kind)
 
 
 class Rendered:

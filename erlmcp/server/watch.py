@@ -28,8 +28,8 @@ class WatchedLink(Link):
 
     __slots__ = ("_error_count", "_is_new", "_starts", "_trial")
 
-    def __init__(self, trial: Trial, is_new: bool, write: Callable[[bytes], None]) -> None:
-        super().__init__(trial.arms[is_new].side, write)  # type: ignore[attr-defined]
+    def __init__(self, trial: Trial, is_new: bool, write: Callable[[bytes], None], kind: str) -> None:
+        super().__init__(trial.arms[is_new].side, write, kind=kind)  # type: ignore[attr-defined]
         self._trial = trial
         self._is_new = is_new
         self._error_count = 0
@@ -106,9 +106,10 @@ class WatchedLink(Link):
 class FirstLink:
     """A connection whose side depends on its era: chosen with its first message."""
 
-    __slots__ = ("_held", "_link", "_pacer", "_trial", "_write", "closed_early", "write_parts")
+    __slots__ = ("_held", "_kind", "_link", "_pacer", "_trial", "_write", "closed_early", "write_parts")
 
-    def __init__(self, trial: Trial, write: Callable[[bytes], None]) -> None:
+    def __init__(self, trial: Trial, write: Callable[[bytes], None], kind: str) -> None:
+        self._kind = kind
         self._trial = trial
         self._write = write
         self._held = b""
@@ -140,9 +141,9 @@ class FirstLink:
         if self._link is None:
             trial = self._trial
             if line and self._era_of(line) == trial.era:
-                self._link = trial.deal(self._write)
+                self._link = trial.deal(self._write, self._kind)
             else:
-                self._link = Link(trial.arms[0].side, self._write)  # type: ignore[attr-defined]
+                self._link = Link(trial.arms[0].side, self._write, kind=self._kind)  # type: ignore[attr-defined]
             self._link.write_parts = self.write_parts
             if self._pacer is not None:
                 self._link.pace(self._pacer)

@@ -37,7 +37,10 @@ class Handler(Protocol):
 class AsgiReply:
     """One answer, as the ASGI messages that carry it."""
 
-    def __init__(self, bytes_max: int) -> None:
+    kind = "asgi"
+
+    def __init__(self, bytes_max: int, client: tuple[str, int] | None = None) -> None:
+        self.client = client  # its address, where the host knows it
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
         self.messages: deque[Message] = deque()
@@ -175,7 +178,7 @@ class AsgiApp:
                 return
 
     async def _http(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = AsgiReply(self._limits.outbox_bytes_max)
+        reply = AsgiReply(self._limits.outbox_bytes_max, scope.get("client"))
         body = await self._read_body(receive, reply)
         if body is None:
             return

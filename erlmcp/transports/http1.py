@@ -44,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
     wait for the next one, but for critical ones that have their connection to themselves.
     """
 
+    kind = "http"
     __slots__ = (
         "_budget",
         "_busy",
@@ -145,6 +146,12 @@ class HttpConnection(asyncio.Protocol):
                 write_now(self.transport, answers)
             else:
                 self.transport.write(answers)
+
+    def flush(self) -> None:
+        """Write the answers that are ready."""
+        if not self.is_urgent and len(self._out):
+            self.served += 1
+            self._flush()
 
     def _take(self, requests: list[HttpRequest]) -> None:
         self._queue.extend(requests)

@@ -96,6 +96,7 @@ class Sniffer(asyncio.Protocol):
 class Http2Reply:
     """The answer to one request."""
 
+    kind = "http2"
     __slots__ = ("_connection", "_out", "_start", "_stream", "front", "gone")
 
     def __init__(self, connection: Http2Connection, stream: int, out: Outbound) -> None:
@@ -105,6 +106,10 @@ class Http2Reply:
         self._stream = stream
         self._out = out
         self._start = (200, b"")
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._connection.transport
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None:
         more = [("content-type", content_type.decode() + "; charset=utf-8")] if body else []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SWEEP_S = 1.0
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+HEALTH = "/health/"
 
 
 class HttpListener:
@@ -73,8 +74,10 @@ class HttpListener:
         return core.Outbound(framing="http", bytes_max=self.limits.outbox_bytes_max, split_bytes=split_bytes)
 
     def is_exempt(self, request: HttpRequest) -> bool:
-        """Whether a request waits for nobody's turn."""
-        return request.call is not None and request.call.is_critical and self.turn.is_priority
+        """Whether a request waits for nobody's turn: a critical one, or the question whether the server is alive."""
+        if request.call is not None:
+            return request.call.is_critical and self.turn.is_priority
+        return request.head is not None and request.head.target.startswith(HEALTH) and self.turn.is_priority
 
     def admit(self, connection: Connection) -> bool:
         if len(self.connections) >= self.limits.connection_count_max:

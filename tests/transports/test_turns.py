@@ -105,6 +105,24 @@ async def test_a_critical_request_on_its_own_connection_waits_for_no_turn(priori
             each.connection_lost(None)
 
 
+@pytest.mark.parametrize("priority", [True, False])
+async def test_the_question_whether_the_server_is_alive_waits_for_no_turn(priority: bool) -> None:
+    house = make_house({"turn_count_max": 4}, flags=Flags(priority_messages=priority))
+    async with http(house.server) as listener:
+        (crowd, _), (probe, pipe), (reader, other) = connect(listener), connect(listener), connect(listener)
+        crowd.data_received(CROWD)
+        probe.data_received(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reader.data_received(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (b"alive" in pipe.written) is priority
+        assert other.written == b""
+        for _ in range(COUNT):
+            await asyncio.sleep(0)
+        assert b"alive" in pipe.written
+        assert b"erlmcp_info" in other.written
+        for each in (crowd, probe, reader):
+            each.connection_lost(None)
+
+
 async def test_a_client_that_shuts_down_its_side_finds_what_it_sent_answered() -> None:
     house = make_house({"turn_count_max": 2})
     async with http(house.server) as listener:
