@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     upstream = upstream_of(options.words, read_headers(options.header), read_pairs(options.env))
     options.stdio = options.stdio or (upstream.kind == "http" and not options.http)
     check_http(options, "--stdio" if options.stdio else None)
-    start_logging("warning" if options.stdio and options.log_level == "info" else options.log_level)
+    level = "warning" if options.stdio and options.log_level == "info" else options.log_level
+    start_logging(level, options.log_format)
     config = GatewayConfig((upstream,), name="bridge")
     serve(Gateway(config, load_server=lambda target: load_server(target, None)), options)
     return 0

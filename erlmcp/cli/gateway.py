@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if is_check:
         print(f"{', '.join(config.files)}: {len(config.upstreams)} servers, {len(config.keys)} keys, no mistakes")
         return 0
-    start_logging(options.log_level)
+    start_logging(options.log_level, options.log_format)
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.reload import Watcher
 

@@ -112,7 +112,7 @@ def test_a_priority_that_is_none_is_refused_with_the_name_of_the_tool() -> None:
 
 
 def test_over_http_callers_with_a_credential_take_turns_whatever_their_conversation() -> None:
-    session: Any = SimpleNamespace(host=SimpleNamespace(codec=None))
+    session: Any = SimpleNamespace(host=SimpleNamespace(codec=None, recorder=None))
 
     def owner(headers: dict[str, str] | None) -> object:
         return Exchange(None, None, session, None, headers).owner  # type: ignore[arg-type]
