@@ -402,7 +402,6 @@ class ThreadPool(Intake):
 
     def bury(self, worker: Worker, fault: BaseException) -> None:
         """Its thread dies of ``fault``: end its job, and let others have what it had before it. May be repeated."""
-        LOG.error("the thread %s died, its work goes to others", worker.thread.name, exc_info=fault)
         if worker.job is not None:
             worker.job.lose(lost(f"the thread that ran the call died of {fault!r}", fault))
         with self.lock:
@@ -411,6 +410,8 @@ class ThreadPool(Intake):
             is_stranded = not self._wake_all()
         for job in list(self.live) if is_stranded else []:
             job.lose(lost("the threads died, and no other can be started", fault))
+        # Last: whoever is killed while it logs leaves the handler's lock shut, on which the next one waits.
+        LOG.error("the thread %s died, its work goes to others", worker.thread.name, exc_info=fault)
 
     def _line_up_anew(self) -> None:
         """All that no thread has begun, in a line without what was cancelled."""

@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import erlmcp.runtime
 from erlmcp.errors import LimitError, PoolClosedError, WorkerLostError
 from erlmcp.runtime.line import CRITICAL, NORMAL
+from erlmcp.runtime.threads import LOG
 
 BOUND_S = 30
 KINDS = ["value", "error", "exit", "gate", "parent"]
@@ -201,9 +202,15 @@ def _frequent_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.fixture
+def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed while it logs leaves the lock of a handler shut, which is the standard library's, for everybody."""
+    monkeypatch.setattr(LOG, "disabled", True)
+
+
 # Who is killed may be about to clear away what others left: the standard library's own weak references to threads.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("_frequent_switches")
+@pytest.mark.usefixtures("_frequent_switches", "_silent")
 def test_each_accepted_call_ends_exactly_once(kit: Any) -> None:
     run_state_machine_as_test(
         lambda: Machine(kit),
@@ -215,7 +222,7 @@ def test_each_accepted_call_ends_exactly_once(kit: Any) -> None:
 
 @pytest.mark.deep
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("_frequent_switches")
+@pytest.mark.usefixtures("_frequent_switches", "_silent")
 @pytest.mark.timeout(1200)
 def test_each_accepted_call_ends_exactly_once_in_long_runs(kit: Any) -> None:
     run_state_machine_as_test(
