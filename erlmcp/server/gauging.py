@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
-
-from erlmcp.policy.breaker import CLOSED, HALF_OPEN, OPEN
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from erlmcp.metrics.recorder import Labels, Recorder
     from erlmcp.server.app import Server
-
-STATES: Final = (CLOSED, OPEN, HALF_OPEN)
 
 
 def add_gauges(server: Server, recorder: Recorder) -> None:
@@ -44,8 +40,12 @@ def _parts(server: Server, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _breakers(server: Server) -> Iterator[tuple[Labels, float]]:
+    if not server.guarding.report():
+        return
+    from erlmcp.policy.breaker import CLOSED, HALF_OPEN, OPEN  # not before there is a guard
+
     for tool, breaker in _parts(server, "breaker"):
-        for state in STATES:
+        for state in (CLOSED, OPEN, HALF_OPEN):
             yield (("state", state), ("tool", tool)), float(breaker["state"] == state)
 
 
