@@ -9,6 +9,7 @@ cdef class Budget:
     cdef int64_t began_ns
     cdef int64_t ended_ns
     cdef int64_t time_max_ns
+    cdef public int64_t gap_ns  # a pause after which a turn of the loop has surely ended
     cdef Py_ssize_t count_max
     cdef Py_ssize_t step  # messages between two looks, by what they cost
     cdef Py_ssize_t planned  # of these messages, until the next look

@@ -5,11 +5,12 @@ class Budget:
     comes first.
 
     ``begin`` and ``end`` stand around a stretch of work, with ``add`` after each message of it. ``reset`` begins a new
-    turn; so does a pause that no turn has. ``refused_from`` is the first lane whose calls may be refused: they are left
-    to the general way.
+    turn; so does a pause that no turn has, one of more than ``gap_ns``. ``refused_from`` is the first lane whose calls
+    may be refused: they are left to the general way.
     """
 
     refused_from: int
+    gap_ns: int
     @property
     def count(self) -> int: ...
     @property

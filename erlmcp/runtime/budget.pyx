@@ -9,7 +9,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef enum:
     STEP_MAX = 16  # messages between two looks at the clock
-    GAP_NS = 200_000  # a pause after which a turn of the loop has surely ended
+    GAP_NS = 200_000
     PARTS = 8  # of the budget: one of them is a good part
     NOBODY = 3  # the first lane that is refused, where none is
 
@@ -24,6 +24,7 @@ cdef class Budget:
     def __init__(self, Py_ssize_t count_max, double time_max_s):
         self.count_max = count_max
         self.time_max_ns = <int64_t>(time_max_s * 1e9)
+        self.gap_ns = GAP_NS
         self.step = STEP_MAX
         self.refused_from = NOBODY
 
@@ -59,7 +60,7 @@ cdef void restart(Budget self) noexcept:
 
 cdef void budget_begin(Budget self) noexcept:
     self.began_ns = now_ns()
-    if self.began_ns - self.ended_ns > GAP_NS:
+    if self.began_ns - self.ended_ns > self.gap_ns:
         self.used = self.busy_ns = 0
     plan(self)
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from erlmcp import core
 from erlmcp.wire.peer import Peer
 
-GAP_S = 200e-6  # a pause after which a turn of the loop has surely ended
+GAP_NS = 200_000  # a pause after which a turn of the loop has surely ended
 
 
 class PlainBudget:
     """What a turn of the loop may be spent on handling, by the clock of each message."""
 
-    __slots__ = ("_began_s", "_busy_s", "_count_max", "_ended_s", "_time_max_s", "count", "refused_from")
+    __slots__ = ("_began_s", "_busy_s", "_count_max", "_ended_s", "_time_max_s", "count", "gap_ns", "refused_from")
 
     def __init__(self, count_max: int, time_max_s: float) -> None:
         self._count_max, self._time_max_s = count_max, time_max_s
         self.count = 0
+        self.gap_ns = GAP_NS
         self.refused_from = 3
         self._busy_s = self._began_s = self._ended_s = 0.0
 
@@ -31,7 +32,7 @@ class PlainBudget:
 
     def begin(self) -> None:
         self._began_s = time.monotonic()
-        if self._began_s - self._ended_s > GAP_S:
+        if self._began_s - self._ended_s > self.gap_ns / 1e9:
             self.reset()
 
     def add(self) -> None:
