@@ -275,8 +275,9 @@ class Exchange:
         if isinstance(task, asyncio.Task):
             task.set_name(task_name(self))
         self.session.remember(self)
-        self._load = self.session.host.turn.load
-        self._load.enter(self)
+        if self._load is None:  # It may wait for one thing after another, and is one call in flight.
+            self._load = self.session.host.turn.load
+            self._load.enter(self)
         if timeout_s is not None:
             self._timers = self.session.host.timers  # The host may stop before this ends.
             self._deadline = self._timers.add(timeout_s, self._expire, timeout_s, gave_up)

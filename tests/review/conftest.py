@@ -1,8 +1,9 @@
-"""The raw clients of tests/transports/rawpeer.py, importable from here."""
+"""The raw clients of tests/transports/rawpeer.py and the stage of tests/gateway, importable from here."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
+for room in ("transports", "gateway"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))
