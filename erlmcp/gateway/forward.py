@@ -110,7 +110,7 @@ class Forward(Request):
     def set_result(self, call: Call) -> None:
         if not self.is_over:
             self.line.answer_count += 1
-            self._end()
+            self._end(is_answered=True)
             if self.passage is not None:
                 self.passage.answered(call)
             if self.line.upstream.trial is not None:
@@ -129,12 +129,13 @@ class Forward(Request):
     def cancel(self, *_: object) -> None:
         """The client does not want the answer any more, or nobody waits for its next round."""
         if not self.is_over:
-            self._end()
-            if self.passage is not None:
-                self.passage.cancel()
+            self.is_over = True
             talk = self.line.talk
             if talk is not None:
                 talk.channel.cancel(self, "the client no longer wants it")
+            self._end()
+            if self.passage is not None:
+                self.passage.cancel()
             self.service.called_off(self)
 
     def abandon(self) -> None:
@@ -144,14 +145,14 @@ class Forward(Request):
             self.passage.cancel()
         self.exchange = None
 
-    def _end(self) -> None:
+    def _end(self, *, is_answered: bool = False) -> None:
         self.is_over = True
         self.told = None
         line = self.line
         line.forwards.pop(self, None)
         if self.token is not None:
             line.tokens.pop(self.token, None)
-        line.give_back()
+        line.give_back(is_whole=is_answered or not self.is_sent)
 
     @property
     def elapsed_ms(self) -> float:

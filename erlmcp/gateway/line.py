@@ -167,10 +167,10 @@ class Line:
         if talk is not None:
             await talk.aclose()
 
-    def give_back(self) -> None:
-        """A call that it was lent to is over, or was not made."""
+    def give_back(self, *, is_whole: bool = True) -> None:
+        """A call that it was lent to is over, or was not made; not whole where the upstream may go on with it."""
         if self.is_lent:
-            self.upstream.give_back(self)
+            self.upstream.give_back(self, is_whole=is_whole)
 
     def take_token(self, forward: Forward) -> int:
         """A progress token of this line's own, which stands for the client's."""

@@ -343,11 +343,12 @@ class Upstream:
             raise
         return line
 
-    def give_back(self, line: Line) -> None:
-        """The call is over. A line that is still whole rests for a while, for the next call of the same voice."""
+    def give_back(self, line: Line, *, is_whole: bool = True) -> None:
+        """The call is over. A line that is still whole rests for a while, for the next call of the same voice; not one
+        whose call was given up: what is still said and asked for it would be the next one's."""
         line.is_lent = False
         self._lent.discard(line)
-        if line.gone.done() or self.state == STOPPED:
+        if not is_whole or line.gone.done() or self.state == STOPPED:
             self._close_soon(line)
             return
         self._resting.setdefault(line.voice, []).append(line)

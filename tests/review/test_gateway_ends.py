@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
-from stage import Scripted, error, result, scripted_gateway
+from stage import Scripted, error, result, scripted_gateway, until
 
 from erlmcp import Client
 from erlmcp.errors import SERVER_BUSY
@@ -31,3 +33,33 @@ async def test_a_call_that_was_sent_again_is_counted_as_in_flight_once() -> None
             await client.call_tool("echo", {})
         assert count == 6
         assert gateway.turn.load.inflight == 0
+
+
+async def test_what_an_upstream_asks_for_a_call_that_was_cancelled_is_not_asked_of_the_next_caller() -> None:
+    upstream = Scripted("echo", modern=False)
+    gateway = scripted_gateway(upstream)
+    asked: list[Any] = []
+
+    async def elicit(question: Any, *_: Any) -> Any:
+        asked.append(question)
+        return {"action": "accept", "content": {}}
+
+    async with (
+        Client(gateway, mode="2026-07-28", elicitation=elicit) as first,
+        Client(gateway, mode="2026-07-28", elicitation=elicit) as second,
+    ):
+        call = asyncio.create_task(first.call_tool("echo", {"whose": "first"}))
+        await until(lambda: len(upstream.waiting) == 1)
+        call.cancel()
+        await until(lambda: bool(upstream.of("notifications/cancelled")))
+        other = asyncio.create_task(second.call_tool("echo", {"whose": "second"}))
+        await until(lambda: len(upstream.waiting) == 2)
+        one, two = upstream.waiting
+        question = {"message": "first's secret", "requestedSchema": {"type": "object", "properties": {}}}
+        asking = {"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": question}
+        if not one["link"].closed:
+            one["link"].say(json.dumps(asking).encode())
+            await until(lambda: any(b'"id":"q"' in line for line in upstream.seen))
+        two["link"].say(result(two, b'{"content":[]}'))
+        await other
+    assert not asked
