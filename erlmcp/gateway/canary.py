@@ -60,7 +60,7 @@ class Canary:
     def record(self, forward: Forward, is_error: bool) -> None:
         """A call has ended."""
         exchange = forward.exchange
-        if exchange is not None and forward.line.is_shared and self.takes(exchange, forward.mount):
+        if exchange is not None and forward.is_shared and self.takes(exchange, forward.mount):
             self._record(forward.line.upstream is self.new, monotonic_ns() - forward.began_ns, is_error)
 
     def _record(self, is_new: bool, time_ns: int, is_error: bool) -> None:

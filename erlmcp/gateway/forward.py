@@ -34,7 +34,7 @@ class Forward(Request):
     (``held``), and after the end."""
 
     __slots__ = (
-        "attempt", "began_ns", "exchange", "held", "is_over", "line", "mount", "passage", "round_count", "service",
+        "attempt", "began_ns", "exchange", "held", "is_over", "is_shared", "line", "mount", "passage", "round_count", "service",
         "token",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Forward(Request):
         self.exchange: Exchange | None = exchange
         self.mount = mount
         self.line = line
+        self.is_shared = line.is_shared  # not when it ends: a lent line is given back by then
         self.token: int | None = None
         self.held: Held | None = None
         self.round_count = 0

@@ -268,7 +268,13 @@ class GatewayService(Service):
         upstream allows it."""
         exchange, line = forward.exchange, forward.line
         protection = line.upstream.protection
-        if protection.again is None or exchange is None or exchange.done or not line.is_shared or forward.round_count:
+        if (
+            protection.again is None
+            or exchange is None
+            or exchange.done
+            or not forward.is_shared
+            or forward.round_count
+        ):
             return False
         error = outcome if isinstance(outcome, BaseException) else error_of(outcome)
         may_repeat = forward.is_idempotent or not forward.is_sent

@@ -6,9 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from stage import Scripted, error, result, scripted_gateway, until
 
-from erlmcp import Client
+from erlmcp import Client, McpError
 from erlmcp.errors import SERVER_BUSY
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.retry import RetryRule
@@ -63,3 +64,24 @@ async def test_what_an_upstream_asks_for_a_call_that_was_cancelled_is_not_asked_
         two["link"].say(result(two, b'{"content":[]}'))
         await other
     assert not asked
+
+
+async def test_a_call_on_a_line_of_its_own_is_not_sent_again_on_one_that_says_nothing_of_its_client() -> None:
+    upstream = Scripted("echo", modern=False)
+    count = 0
+
+    def answer(request: dict[str, Any]) -> bytes:
+        nonlocal count
+        count += 1
+        return error(request, SERVER_BUSY, "not now")
+
+    upstream.answers["tools/call"] = answer
+    gateway = scripted_gateway(upstream, guards=AGAIN)
+
+    async def elicit(*_: Any) -> Any:
+        return {"action": "decline"}
+
+    async with Client(gateway, mode="2026-07-28", elicitation=elicit) as client:
+        with pytest.raises(McpError, match="not now"):
+            await client.call_tool("echo", {})
+    assert count == 1
