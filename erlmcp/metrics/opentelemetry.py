@@ -146,7 +146,7 @@ class Telemetry:
     @staticmethod
     def _common(method: str | None, kind: str, version: str | None) -> Attributes:
         """What spans and metrics share."""
-        found: Attributes = {f.METHOD: method or f.OTHER_METHOD, **_network(kind)}
+        found: Attributes = {f.METHOD: method if method in KNOWN_METHODS else f.OTHER_METHOD, **_network(kind)}
         if version:
             found[f.VERSION] = version
         return found
