@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl
@@ -57,7 +58,7 @@ class Ask:
         self.reply.plain(status, body, NO_STORE + extra, content_type)
 
     def answer_json(self, value: Any, status: int = 200) -> None:
-        self.answer(json.dumps(value, separators=(",", ":")).encode(), b"application/json", status)
+        self.answer(_json(value), b"application/json", status)
 
 
 Page = Callable[["Desk", Ask], None]
@@ -184,8 +185,7 @@ class Stream:
 
     def send(self, value: Any, *, event: str | None = None, id: str | None = None) -> None:
         if not self.is_closed:
-            data = json.dumps(value, separators=(",", ":")).encode()
-            self._reply.send(core.frame_sse(data, event=event, id=id))
+            self._reply.send(core.frame_sse(_json(value), event=event, id=id))
 
     def close(self) -> None:
         if not self.is_closed:
@@ -198,6 +198,22 @@ class Stream:
             self.is_closed = True
             self._streams.discard(self)
             self.after_close()
+
+
+def _json(value: Any) -> bytes:
+    """As JSON, which has no infinity and no NaN: null stands for them."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_local(gate: Gate, headers: Mapping[str, str]) -> bool:

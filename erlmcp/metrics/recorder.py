@@ -416,6 +416,8 @@ class Recorder:
         for gauge in self.gauges.values():
             try:
                 values = gauge.read()
+                if isinstance(values, Mapping):
+                    values = {labels: float(value) for labels, value in values.items()}
             except Exception:
                 continue  # what it asks is not there any more
             found.append((gauge, [*values.items()] if isinstance(values, Mapping) else [(NO_LABELS, float(values))]))
