@@ -50,6 +50,11 @@ def masked(text: str) -> str:
     return text
 
 
+def _plainly(text: str) -> str:
+    """A name that came from outside, without what would end the line or steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class LineFormatter(logging.Formatter):
     """One line a record, with the request it belongs to at its end; a traceback follows."""
 
@@ -58,7 +63,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         known = request_of(record)
-        shown = ", ".join(f"{name} {value}" for name, value in known.items())
+        shown = ", ".join(f"{name} {_plainly(value)}" for name, value in known.items())
         record.known = f" [{shown}]" if shown else ""
         return masked(super().format(record))
 
@@ -113,14 +118,18 @@ class Repeats(logging.Filter):
         if record.levelno >= logging.CRITICAL:
             return True
         now = self._clock()
-        key = (record.name, record.levelno, _DIGITS.sub("#", record.getMessage())[:KIND_CHARS_MAX])
+        try:
+            text = record.getMessage()
+        except Exception:
+            return True  # Its arguments do not fit: the handler says so, where it raises nothing.
+        key = (record.name, record.levelno, _DIGITS.sub("#", text)[:KIND_CHARS_MAX])
         if len(self._kinds) >= KINDS_MAX and key not in self._kinds:
             self._kinds.clear()
         since, count = self._kinds.get(key, (now, 0))
         if now - since >= self._period_s:
             left_out = count - self._count_max
             if left_out > 0:
-                record.msg = f"{record.getMessage()} ({left_out:.0f} more like this in {now - since:.0f} s)"
+                record.msg = f"{text} ({left_out:.0f} more like this in {now - since:.0f} s)"
                 record.args = None
             since, count = now, 0
         self._kinds[key] = [since, count + 1]
