@@ -34,8 +34,8 @@ class Forward(Request):
     (``held``), and after the end."""
 
     __slots__ = (
-        "attempt", "began_ns", "exchange", "held", "is_over", "is_shared", "line", "mount", "passage", "round_count", "service",
-        "token",
+        "attempt", "began_ns", "exchange", "held", "is_over", "is_shared", "line", "mount", "passage", "round_count",
+        "service", "token",
     )  # fmt: skip
 
     def __init__(

@@ -246,3 +246,25 @@ async def joined(task: asyncio.Task[Line]) -> Line:
     if task.cancelled():
         raise McpError(SERVER_BUSY, "the connection was closed")
     return task.result()
+
+
+def take_idle(
+    resting: dict[Voice, list[Line]],
+    spoken: dict[Voice, asyncio.Task[Line]],
+    owned: dict[Session, asyncio.Task[Line]],
+) -> Line | None:
+    """Out of an upstream's lines, to make room for another: those that are gone, and where nothing is, one that waits
+    for calls, as clients can make up as many voices as they like."""
+    kept: tuple[dict[Any, asyncio.Task[Line]], ...] = (spoken, owned)
+    gone = [(tasks, place) for tasks in kept for place, task in tasks.items() if task.done() and not is_open(task)]
+    for tasks, place in gone:
+        del tasks[place]
+    group = next(filter(None, resting.values()), None)
+    if gone:
+        return None
+    if group is not None:
+        return group.pop(0)
+    for voice, task in spoken.items():
+        if task.done() and not task.result().forwards:
+            return spoken.pop(voice).result()
+    return None

@@ -21,7 +21,7 @@ from erlmcp.client.subscription import Subscription
 from erlmcp.errors import SERVER_BUSY, ErlmcpError, McpError
 from erlmcp.gateway.config import Credential, UpstreamConfig, hidden, secrets_of
 from erlmcp.gateway.guarding import Protection
-from erlmcp.gateway.line import Line, Voice, is_open, joined
+from erlmcp.gateway.line import Line, Voice, is_open, joined, take_idle
 from erlmcp.gateway.mount import CHANGED_OF, LISTS, Catalog, fetch
 from erlmcp.gateway.way import channel_of
 from erlmcp.spec import method as m
@@ -283,10 +283,11 @@ class Upstream:
 
     async def spoken(self, voice: Voice) -> Line:
         """Over HTTP: the line that all share who declare the same."""
-        task = self._spoken.get(voice)
+        task = self._spoken.pop(voice, None)
         if task is None or (task.done() and not is_open(task)):
             self._check_room()
-            task = self._spoken[voice] = self.spawn(self._opened(voice, None))
+            task = self.spawn(self._opened(voice, None))
+        self._spoken[voice] = task  # the last used is the last
         return await joined(task)
 
     async def owned(self, session: Session, voice: Voice) -> Line:
@@ -366,10 +367,16 @@ class Upstream:
         if self.state != STOPPED:
             self.spawn(line.aclose())
 
-    def _check_room(self) -> None:
+    def _has_room(self) -> bool:
         resting_count = sum(map(len, self._resting.values()))
-        count = len(self._lent) + resting_count + len(self._owned) + len(self._spoken)
-        if count >= self.config.line_count_max:
+        return len(self._lent) + resting_count + len(self._owned) + len(self._spoken) < self.config.line_count_max
+
+    def _check_room(self) -> None:
+        if not self._has_room():
+            idle = take_idle(self._resting, self._spoken, self._owned)
+            if idle is not None:
+                self._close_soon(idle)
+        if not self._has_room():
             text = f"{self.name} is busy: line_count_max={self.config.line_count_max} connections are open to it"
             raise McpError(SERVER_BUSY, text)
 
