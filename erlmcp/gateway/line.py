@@ -148,6 +148,8 @@ class Line:
                     await talk.begin(mode)
                 if talk.loss is not None:
                     raise talk.loss
+                if self.gone.done():
+                    raise ConnectionClosedError(f"{self.upstream.name}: {self.gone.result()}")
                 self.talk = talk
                 self.is_modern, self.is_http = talk.era == MODERN, talk.channel.is_http
                 return

@@ -140,7 +140,10 @@ class Upstream:
     async def drain(self, timeout_s: float) -> None:
         """Close it once nothing waits on it, at most ``timeout_s`` from now; nothing is restarted meanwhile."""
         deadline = time.monotonic() + timeout_s
-        while any(line.forwards for line in self._lines()) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            opening = [task for task in (*self._spoken.values(), *self._owned.values()) if not task.done()]
+            if not (opening or self._lent or any(line.forwards for line in self._lines())):
+                break
             await asyncio.sleep(DRAIN_STEP_S)
         await self.aclose()
 
@@ -345,8 +348,8 @@ class Upstream:
         return line
 
     def give_back(self, line: Line, *, is_whole: bool = True) -> None:
-        """The call is over. A line that is still whole rests for a while, for the next call of the same voice; not one
-        whose call was given up: what is still said and asked for it would be the next one's."""
+        """The call is over. A line that is still whole rests for a while, for the next call of the same voice: not one
+        whose call was given up, as what is still asked for that would be asked of the next caller."""
         line.is_lent = False
         self._lent.discard(line)
         if not is_whole or line.gone.done() or self.state == STOPPED:
@@ -382,8 +385,6 @@ class Upstream:
 
     def lost(self, line: Line) -> None:
         """A line is gone by itself. The shared ones have their watchers; of the others nothing is left."""
-        if line.session is not None and self.line_of(line.session) is line:
-            self._owned.pop(line.session, None)
         for group in self._resting.values():
             if line in group:
                 group.remove(line)
