@@ -48,8 +48,8 @@ class Audit:
 
     def reopen(self) -> None:
         self.flush()
-        os.close(self._fd)
-        self._fd = self._open()
+        old, self._fd = self._fd, self._open()  # OSError: what was written to stays
+        os.close(old)
 
     def note(
         self, mount: Mount, method: str, caller: str, outcome: str, ms: float, code: int | None, arguments: Any = None
