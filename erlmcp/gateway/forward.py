@@ -80,6 +80,9 @@ class Forward(Request):
         """To the upstream. Whatever goes wrong answers the exchange."""
         line, exchange = self.line, self.exchange
         assert exchange is not None
+        if exchange.done:  # It was cancelled in the very turn in which its line was ready.
+            self.abandon()
+            return
         line.forwards[self] = None
         if line.is_http:
             self.told = self.hear
@@ -154,6 +157,11 @@ class Forward(Request):
         if self.token is not None:
             line.tokens.pop(self.token, None)
         line.give_back(is_whole=is_answered or not self.is_sent)
+
+    @property
+    def may_go_again(self) -> bool:
+        """Whether another line would do: not where it is its client's, nor after a question to that."""
+        return self.is_shared and not self.round_count
 
     @property
     def elapsed_ms(self) -> float:
