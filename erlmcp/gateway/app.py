@@ -227,6 +227,7 @@ class Gateway(Server):
         """Until the new one is up its lists are those of the old one, so that nothing vanishes for a moment."""
         if new is not None:
             new.catalog, new.is_modern = old.catalog, old.is_modern
+            self.followers.move(old, new)
         self._retire(old)
 
     def _retire(self, upstream: Upstream) -> None:

@@ -66,6 +66,20 @@ class Followers:
             await upstream.hold(uri)
         self._of.setdefault(who, {})[uri] = where
 
+    async def subscribe(self, uris: set[str], uri: str, exchange: Exchange, caller: Caller) -> None:
+        """``follow`` for a session, whose ``uris`` hold it from the beginning: the same may be asked for meanwhile, or
+        taken back."""
+        session = exchange.session
+        uris.add(uri)
+        try:
+            await self.follow(session, uri, exchange, caller)
+        except BaseException:
+            uris.discard(uri)
+            raise
+        if exchange.done or uri not in uris:
+            uris.discard(uri)
+            self.drop(session, uri)
+
     def drop(self, who: Who, uri: str) -> None:
         where = self._of.get(who, {}).pop(uri, None)
         if isinstance(where, Line):
@@ -76,6 +90,13 @@ class Followers:
             where.drop(uri)
         if not self._of.get(who, True):
             del self._of[who]
+
+    def move(self, old: Upstream, new: Upstream) -> None:
+        """An upstream gave way to another, whose first line hears of what was followed there."""
+        for held in self._of.values():
+            for uri in [uri for uri, where in held.items() if where is old]:
+                held[uri] = new
+                new._held[uri] = new._held.get(uri, 0) + 1
 
     def leave(self, who: Who) -> None:
         for uri in list(self._of.get(who, ())):

@@ -268,13 +268,7 @@ class GatewayService(Service):
         upstream allows it."""
         exchange, line = forward.exchange, forward.line
         protection = line.upstream.protection
-        if (
-            protection.again is None
-            or exchange is None
-            or exchange.done
-            or not forward.is_shared
-            or forward.round_count
-        ):
+        if protection.again is None or exchange is None or exchange.done or not forward.may_go_again:
             return False
         error = outcome if isinstance(outcome, BaseException) else error_of(outcome)
         may_repeat = forward.is_idempotent or not forward.is_sent
@@ -465,8 +459,7 @@ class GatewayService(Service):
             if len(uris) >= gateway.limits.subscription_count_max:
                 most = gateway.limits.subscription_count_max
                 raise InvalidParamsError(f"subscription_count_max={most} resources are subscribed to")
-            await gateway.followers.follow(session, uri, exchange, self.caller_of(exchange))
-            uris.add(uri)
+            await gateway.followers.subscribe(uris, uri, exchange, self.caller_of(exchange))
         exchange.result({})
 
     def _listen_through(self, exchange: Exchange) -> None:
@@ -478,13 +471,14 @@ class GatewayService(Service):
         wanted = params.get("notifications") if isinstance(params, dict) else None
         uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
         caller = self.caller_of(exchange)
-        if isinstance(uris, list):
-            for uri in uris[: self.gateway.limits.subscription_count_max]:
-                if isinstance(uri, str):
-                    with suppress(McpError):  # What nobody offers changes never.
-                        await self.gateway.followers.follow(exchange, uri, exchange, caller)
         try:
-            self._listen(exchange)
+            if isinstance(uris, list):
+                for uri in uris[: self.gateway.limits.subscription_count_max]:
+                    if isinstance(uri, str):
+                        with suppress(McpError):  # What nobody offers changes never.
+                            await self.gateway.followers.follow(exchange, uri, exchange, caller)
+            if not exchange.done:
+                self._listen(exchange)
         finally:
             if exchange.ended is None:
                 self.gateway.followers.leave(exchange)

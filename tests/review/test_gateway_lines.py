@@ -82,3 +82,86 @@ def test_an_audit_log_that_cannot_be_opened_anew_goes_on_where_it_was(tmp_path: 
     for each in others:
         os.close(each)
     assert json.loads((tmp_path / "moved/audit").read_text()) == {}
+
+
+@pytest.mark.parametrize("turn_count", range(3))
+async def test_a_call_that_is_cancelled_as_its_line_opens_is_not_sent(talk: Any, turn_count: int) -> None:
+    upstream = Scripted("echo", modern=False)
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2026-07-28", {"elicitation": {}}) as client:
+        held = upstream.answers.pop("initialize")
+        upstream.waiting.clear()
+        id = client.post("tools/call", {"name": "echo", "arguments": {}})
+        await until(lambda: bool(upstream.waiting))
+        (waiting,) = upstream.waiting
+        waiting["link"].say(result(waiting, held))
+        for _ in range(turn_count):
+            await asyncio.sleep(0)
+        client.wire._link.session.inflight[id].cancel()
+        await client.settle()
+        await client.settle()
+        assert len(upstream.of("tools/call")) == len(upstream.of("notifications/cancelled"))
+        assert gateway.turn.load.inflight == 0
+
+
+URI = "x://y"
+
+
+def acknowledge(upstream: Scripted) -> None:
+    """Agree to what is listened to."""
+    for request in [each for each in upstream.waiting if each["method"] == "subscriptions/listen"]:
+        meta = {"io.modelcontextprotocol/subscriptionId": request["id"]}
+        told = {"_meta": meta, "notifications": request["params"]["notifications"]}
+        method = "notifications/subscriptions/acknowledged"
+        request["link"].say(json.dumps({"jsonrpc": "2.0", "method": method, "params": told}).encode())
+
+
+async def test_a_client_that_subscribes_twice_at_once_has_one_subscription_and_none_after_it_left(talk: Any) -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2025-11-25") as client:
+        ids = [client.post("resources/subscribe", {"uri": URI}) for _ in range(2)]
+        await until(lambda: bool(upstream.of("subscriptions/listen")))
+        acknowledge(upstream)
+        answers = [await client.receive() for _ in ids]
+        assert sorted(each["id"] for each in answers if "result" in each) == ids
+        await client.result("resources/unsubscribe", {"uri": URI})
+        await until(lambda: bool(upstream.of("notifications/cancelled")))
+        assert not gateway.upstreams["a"]._held
+
+
+async def test_no_more_resources_are_subscribed_to_at_once_than_one_by_one(talk: Any) -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream, config={"limits": {"subscription_count_max": 2}})
+    async with gateway.running(), talk(gateway, "2025-11-25") as client:
+        ids = [client.post("resources/subscribe", {"uri": f"{URI}/{number}"}) for number in range(5)]
+        refused = [await client.answer(each) for each in ids[2:]]
+        assert all("subscription_count_max=2" in each["error"]["message"] for each in refused)
+
+
+async def test_a_listen_request_that_is_cancelled_before_it_is_answered_follows_nothing(talk: Any) -> None:
+    first, second = Scripted("echo"), Scripted("echo")
+    second.answers["resources/list"] = b'{"resources":[{"uri":"x://z","name":"z"}]}'
+    gateway = scripted_gateway(first, second)
+    async with gateway.running(), talk(gateway, "2026-07-28") as client:
+        uris = [URI, "x://z"]
+        id = client.post("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}})
+        await until(lambda: bool(first.of("subscriptions/listen")))
+        acknowledge(first)
+        await until(lambda: bool(second.of("subscriptions/listen")))
+        client.notify("notifications/cancelled", {"requestId": id})
+        await client.settle()
+        assert not len(gateway.followers)
+
+
+async def test_who_is_subscribed_hears_of_a_resource_after_its_upstream_was_reloaded(talk: Any) -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2025-11-25") as client:
+        id = client.post("resources/subscribe", {"uri": URI})
+        await until(lambda: bool(upstream.of("subscriptions/listen")))
+        acknowledge(upstream)
+        await client.answer(id)
+        (changed,) = gateway.config.upstreams
+        gateway.reload(replace(gateway.config, upstreams=(replace(changed, timeout_s=59.0),)))
+        await until(lambda: len(upstream.of("subscriptions/listen")) == 2)
