@@ -308,6 +308,8 @@ class Exchange:
     def cancel(self) -> None:
         """The client no longer wants the answer: none is sent, and the handler is cancelled."""
         if not self.done:
+            if self._load is not None:
+                self._load.pass_over(self)
             self._close("cancelled")
             self.channel.drop()
         self._stop()

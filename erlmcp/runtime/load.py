@@ -113,6 +113,11 @@ class Load:
         if self.inflight >= self._size.limit:
             self._settle()
 
+    def pass_over(self, exchange: Exchange) -> None:
+        """It was given up: how long that took says nothing of this server."""
+        if exchange is self._sampled:
+            self._sampled = None
+
     def leave(self, exchange: Exchange) -> None:
         """It was answered, or will not be."""
         self.inflight -= 1
