@@ -147,7 +147,11 @@ class PlainPool:
         context = contextvars.copy_context()
         with self._lock:
             self._count += 1
-        future = self._pool.submit(self._run, context, fn, args, done)
+        try:
+            future = self._pool.submit(self._run, context, fn, args, done)
+        except BaseException:
+            self._left(None)
+            raise
         future.add_done_callback(self._left)
         return future
 
@@ -160,7 +164,7 @@ class PlainPool:
         self._delivery.add(partial(done, value, error))
         del error  # Its traceback holds this frame.
 
-    def _left(self, _future: Queued) -> None:
+    def _left(self, _future: Queued | None) -> None:
         with self._lock:
             self._count -= 1
 

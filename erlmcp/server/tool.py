@@ -164,7 +164,7 @@ class Tool(Entry):
             future = self.server.lanes.submit(
                 self._invoke_within, (arguments, context, exchange), done, level=self.lane, owner=exchange.owner
             )
-        except McpError:
+        except BaseException:
             if guard is not None:
                 guard.cancel(token)
             raise
