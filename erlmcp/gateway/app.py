@@ -199,18 +199,19 @@ class Gateway(Server):
         wanted = {each.name: each for each in config.upstreams}
         touched = [name for name, each in self.upstreams.items() if wanted.get(name) != each.config]
         touched += [name for name in wanted if name not in self.upstreams]
+        old_upstreams = self.upstreams
+        upstreams = {  # before anything is changed: one of them may be impossible
+            name: old_upstreams[name] if name not in touched else self._make(each) for name, each in wanted.items()
+        }
         credentials = {key.name: key.credentials for key in config.keys}
         for place in list(self._of_callers):
             name, caller = place
             old = self.credential_of(caller, name)
             if name in touched or credentials.get(caller, {}).get(name) != old:
                 self._retire(self._of_callers.pop(place))
-        old_upstreams = self.upstreams
         self.config, self.access = config, Access(config)
         self.mounts.collision = config.collision
-        self.upstreams = {
-            name: old_upstreams[name] if name not in touched else self._make(each) for name, each in wanted.items()
-        }
+        self.upstreams = upstreams
         for name, upstream in old_upstreams.items():
             if name in touched:
                 self._replace(upstream, self.upstreams.get(name))

@@ -61,7 +61,10 @@ class Watcher:
             return
         self._seen = marks_of(gateway.config.files)
         if gateway.audit is not None:
-            gateway.audit.reopen()
+            try:
+                gateway.audit.reopen()
+            except OSError as error:
+                log.error("the audit log goes on where it was: %s", error)
         try:
             config = self._load()
         except ConfigError as error:

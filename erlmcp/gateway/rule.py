@@ -13,6 +13,7 @@ from erlmcp.policy.limiter import RateRule
 from erlmcp.policy.protection import ADAPTIVE, Guards
 from erlmcp.policy.retry import RetryRule
 from erlmcp.policy.timeouts import TimeoutRule
+from erlmcp.runtime.guard import Guard
 
 RULES: Final[dict[str, type]] = {
     "breaker": BreakerRule,
@@ -46,8 +47,8 @@ def read_guards(table: Table, name: str) -> Guards | None:
     inner.finish()
     for key, value in list(given.items()):
         try:
-            Guards(**{key: value})
-        except ConfigurationError as error:
+            Guard(key, Guards(**{key: value}))
+        except (ConfigurationError, OverflowError, TypeError, ValueError) as error:
             inner.report(key, str(error), f"write {SHORT[key]}")
             del given[key]
     return Guards(**given) if given else None
@@ -62,7 +63,7 @@ def _read_rule(table: Table, key: str, kind: type) -> Any:
         values["per"] = inner.choice("per", {"tool": "tool", "caller": "caller"}, "tool")
     inner.finish()
     for name, value in values.items():
-        if not isinstance(value, int | float | str):
+        if not isinstance(value, int | float) and name != "per":
             inner.report(name, "is no number", "write a number, or true or false where it is a switch")
             return None
     try:
