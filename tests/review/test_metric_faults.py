@@ -51,9 +51,10 @@ async def test_the_dashboard_is_fed_json_whatever_a_gauge_gives() -> None:
 
     server = Server("s")
     assert server.board is not None
+    gauge = server.board.recorder.gauge
     for value in ("nan", "inf"):
-        server.board.recorder.gauge(f"one_{value}", "x", lambda value=value: float(value))  # type: ignore[misc]
-        server.board.recorder.gauge(f"more_{value}", "x", lambda value=value: {(("a", "b"),): float(value)})  # type: ignore[misc]
+        gauge(f"one_{value}", "x", lambda value=value: float(value))  # type: ignore[misc]
+        gauge(f"more_{value}", "x", lambda value=value: {(("a", "b"),): float(value)})  # type: ignore[misc]
 
     def refuse(text: str) -> None:
         raise AssertionError(f"{text} is no JSON")
