@@ -5,7 +5,7 @@
 The upstream is our echo server, over HTTP or started over stdio; every gateway runs in a process of its own and stays
 up while the load goes round them. ``erlmcp`` has nothing but its way through, ``erlmcp-guarded`` all its guards, API
 keys and an audit log. ``added p50`` is the median of the latency less that of the upstream itself, as ``direct`` has
-it. CPU is that of a gateway and of what it started.
+it. CPU is that of a gateway and of what it started. ``--faults``: see ``erlmcp.bench.outage``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from erlmcp.bench import message, result, table
+from erlmcp.bench import message, outage, result, table
 from erlmcp.bench.peers import Case, Field, Row, go_round, numbers, pinned, server_cpu
 from erlmcp.bench.process import PEERS, ROOT, SERVERS, Peer, PeerError, Running, interpreter, version_of
 
@@ -136,8 +136,7 @@ def measure_all(options: argparse.Namespace, say: TextIO, out: Callable[[list[Ro
                 for mode, era in (("stateless", message.MODERN), ("stateful", message.LEGACY)):
                     if options.eras and era not in options.eras:
                         continue
-                    url = f"http://127.0.0.1:{upstream.port}/mcp"
-                    here = [each for each in gates(way, url, Path(folder)) if mode in each.modes]
+                    here = [each for each in gates(way, upstream.url, Path(folder)) if mode in each.modes]
                     body = message.call("echo", {"text": message.TEXT}, era=era)
                     title = f"echo through a gateway to {way}, {era}"
                     cases = [Case(f"{title}, {n} at once", mode, n, body, message.EXPECT) for n in options.connections]
@@ -188,16 +187,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS), help="http,stdio")
     made.add_argument("--eras", type=lambda text: text.split(","), help=f"{message.MODERN},{message.LEGACY}; both")
     made.add_argument("--connections", type=numbers, default=[1, 16, 64], metavar="N,N", help="default 1,16,64")
-    made.add_argument("--seconds", type=float, default=2.0, help="of each measurement; default 2")
-    made.add_argument("--rounds", type=int, default=3, help="default 3")
+    made.add_argument("--seconds", type=float, help="of each measurement; default 2, with --faults 60")
+    made.add_argument("--rounds", type=int, help="default 3, with --faults 1")
     made.add_argument("--pin", choices=("apart", "together"), help="bind gateways and the generator to CPUs")
     made.add_argument("--json", metavar="FILE", help="write all results there")
+    made.add_argument("--faults", action="store_true", help="kill one upstream, and watch the calls of another")
+    made.add_argument("--share", type=float, default=0.5, help="of the capacity, with --faults; default 0.5")
+    made.add_argument("--nice", type=int, default=0, help="of the session, with --faults, where that is allowed")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print. Returns 0, or 1 where a gateway that is installed failed."""
     options = parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    usual = (60.0, 1) if options.faults else (2.0, 3)
+    options.seconds, options.rounds = options.seconds or usual[0], options.rounds or usual[1]
+    if options.faults:
+        return outage.run(options)
     out, say = sys.stdout, sys.stderr
     print(result.title("gateway"), file=out)
     print(

@@ -107,6 +107,7 @@ class Running:
     extra: dict[str, str] = field(default_factory=dict)
     cpu: int | None = None  # the only one that it may run on
     port: int = 0
+    tool: str = "echo"  # that is called first
     process: subprocess.Popen[bytes] = field(init=False)
     first_answer_s: float = 0.0
     sessions: list[str] = field(default_factory=list)
@@ -115,6 +116,15 @@ class Running:
     def start(self) -> None:
         """Start, and wait for the first right answer. Raises PeerError."""
         self.port = 0 if self.mode == "stdio" else free_port()
+        self._launch()
+
+    def start_again(self) -> None:
+        """After it was killed: on the port that it had. Raises PeerError."""
+        self.process.wait()
+        self._stderr.close()
+        self._launch()
+
+    def _launch(self) -> None:
         self.sessions = []
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         pipe = subprocess.PIPE if self.mode == "stdio" else subprocess.DEVNULL
@@ -154,6 +164,10 @@ class Running:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._stderr.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
 
     def check(self) -> None:
         """Raises PeerError where the process is gone."""
@@ -200,7 +214,7 @@ class Running:
         return [message.http(self.port, body, era=message.LEGACY, session=one) for one in self.sessions[:connections]]
 
     def _first_response(self, deadline: float) -> None:
-        body = message.call("echo", {"text": message.TEXT})
+        body = message.call(self.tool, {"text": message.TEXT})
         while True:
             self.check()
             try:
@@ -244,6 +258,10 @@ class Running:
                     return
 
     # -- what it costs
+    def children(self) -> list[int]:
+        """The processes that it started, and those that they did."""
+        return self._pids()[1:]
+
     def _pids(self) -> list[int]:
         found = [self.process.pid]
         for pid in found:
