@@ -147,6 +147,7 @@ class HttpChannel:
         if head is None:
             head = heads.of_request(request)
         post = Post(self, request, head, b"", heads.session)
+        post.is_aside = request.method in methods.PROBES
         deadline_ns = request.deadline_ns
         if len(self._correlation) >= self.limits.inflight_count_max:
             raise LimitError("inflight_count_max", self.limits.inflight_count_max, f"too many wait for {self.url}")

@@ -123,7 +123,8 @@ class Pipe(Flow):
     def send(self, request: Request) -> None:
         if self._lost is not None:
             raise self._lost()
-        if self._is_paused or (self._sent_count >= self._inflight_max and self._is_full()):
+        is_full = self._sent_count >= self._inflight_max and request.method not in m.PROBES and self._is_full()
+        if self._is_paused or is_full:
             count_max = self.limits.queue_count_max
             if len(self._correlation) - self._sent_count >= count_max:
                 raise LimitError("queue_count_max", count_max, "the server does not keep up")

@@ -19,7 +19,7 @@ from erlmcp.gateway.line import Line, log_level_of, voice_of
 from erlmcp.gateway.mounts import Mounts
 from erlmcp.gateway.service import GatewayService
 from erlmcp.gateway.status import status_of
-from erlmcp.gateway.upstream import IDLE, Upstream
+from erlmcp.gateway.upstream import Upstream
 from erlmcp.limits import Limits
 from erlmcp.server.app import Server
 from erlmcp.spec import method as m
@@ -138,6 +138,7 @@ class Gateway(Server):
             if self._watcher is not None:
                 self._watcher.stop()
             self.service.rounds.close()
+            self.service.reads.clear()
             await asyncio.gather(*(each.aclose() for each in self._everybody()), *self._closings)
             self.upstreams.clear()
             self._of_callers.clear()
@@ -160,11 +161,11 @@ class Gateway(Server):
 
     @property
     def has_idle(self) -> bool:
-        """Whether an upstream waits to be asked for."""
-        return any(each.state == IDLE for each in self.upstreams.values())
+        """Whether an upstream waits to be asked for, or was, and is not known to be up or down yet."""
+        return any(each.is_awaited for each in self.upstreams.values())
 
     async def start_idle(self) -> None:
-        await self._start([each for each in self.upstreams.values() if each.state == IDLE])
+        await self._start([each for each in self.upstreams.values() if each.is_awaited])
         self.service.install_lists()
 
     def _introduce(self) -> None:

@@ -45,22 +45,23 @@ class Answers:
                 return result
         return None
 
-    def keep(self, upstream: str, whose: str, uri: str, call: Call) -> None:
-        """Keep an answer, where it says that it may be."""
+    def keep(self, upstream: str, whose: str, uri: str, call: Call) -> bool:
+        """Keep an answer, where it says that it may be; whether it does."""
         text = core.result_text(call)
         if text is None or b'"ttlMs"' not in text:
-            return
+            return False
         result = call.result
         if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
-            return
+            return False
         ttl_ms = result.get("ttlMs")
         if isinstance(ttl_ms, bool) or not isinstance(ttl_ms, int | float) or ttl_ms <= 0 or len(text) > BYTES_MAX:
-            return
+            return False
         self._core.now_ns = now_ns = time.monotonic_ns()
         ttl_ns = int(min(ttl_ms, TTL_MS_MAX) * MS_NS)
         owner = PUBLIC if result.get("cacheScope") == "public" else _private(whose)
         value = text, now_ns + ttl_ns
         self._core.put(_key(upstream, owner, uri), value, len(text), ttl_ns, (upstream, _tag(upstream, uri)))
+        return True
 
     def drop(self, upstream: str, uri: str | None = None) -> None:
         """It is not true any more: one resource, or all that an upstream gave."""

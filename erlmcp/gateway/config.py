@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from erlmcp.policy.balance import BalanceRule
 from erlmcp.policy.protection import Guards
 
 MASK: Final = "***"
@@ -72,7 +73,9 @@ class UpstreamConfig:
     mode: str = "auto"
     session: str = "auto"
     instances: int = 1
+    balance: BalanceRule | None = None  # among them
     line_count_max: int = 64  # conversations besides the shared ones
+    start_queue_max: int = 1024  # calls that wait while it starts
     lazy: bool = False
     cache: bool = True
     start_timeout_s: float = 30.0

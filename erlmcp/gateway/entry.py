@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from erlmcp.gateway.config import CanaryConfig, Credential, Override, UpstreamConfig
 from erlmcp.gateway.document import Table
-from erlmcp.gateway.rule import read_guards
+from erlmcp.gateway.rule import read_balance, read_guards
 from erlmcp.policy.rollout import Rules
 from erlmcp.spec.version import KNOWN_VERSIONS, LEGACY, MODERN
 
@@ -33,6 +33,7 @@ FOREIGN: Final = (
 )  # fmt: skip
 INSTANCE_COUNT_MAX: Final = 64
 LINE_COUNT_MAX: Final = 10_000
+COUNTS: Final = {"instances": INSTANCE_COUNT_MAX, "line_count_max": LINE_COUNT_MAX, "start_queue_max": 100_000}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -57,7 +58,7 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     for name, known in (("mode", MODES), ("session", SESSIONS)):
         if name in table:
             found[name] = table.choice(name, known, "auto")
-    for name, most in (("instances", INSTANCE_COUNT_MAX), ("line_count_max", LINE_COUNT_MAX)):
+    for name, most in COUNTS.items():
         if name in table:
             count = int(table.number(name, 1, is_whole=True, least=1))
             if count > most:
@@ -70,6 +71,8 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     for name in ("guards", "tool_guards"):
         if (guards := read_guards(table, name)) is not None:
             found[name] = guards
+    if (balance := read_balance(table)) is not None:
+        found["balance"] = balance
     if (inner := table.table("canary")) is not None and (canary := read_canary(inner)) is not None:
         found["canary"] = canary
     if foreign := table.pass_over(*FOREIGN):
@@ -153,9 +156,9 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
 
 
 _KEPT: Final = (
-    "env", "headers", "cwd", "inherit_env", "lazy", "cache", "mode", "session", "instances", "line_count_max",
-    "start_timeout_s", "timeout_s", "health_s", "restart_s", "restart_max_s", "rename", "allow", "deny", "override",
-    "guards", "tool_guards", "canary",
+    "env", "headers", "cwd", "inherit_env", "lazy", "cache", "mode", "session", "instances", "balance",
+    "line_count_max", "start_queue_max", "start_timeout_s", "timeout_s", "health_s", "restart_s", "restart_max_s",
+    "rename", "allow", "deny", "override", "guards", "tool_guards", "canary",
 )  # fmt: skip
 
 

@@ -58,12 +58,12 @@ class Followers:
         line = await upstream.shared()
         where: Upstream | Line = upstream
         if isinstance(who, Session) and not line.is_modern:
-            line, _ = await gateway.line_for(exchange, upstream, line, gateway.service._may_share)
+            line, _ = await gateway.line_for(exchange, upstream, line, gateway.service.may_share)
             if line.session is who:
                 await line.conversation.ask(m.SUBSCRIBE, {"uri": uri})
                 where = line
         if where is upstream:
-            await upstream.hold(uri)
+            await upstream.hearing.hold(uri)
         self._of.setdefault(who, {})[uri] = where
 
     async def subscribe(self, uris: set[str], uri: str, exchange: Exchange, caller: Caller) -> None:
@@ -87,7 +87,7 @@ class Followers:
             if talk is not None:
                 talk.spawn(_unsubscribe(where, uri))
         elif where is not None:
-            where.drop(uri)
+            where.hearing.drop(uri)
         if not self._of.get(who, True):
             del self._of[who]
 

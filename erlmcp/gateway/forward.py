@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 from erlmcp.client.channel import Request
 from erlmcp.client.guarding import TROUBLE, speaks_against
-from erlmcp.errors import ErlmcpError
+from erlmcp.errors import ConnectionClosedError, ErlmcpError
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
@@ -117,8 +117,11 @@ class Forward(Request):
             self._end(is_answered=True)
             if self.passage is not None:
                 self.passage.answered(call)
-            if self.line.upstream.trial is not None:
-                self.line.upstream.trial.record(self, is_trouble(call))
+            upstream = self.line.upstream
+            if upstream.trial is not None:
+                upstream.trial.record(self, is_trouble(call))
+            if upstream.replicas is not None:
+                upstream.replicas.answered(self.line, call, monotonic_ns() - self.began_ns, is_trouble(call))
             self.service.answered(self, call)
 
     def set_exception(self, error: BaseException) -> None:
@@ -126,8 +129,13 @@ class Forward(Request):
             self._end()
             if self.passage is not None:
                 self.passage.failed(error)
-            if self.line.upstream.trial is not None:
-                self.line.upstream.trial.record(self, isinstance(error, Exception) and speaks_against(error))
+            upstream, is_failure = self.line.upstream, isinstance(error, Exception) and speaks_against(error)
+            if upstream.trial is not None:
+                upstream.trial.record(self, is_failure)
+            if upstream.replicas is not None:
+                upstream.replicas.ended(self.line, monotonic_ns() - self.began_ns, is_failure)
+            if self.line.is_http and not self.is_sent and isinstance(error, ConnectionClosedError):
+                upstream.unreached(self.line, error)
             self.service.failed(self, error)
 
     def cancel(self, *_: object) -> None:

@@ -109,7 +109,7 @@ class Line:
         self, upstream: Upstream, voice: Voice = QUIET, session: Session | None = None, *, index: int | None = None
     ) -> None:
         self.upstream = upstream
-        self.index = index  # of the instance that it leads to; None: whichever is up
+        self.index = index  # of the instance that it leads to; None: not chosen yet
         self.voice = voice
         self.session = session  # the handshake session that it belongs to
         self.is_lent = False  # to one call
@@ -123,6 +123,7 @@ class Line:
         self.is_modern = False
         self.is_http = False
         self.answer_count = 0
+        self.unreached_count = self.unreached_at = 0  # connections that were refused since an answer, and since which
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # and why
         self._token = 0
 
@@ -142,7 +143,7 @@ class Line:
         limit_s = self.upstream.config.start_timeout_s
         mode = self.upstream.config.mode
         for is_last in (False, True):
-            talk = Talk(self, self.upstream.make_channel(self.index))
+            talk = Talk(self, self.upstream.make_channel(self))
             try:
                 async with asyncio.timeout(limit_s):
                     await talk.begin(mode)
@@ -191,7 +192,7 @@ class Line:
         log.debug("%s wrote what is no message: %s", self.upstream.name, text)
 
     def changed(self, method: str, params: dict[str, Any]) -> None:
-        self.upstream.changed(self, method, params)
+        self.upstream.hearing.changed(self, method, params)
 
     def lost(self, conversation: Conversation, error: Exception) -> None:
         if conversation is self.talk:  # Not the one that ended at the question of which era it is.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from erlmcp.errors import ConfigurationError
 from erlmcp.gateway.document import Table
+from erlmcp.policy.balance import BalanceRule
 from erlmcp.policy.breaker import BreakerRule
 from erlmcp.policy.bulkhead import BulkheadRule
 from erlmcp.policy.limiter import RateRule
@@ -52,6 +53,15 @@ def read_guards(table: Table, name: str) -> Guards | None:
             inner.report(key, str(error), f"write {SHORT[key]}")
             del given[key]
     return Guards(**given) if given else None
+
+
+def read_balance(table: Table) -> BalanceRule | None:
+    """The rule of replicas; None where it is not there or wrong, which is reported."""
+    if not isinstance(table.raw("balance"), dict):
+        table.table("balance")  # reports what is no table
+        return None
+    found: BalanceRule | None = _read_rule(table, "balance", BalanceRule)
+    return found
 
 
 def _read_rule(table: Table, key: str, kind: type) -> Any:

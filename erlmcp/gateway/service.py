@@ -30,15 +30,17 @@ from erlmcp.errors import (
     ResourceNotFoundError,
 )
 from erlmcp.gateway.access import NOBODY, REFUSAL, Caller
-from erlmcp.gateway.cache import is_plain
+from erlmcp.gateway.completing import complete
 from erlmcp.gateway.forward import Forward, raw
 from erlmcp.gateway.guarding import Passage, timeout_of
 from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
+from erlmcp.gateway.reading import Reads
 from erlmcp.gateway.round import Rounds
 from erlmcp.gateway.telling import Teller
 from erlmcp.gateway.translate import as_object, error_across, meta_for, mirrors, result_for_legacy, result_for_modern
 from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.load import busy
 from erlmcp.runtime.quick import Ready
 from erlmcp.server.service import CRITICAL, Service
 from erlmcp.spec import method as m
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from erlmcp.core import Call
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.line import Line
+    from erlmcp.gateway.upstream import Upstream
+    from erlmcp.runtime.load import Load
     from erlmcp.runtime.session import Session
 
 log = logging.getLogger("erlmcp.gateway")
@@ -63,6 +67,7 @@ class GatewayService(Service):
         super().__init__(gateway)
         self.gateway = gateway
         self.rounds = Rounds(self)
+        self.reads = Reads(self)
         self._is_driving = False
         self.teller = Teller(gateway, self.rounds)
 
@@ -71,11 +76,11 @@ class GatewayService(Service):
         for method, route in (
             (m.TOOLS_CALL, self.relay),
             (m.PROMPTS_GET, self.relay),
-            (m.RESOURCES_READ, self.relay_read),
+            (m.RESOURCES_READ, self.reads.relay),
         ):
             routes.set_method(method, route, m.NAME_KEYS[method])
         self.install_lists()
-        routes.set_method(m.COMPLETE, self._complete_through)
+        routes.set_method(m.COMPLETE, partial(complete, self))
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
             routes.set_method(method, partial(self._subscribe_through, is_on))
         for method, handle in ((m.DISCOVER, self._discover), (m.SET_LEVEL, self._set_level_through)):
@@ -111,7 +116,7 @@ class GatewayService(Service):
         given = headers.get("authorization") or headers.get("x-api-key") or ""
         return hashlib.sha256(given.encode("latin-1", "replace")).hexdigest()[:16] if given else ""
 
-    def _mount_of(self, exchange: Exchange, caller: Caller) -> Mount:
+    def mount_of(self, exchange: Exchange, caller: Caller) -> Mount:
         """What a request names. Raises McpError where there is none, or none for this caller."""
         call = exchange.call
         mount: Any = call.entry
@@ -135,33 +140,34 @@ class GatewayService(Service):
         if mount is not None and (not caller.is_limited or caller.sees(mount.exposed)):
             upstream = mount.upstream if caller is NOBODY else gateway.upstream_for(mount.upstream, caller)
             if upstream.trial is not None:
-                upstream = upstream.trial.pick(exchange, mount, self._whose(exchange, caller))
-            line = upstream.quick()
-            if line is not None and self._may_share(exchange, line):
+                upstream = upstream.trial.pick(exchange, mount, self.whose(exchange, caller))
+            load = gateway.turn.load
+            if load.inflight * 2 >= load.inflight_max:
+                self._check_share(upstream, load)
+            line = upstream.quick(exchange.call)
+            if line is not None and self.may_share(exchange, line):
                 self._send(exchange, mount, line, None)
                 return
-        self._drive(exchange, self._relay_slowly(exchange, self._mount_of(exchange, caller), caller))
+        self.drive(exchange, self._relay_slowly(exchange, self.mount_of(exchange, caller), caller))
 
-    def relay_read(self, exchange: Exchange) -> None:
-        """A resource: what was read of it and still holds, else as any other request."""
-        caller = self.caller_of(exchange)
-        mount = self._mount_of(exchange, caller)
-        upstream = self.gateway.upstream_for(mount.upstream, caller)
-        if upstream.config.cache and is_plain(exchange):
-            kept = self.gateway.answers.find(upstream.place, self._whose(exchange, caller), mount.exposed)
-            if kept is not None:
-                if self.gateway.audit is not None:
-                    self.gateway.audit.note(mount, m.RESOURCES_READ, caller.name, "cached", 0.0, None)
-                exchange.result(kept if exchange.peer.modern else result_for_legacy(kept))
-                return
-        self.relay(exchange)
+    def _check_share(self, upstream: Upstream, load: Load) -> None:
+        """Half of what may be in flight is everybody's, the other half belongs to the upstreams in equal shares: one
+        that is slow fills the first and its own, and refuses then, instead of what the calls of others need."""
+        upstreams = self.gateway.upstreams.values()
+        half = load.inflight_max / 2
+        share = half / max(1, len(upstreams))
+        if upstream.inflight_count < share:
+            return
+        if sum(max(0.0, each.inflight_count - share) for each in upstreams) >= half:
+            most = int(self.gateway.limits.total_inflight_count_max)
+            raise busy(f"{upstream.name} has its share of total_inflight_count_max={most} in flight")
 
-    def _whose(self, exchange: Exchange, caller: Caller) -> str:
+    def whose(self, exchange: Exchange, caller: Caller) -> str:
         """Whose a private answer is."""
         return caller.name or self.owner_of(exchange)
 
     @staticmethod
-    def _may_share(exchange: Exchange, line: Line) -> bool:
+    def may_share(exchange: Exchange, line: Line) -> bool:
         """Whether a call may go over the shared line: nothing can be asked or told on it that is one client's."""
         peer, config = exchange.peer, line.upstream.config
         level = log_level_of(peer, exchange.session.log_level)
@@ -181,7 +187,7 @@ class GatewayService(Service):
             params = exchange.call.params
             if isinstance(params, dict) and self.rounds.resume(exchange, params):
                 return
-        self._send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self._may_share))
+        self._send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self.may_share))
 
     def _send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None, attempt: int = 1) -> None:
         """Through the guards, to the upstream; in line before them where that is what it takes."""
@@ -191,7 +197,7 @@ class GatewayService(Service):
             return
         passage, caller = Passage(), ""
         if line.upstream.protection.knows_callers:
-            caller = self._whose(exchange, self.caller_of(exchange))
+            caller = self.whose(exchange, self.caller_of(exchange))
         if attempt == 1:
             line.upstream.protection.begin()
         wait_s = timeout_s or timeout_of(guards, line.limits.timeout_s)
@@ -212,7 +218,7 @@ class GatewayService(Service):
                 raise
             self._send_on(exchange, mount, line, wait_s, passage, attempt)
 
-        self._drive(exchange, in_turn())
+        self.drive(exchange, in_turn())
 
     def _send_on(
         self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float, passage: Passage | None, attempt: int
@@ -232,7 +238,7 @@ class GatewayService(Service):
             raise
         forward.send()
 
-    def _drive(self, exchange: Exchange, coro: Any, forward: Forward | None = None) -> None:
+    def drive(self, exchange: Exchange, coro: Any, forward: Forward | None = None) -> None:
         """Run what has to wait; what it raises answers the exchange."""
 
         def done(_value: Any, error: BaseException | None) -> None:
@@ -278,7 +284,7 @@ class GatewayService(Service):
         if pause_s is None:
             return False
         forward.exchange = None
-        self._drive(exchange, self._again(forward, exchange, pause_s))
+        self.drive(exchange, self._again(forward, exchange, pause_s))
         return True
 
     async def _again(self, forward: Forward, exchange: Exchange, pause_s: float) -> None:
@@ -315,10 +321,7 @@ class GatewayService(Service):
     def _hand_back(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         is_modern, is_result = forward.line.is_modern, call.kind == RESULT
         if is_result and is_modern and forward.method == m.RESOURCES_READ:
-            upstream = forward.line.upstream
-            if upstream.config.cache and is_plain(exchange):
-                whose = self._whose(exchange, self.caller_of(exchange))
-                self.gateway.answers.keep(upstream.place, whose, forward.mount.exposed, call)
+            self.reads.keep(forward.line.upstream, exchange, forward.mount, call)
         if exchange.peer.modern == is_modern:
             if is_result:
                 exchange.whole(core.relay_answer(call, exchange.call.id_raw))
@@ -347,7 +350,7 @@ class GatewayService(Service):
     def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         result = as_object(call)
         if result.get("resultType", "complete") != "complete":
-            self._drive(exchange, self.rounds.answer(forward, exchange, result), forward)
+            self.drive(exchange, self.rounds.answer(forward, exchange, result), forward)
             return
         self._note(forward, exchange, self._outcome(call), None)
         exchange.result(result_for_legacy(result))
@@ -393,51 +396,13 @@ class GatewayService(Service):
 
     def _give_list(self, kind: str, exchange: Exchange) -> None:
         if self.gateway.has_idle:
-            self._drive(exchange, self._list_when_started(kind, exchange))
+            self.drive(exchange, self._list_when_started(kind, exchange))
         else:
             self._list_ready(self.gateway.mounts.listing(kind, self.caller_of(exchange)), exchange)
 
     async def _list_when_started(self, kind: str, exchange: Exchange) -> None:
         await self.gateway.start_idle()
         self._list_ready(self.gateway.mounts.listing(kind, self.caller_of(exchange)), exchange)
-
-    # -- completion ----------------------------------------------------------------------------------------------------
-
-    def _complete_through(self, exchange: Exchange) -> None:
-        caller = self.caller_of(exchange)
-        params = exchange.call.params
-        reference = params.get("ref") if isinstance(params, dict) else None
-        if not isinstance(params, dict) or not isinstance(reference, dict):
-            raise InvalidParamsError("Invalid params: completion needs ref and argument")
-        is_prompt = reference.get("type") == "ref/prompt"
-        name = reference.get("name" if is_prompt else "uri")
-        if not isinstance(name, str):
-            raise InvalidParamsError(
-                "Invalid params: ref must be a ref/prompt with a name or a ref/resource with a uri"
-            )
-        mounts = self.gateway.mounts
-        mount = mounts.tables[PROMPT].get(name) if is_prompt else mounts.template(name)
-        if mount is None or not caller.sees(name):
-            raise InvalidParamsError(f"Unknown {'prompt' if is_prompt else 'resource template'}: {name}")
-        self._drive(exchange, self._complete_slowly(exchange, mount, caller, params, reference, is_prompt))
-
-    async def _complete_slowly(
-        self,
-        exchange: Exchange,
-        mount: Mount,
-        caller: Caller,
-        params: dict[str, Any],
-        reference: dict[str, Any],
-        is_prompt: bool,
-    ) -> None:
-        upstream = self.gateway.upstream_for(mount.upstream, caller)
-        first = upstream.quick() or await upstream.shared()
-        line, _ = await self.gateway.line_for(exchange, upstream, first, self._may_share)
-        given = {**params, "ref": {**reference, "name": mount.name}} if is_prompt else dict(params)
-        meta = meta_for(exchange, line, None)
-        if meta is not None:
-            given["_meta"] = raw(meta)
-        Forward(self, exchange, mount, line, given, line.limits.timeout_s, None).send()
 
     # -- subscriptions, levels, roots ----------------------------------------------------------------------------------
 
@@ -446,7 +411,7 @@ class GatewayService(Service):
         uri = params.get("uri") if isinstance(params, dict) else None
         if not isinstance(uri, str):
             raise InvalidParamsError("Invalid params: uri must be a string")
-        self._drive(exchange, self._subscribe_slowly(is_on, uri, exchange))
+        self.drive(exchange, self._subscribe_slowly(is_on, uri, exchange))
 
     async def _subscribe_slowly(self, is_on: bool, uri: str, exchange: Exchange) -> None:
         session, gateway = exchange.session, self.gateway
@@ -463,7 +428,7 @@ class GatewayService(Service):
         exchange.result({})
 
     def _listen_through(self, exchange: Exchange) -> None:
-        self._drive(exchange, self._listen_slowly(exchange))
+        self.drive(exchange, self._listen_slowly(exchange))
 
     async def _listen_slowly(self, exchange: Exchange) -> None:
         """The upstreams of the resources first, then what every server does."""

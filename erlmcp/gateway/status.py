@@ -23,6 +23,8 @@ def status_of(upstream: Upstream) -> dict[str, Any]:
     }
     if lines:
         found["version"] = lines[0].conversation.version
+    if upstream.replicas is not None:
+        found["replicas"] = upstream.replicas.report(upstream.main_lines)
     if guards := upstream.protection.report():
         found["guards"] = guards
     trial = upstream.trial

@@ -13,21 +13,24 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.client.bound import ClientLimits
-from erlmcp.client.subscription import Subscription
 from erlmcp.errors import SERVER_BUSY, ErlmcpError, McpError
 from erlmcp.gateway.config import Credential, UpstreamConfig, hidden, secrets_of
 from erlmcp.gateway.guarding import Protection
+from erlmcp.gateway.hearing import Hearing
 from erlmcp.gateway.line import Line, Voice, is_open, joined, take_idle
-from erlmcp.gateway.mount import CHANGED_OF, LISTS, Catalog, fetch
+from erlmcp.gateway.mount import LISTS, Catalog, fetch
+from erlmcp.gateway.replicas import Replicas
 from erlmcp.gateway.way import channel_of
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
     from erlmcp.client.channel import Channel
+    from erlmcp.core import Call
     from erlmcp.flags import Flags
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.canary import Canary
@@ -40,6 +43,8 @@ PROBE_COUNT_MAX: Final = 2  # probes without an answer, one after the other, tha
 PROBE_S: Final = 5.0
 DRAIN_STEP_S: Final = 0.02
 REST_S: Final = 60.0  # that a line which is lent to single calls may rest
+RELEASE_COUNT: Final = 16  # calls that go on in one turn of the loop, of those that waited for a start
+UNREACHED_COUNT_MAX: Final = 3  # connections that were refused in a row, with no answer in between
 NO_CREDENTIAL: Final = ""
 
 
@@ -69,31 +74,25 @@ class Upstream:
         self._main: list[Line | None] = [None] * config.instances
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_started = False
-        self._turn = 0
+        # None where there is one.
+        self.replicas = Replicas(self.name, config.instances, config.balance) if config.instances > 1 else None
         self._verdict = asyncio.Event()  # set once each instance is up, or was found down
         self._judged_count = 0
-        self._moved = asyncio.Event()  # set, and another made, with each change of the state
+        self._waiters: deque[asyncio.Future[None]] = deque()  # calls that wait for a start, the first come first
         self._spoken: dict[Voice, asyncio.Task[Line]] = {}  # shared over HTTP, by voice
         self._resting: dict[Voice, list[Line]] = {}
         self._lent: set[Line] = set()
         self._owned: dict[Session, asyncio.Task[Line]] = {}
-        self._dirty: set[str] = set()
-        self._held: dict[str, int] = {}  # URIs that somebody downstream is subscribed to
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self.hearing = Hearing(self)
 
     # -- the way there -------------------------------------------------------------------------------------------------
 
-    def make_channel(self, index: int | None = None) -> Channel:
-        """The way to one of its instances; without an index to one that is up, in turn."""
+    def make_channel(self, line: Line) -> Channel:
+        """The way to one of its instances: the line's own, for as long as it lasts."""
+        if line.index is None:
+            line.index = 0 if self.replicas is None else self.replicas.place(self._main, line.session)
         credential = self.gateway.credential_of(self.as_whom, self.name) or Credential()
-        return channel_of(self.gateway, self.config, credential, self.limits, self._some(index))
-
-    def _some(self, index: int | None) -> int:
-        if index is not None:
-            return index
-        up = [index for index, line in enumerate(self._main) if line is not None]
-        self._turn += 1
-        return up[self._turn % len(up)] if up else self._turn % len(self._main)
+        return channel_of(self.gateway, self.config, credential, self.limits, line.index)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -108,6 +107,11 @@ class Upstream:
                 self._canary.start()
 
     @property
+    def main_lines(self) -> list[Line | None]:
+        """The shared lines, by instance; None where it is not up."""
+        return self._main
+
+    @property
     def shared_lines(self) -> list[Line]:
         """Those that are open."""
         return [line for line in self._main if line is not None]
@@ -116,6 +120,11 @@ class Upstream:
     def _canary(self) -> Upstream | None:
         """The version that is on trial beside this one."""
         return self.trial.new if self.trial is not None and self.trial.old is self else None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is lazy, and what it offers is not known yet."""
+        return self.config.lazy and not self._verdict.is_set()
 
     async def judged(self, timeout_s: float) -> None:
         """Wait until it is up or was found down, at most so long."""
@@ -168,8 +177,8 @@ class Upstream:
         why = self.hidden(why)
         if (state, why) != (self.state, self.why):
             self.state, self.why, self.since = state, why, time.time()
-            self._moved.set()
-            self._moved = asyncio.Event()
+            if state != STARTING:
+                self._release()
             level = logging.WARNING if state == DOWN else logging.INFO
             log.log(level, "%s is %s%s", self.name, state, f": {why}" if why else "")
 
@@ -225,14 +234,13 @@ class Upstream:
             self.server_info, self.instructions = talk.server_info, talk.instructions
             self.catalog = catalog
         self.gateway.answers.drop(self.place)
+        if self.replicas is not None:
+            self.replicas.balance.renew(index)
         self._main[index] = line
         self.next_try = None
         self._set(UP)
         self.gateway.rebuild()
-        if line.is_modern:
-            self.spawn(self._listen(line))
-        for uri in self._held:
-            self._follow(uri, line)
+        self.hearing.begin(line)
 
     async def _watch(self, line: Line) -> str:
         """Until the line is gone or does not answer; why."""
@@ -259,25 +267,65 @@ class Upstream:
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
-    def quick(self) -> Line | None:
-        """A shared line that is ready: the one with the fewest calls on it."""
-        main = self._main
-        if len(main) == 1:
-            return main[0]
-        ready = self.shared_lines
-        return min(ready, key=lambda line: len(line.forwards)) if ready else None
+    def quick(self, call: Call | None = None) -> Line | None:
+        """A shared line that is ready; with replicas that on which a call is answered soonest, or has to go."""
+        replicas = self.replicas
+        if replicas is None:
+            return self._main[0]
+        return replicas.pick(self._main, None if call is None else replicas.home_of(call))
 
     async def shared(self) -> Line:
         """A shared line, waited for while the upstream starts. Raises McpError where it is down."""
         self.start()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.start_timeout_s):
-                while self.quick() is None and self.state == STARTING:
-                    await self._moved.wait()
+            if self.state == STARTING and self.quick() is None:
+                async with asyncio.timeout(self.config.start_timeout_s):
+                    while self.quick() is None and self.state == STARTING:
+                        await self._started()
         line = self.quick()
         if line is None:
             raise self.is_down()
         return line
+
+    async def _started(self) -> None:
+        """Until it is up or down. Raises McpError where too many wait for that."""
+        count_max = self.config.start_queue_max
+        if len(self._waiters) >= count_max:
+            text = f"{self.name} is starting, and start_queue_max={count_max} calls wait for it"
+            raise McpError(SERVER_BUSY, text)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if not waiter.done() or waiter.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
+
+    def _release(self) -> None:
+        """Let those go on who waited for a start: a few each turn, as other upstreams have calls, too."""
+        waiters = self._waiters
+        for _ in range(min(RELEASE_COUNT, len(waiters))):
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        if waiters:
+            asyncio.get_running_loop().call_soon(self._release)
+
+    @property
+    def inflight_count(self) -> int:
+        """Calls of many clients' that are under way, or wait for a start."""
+        return sum(len(line.forwards) for line in self._main if line is not None) + len(self._waiters)
+
+    # -- what calls tell -----------------------------------------------------------------------------------------------
+
+    def unreached(self, line: Line, error: Exception) -> None:
+        """Over HTTP no connection could be opened for a call, and none was there that could carry it. A server of which
+        that is all that is heard is gone: the calls that come are told so, and try no more."""
+        line.unreached_count = line.unreached_count + 1 if line.unreached_at == line.answer_count else 1
+        line.unreached_at = line.answer_count
+        if line.unreached_count >= UNREACHED_COUNT_MAX and line in self._main and not line.gone.done():
+            line.gone.set_result(str(error))
 
     def is_down(self) -> McpError:
         wait_s = max(0.0, self.next_try - time.time()) if self.next_try is not None else None
@@ -307,6 +355,8 @@ class Upstream:
         return task.result() if task is not None and task.done() and is_open(task) else None
 
     def release(self, session: Session) -> None:
+        if self.replicas is not None:
+            self.replicas.leave(session)
         task = self._owned.pop(session, None)
         if task is not None:
             task.cancel()
@@ -391,99 +441,6 @@ class Upstream:
         if line not in self._main:
             self._close_soon(line)
 
-    # -- changes -------------------------------------------------------------------------------------------------------
-
-    def changed(self, line: Line, method: str, params: dict[str, Any]) -> None:
-        """A list, or a resource, is not what it was."""
-        if method == m.RESOURCE_UPDATED:
-            uri = params.get("uri")
-            if isinstance(uri, str):
-                self.gateway.upstream_updated(line, uri)
-            return
-        if method == m.RESOURCES_CHANGED:
-            self.gateway.answers.drop(self.place)
-        if not self._dirty:
-            self.spawn(self._refresh())
-        self._dirty.update(CHANGED_OF[method])
-
-    async def _refresh(self) -> None:
-        """Read again what changed; what changes meanwhile, too."""
-        while self._dirty:
-            await asyncio.sleep(0)  # Notifications of one read are one change.
-            line, kinds = self.quick(), sorted(self._dirty)
-            self._dirty.clear()
-            if line is None:
-                return
-            try:
-                self.catalog = {**self.catalog, **await fetch(line.conversation, kinds)}
-            except ErlmcpError as error:
-                log.warning("the lists of %s could not be read again: %s", self.name, error)
-                return
-            self.gateway.rebuild()
-
-    async def _listen(self, line: Line) -> None:
-        """Of a 2026-07-28 server: hear of changes of its lists, for as long as the line lasts."""
-        offered = line.conversation.capabilities
-        methods = frozenset(
-            method for method, kinds in CHANGED_OF.items() if _tells(offered, LISTS[kinds[0]][2], "listChanged")
-        )
-        if methods:
-            await self._subscribed(line, methods, frozenset())
-
-    @staticmethod
-    async def _subscription(line: Line, methods: frozenset[str], uris: frozenset[str]) -> Subscription:
-        async def connect() -> Any:
-            return line.conversation
-
-        return await Subscription(connect, methods, uris).open()
-
-    async def _subscribed(
-        self, line: Line, methods: frozenset[str], uris: frozenset[str], events: Subscription | None = None
-    ) -> None:
-        """Keep a subscription open; it may be there already."""
-        while not line.gone.done():
-            try:
-                async with contextlib.aclosing(events or await self._subscription(line, methods, uris)) as opened:
-                    async for _ in opened:
-                        pass  # The line heard it first.
-            except ErlmcpError as error:
-                log.debug("%s does not tell of changes: %s", self.name, error)
-                if isinstance(error, McpError):
-                    return
-            events = None
-            await asyncio.wait([line.gone], timeout=self.config.restart_s)
-
-    # -- subscriptions to resources ------------------------------------------------------------------------------------
-
-    async def hold(self, uri: str) -> None:
-        """One more downstream wants to hear of a resource. Raises McpError where the upstream refuses."""
-        self._held[uri] = self._held.get(uri, 0) + 1
-        if uri in self._following:
-            return
-        try:
-            line = await self.shared()
-            events = await self._subscription(line, frozenset(), frozenset([uri]))
-        except BaseException:
-            self.drop(uri)
-            raise
-        self._follow(uri, line, events)
-
-    def _follow(self, uri: str, line: Line, events: Subscription | None = None) -> None:
-        before = self._following.get(uri)
-        if before is not None:
-            before.cancel()
-        self._following[uri] = self.spawn(self._subscribed(line, frozenset(), frozenset([uri]), events))
-
-    def drop(self, uri: str) -> None:
-        count = self._held.get(uri, 0)
-        if count > 1:
-            self._held[uri] = count - 1
-            return
-        self._held.pop(uri, None)
-        task = self._following.pop(uri, None)
-        if task is not None:
-            task.cancel()
-
     def use_flags(self, flags: Flags) -> None:
         """Other flags from the next call on."""
         self.protection.switch(flags)
@@ -493,8 +450,3 @@ class Upstream:
             channel: Any = None if talk is None else talk.channel
             if channel is not None:
                 channel.use_flags(flags)
-
-
-def _tells(offered: dict[str, Any], capability: str, what: str) -> bool:
-    found = offered.get(capability)
-    return isinstance(found, dict) and found.get(what) is True

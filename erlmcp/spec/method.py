@@ -55,6 +55,8 @@ SERVER_REQUESTS: Final[dict[str, frozenset[str]]] = {
     "2025-11-25": _LEGACY_SERVER | {ELICIT},
     **dict.fromkeys(MODERN_VERSIONS, frozenset()),
 }
+# Who asks these wants to know whether the other end lives: they wait behind nothing else.
+PROBES: Final = frozenset({PING, DISCOVER})
 # params key that names what a method is about, and that Mcp-Name repeats over HTTP.
 NAME_KEYS: Final = {TOOLS_CALL: "name", PROMPTS_GET: "name", RESOURCES_READ: "uri"}
 # Requests that may be answered with resultType "input_required" (2026-07-28, MRTR).

@@ -1,0 +1,52 @@
+"""``completion/complete``: by the prompt or the template that it is about, to the upstream that has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.errors import InvalidParamsError
+from erlmcp.gateway.forward import Forward, raw
+from erlmcp.gateway.mount import PROMPT
+from erlmcp.gateway.translate import meta_for
+
+if TYPE_CHECKING:
+    from erlmcp.gateway.access import Caller
+    from erlmcp.gateway.mount import Mount
+    from erlmcp.gateway.service import GatewayService
+    from erlmcp.runtime.exchange import Exchange
+
+
+def complete(service: GatewayService, exchange: Exchange) -> None:
+    caller = service.caller_of(exchange)
+    params = exchange.call.params
+    reference = params.get("ref") if isinstance(params, dict) else None
+    if not isinstance(params, dict) or not isinstance(reference, dict):
+        raise InvalidParamsError("Invalid params: completion needs ref and argument")
+    is_prompt = reference.get("type") == "ref/prompt"
+    name = reference.get("name" if is_prompt else "uri")
+    if not isinstance(name, str):
+        raise InvalidParamsError("Invalid params: ref must be a ref/prompt with a name or a ref/resource with a uri")
+    mounts = service.gateway.mounts
+    mount = mounts.tables[PROMPT].get(name) if is_prompt else mounts.template(name)
+    if mount is None or not caller.sees(name):
+        raise InvalidParamsError(f"Unknown {'prompt' if is_prompt else 'resource template'}: {name}")
+    service.drive(exchange, _complete_slowly(service, exchange, mount, caller, params, reference, is_prompt))
+
+
+async def _complete_slowly(
+    service: GatewayService,
+    exchange: Exchange,
+    mount: Mount,
+    caller: Caller,
+    params: dict[str, Any],
+    reference: dict[str, Any],
+    is_prompt: bool,
+) -> None:
+    upstream = service.gateway.upstream_for(mount.upstream, caller)
+    first = upstream.quick() or await upstream.shared()
+    line, _ = await service.gateway.line_for(exchange, upstream, first, service.may_share)
+    given = {**params, "ref": {**reference, "name": mount.name}} if is_prompt else dict(params)
+    meta = meta_for(exchange, line, None)
+    if meta is not None:
+        given["_meta"] = raw(meta)
+    Forward(service, exchange, mount, line, given, line.limits.timeout_s, None).send()
