@@ -72,6 +72,11 @@ def _mcp_proxy(mode: str, port: int) -> list[str]:
     return ["-m", "mcp_proxy", "--port", str(port), *stateless, "--pass-environment", "--", *UPSTREAM]
 
 
+def _mcp_proxy_npm(mode: str, port: int) -> list[str]:
+    stateless = ["--stateless"] if mode == "stateless" else []
+    return ["--host", "127.0.0.1", "--port", str(port), "--server", "stream", *stateless, "--", *UPSTREAM]
+
+
 def _supergateway(mode: str, port: int) -> list[str]:
     stateful = ["--stateful"] if mode == "stateful" else []
     line = " ".join(UPSTREAM)
@@ -90,15 +95,29 @@ def gates(way: str, url: str, folder: Path) -> list[Gate]:
     ]
     if way == "stdio":
         found.append(Gate("mcp-proxy", "mcp_proxy", ("stateful",), _mcp_proxy))
-        program = shutil.which("supergateway") or "supergateway"
-        found.append(Gate("supergateway", "", ("stateful",), _supergateway, program=program))
+        for name, program, modes, command in (
+            ("mcp-proxy-npm", "mcp-proxy", both, _mcp_proxy_npm),
+            ("supergateway", "supergateway", ("stateful",), _supergateway),
+        ):
+            found.append(Gate(name, "", modes, command, program=shutil.which(program) or program))
     return found
+
+
+def interpreter_of(gate: Gate, pythons: Sequence[str]) -> str:
+    """The first of the interpreters that has a gateway; the last one where none has."""
+    for python in pythons[:-1]:
+        try:
+            version_of(gate, interpreter(gate, python))
+        except (PeerError, OSError):
+            continue
+        return interpreter(gate, python)
+    return interpreter(gate, pythons[-1])
 
 
 def version_of_gate(gate: Gate, python: str) -> str:
     """Raises PeerError where it is not installed."""
     if not gate.program:
-        return version_of(gate, interpreter(gate, python))
+        return version_of(gate, python)
     try:
         ran = subprocess.run([gate.program, "--version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -115,9 +134,9 @@ class Gates(Field):
         for gate in peers:
             self.versions[gate.name] = "-"
             try:
-                self.versions[gate.name] = version_of_gate(gate, options.python)
-                program = gate.program or interpreter(gate, options.python)
-                one = Running(gate, mode, program, {"PYTHONPATH": str(ROOT)}, server_cpu(options))
+                python = interpreter_of(gate, options.python.split(","))
+                self.versions[gate.name] = version_of_gate(gate, python)
+                one = Running(gate, mode, gate.program or python, {"PYTHONPATH": str(ROOT)}, server_cpu(options))
                 one.start()
                 self.running[gate.name] = one
             except PeerError as error:
@@ -182,7 +201,7 @@ def report(rows: Sequence[Row], out: TextIO) -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="erlmcp bench gateway", description="Measure our gateway beside its peers.")
-    made.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that has the peers")
+    made.add_argument("--python", default=sys.executable, metavar="PATH,PATH", help="interpreters that have the peers")
     made.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help="direct, erlmcp, fastmcp ...")
     made.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS), help="http,stdio")
     made.add_argument("--eras", type=lambda text: text.split(","), help=f"{message.MODERN},{message.LEGACY}; both")

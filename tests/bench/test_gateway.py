@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_a_gateway_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch
         gateway.version_of_gate(program, "python3")
 
 
+def test_a_gateway_runs_under_the_first_interpreter_that_has_it() -> None:
+    def gate(package: str) -> gateway.Gate:
+        return gateway.Gate("peer", package, ("stateful",), lambda mode, port: [])
+
+    pythons = ["/no/such/python", sys.executable, "/another/python"]
+    assert gateway.interpreter_of(gate("erlmcp"), pythons) == sys.executable
+    assert gateway.interpreter_of(gate("no_such_package"), pythons) == "/another/python"
+
+
 def test_the_report_tells_what_each_gateway_adds() -> None:
     rows = [
         Row("case", name, "1", name == "direct", rate=rate, p50_us=p50)
@@ -53,7 +63,7 @@ def test_each_peer_is_started_as_it_wants_to_be(tmp_path: Path) -> None:
     both = [gateway.gates(way, "http://127.0.0.1:1/mcp", tmp_path) for way in gateway.WAYS]
     assert [[gate.name for gate in gates] for gates in both] == [
         ["direct", "erlmcp", "erlmcp-guarded", "fastmcp"],
-        ["direct", "erlmcp", "erlmcp-guarded", "fastmcp", "mcp-proxy", "supergateway"],
+        ["direct", "erlmcp", "erlmcp-guarded", "fastmcp", "mcp-proxy", "mcp-proxy-npm", "supergateway"],
     ]
     for gate in both[1]:
         words = gate.command(gate.modes[-1], 4711)
