@@ -99,7 +99,7 @@ class Gateway(Server):
         }
         if version >= "2025-03-26":
             found["completions"] = {}
-        return found
+        return {**found, **self.service.tasks.offered(version)}
 
     @property
     def has_resources(self) -> bool:
@@ -139,6 +139,7 @@ class Gateway(Server):
                 self._watcher.stop()
             self.service.rounds.close()
             self.service.reads.clear()
+            self.service.tasks.clear()
             await asyncio.gather(*(each.aclose() for each in self._everybody()), *self._closings)
             self.upstreams.clear()
             self._of_callers.clear()
@@ -285,6 +286,7 @@ class Gateway(Server):
 
     def session_ended(self, session: Session) -> None:
         self.followers.leave(session)
+        self.service.tasks.leave(session)
         for upstream in self._everybody():
             upstream.release(session)
 

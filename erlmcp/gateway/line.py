@@ -185,7 +185,9 @@ class Line:
 
     def heard(self, conversation: Conversation, method: str, params: dict[str, Any]) -> None:
         """A notification that nothing else here is for."""
-        if self.session is not None:
+        if method == m.TASK_STATUS:
+            self.upstream.gateway.service.tasks.told(self, params)
+        elif self.session is not None:
             self.upstream.gateway.service.teller.session(self, method, params)
 
     def noise(self, text: str) -> None:

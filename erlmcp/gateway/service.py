@@ -37,6 +37,7 @@ from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
 from erlmcp.gateway.reading import Reads
 from erlmcp.gateway.round import Rounds
+from erlmcp.gateway.task import Tasks
 from erlmcp.gateway.telling import Teller
 from erlmcp.gateway.translate import as_object, error_across, meta_for, mirrors, result_for_legacy, result_for_modern
 from erlmcp.runtime.exchange import Exchange
@@ -68,6 +69,7 @@ class GatewayService(Service):
         self.gateway = gateway
         self.rounds = Rounds(self)
         self.reads = Reads(self)
+        self.tasks = Tasks(self)
         self._is_driving = False
         self.teller = Teller(gateway, self.rounds)
 
@@ -80,6 +82,8 @@ class GatewayService(Service):
         ):
             routes.set_method(method, route, m.NAME_KEYS[method])
         self.install_lists()
+        for method in (m.TASK_GET, m.TASK_RESULT, m.TASK_UPDATE, m.TASK_CANCEL):
+            routes.set_method(method, self.tasks.relay, "taskId")
         routes.set_method(m.COMPLETE, partial(complete, self))
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
             routes.set_method(method, partial(self._subscribe_through, is_on))
@@ -146,7 +150,7 @@ class GatewayService(Service):
                 self._check_share(upstream, load)
             line = upstream.quick(exchange.call)
             if line is not None and self.may_share(exchange, line):
-                self._send(exchange, mount, line, None)
+                self.send(exchange, mount, line, None)
                 return
         self.drive(exchange, self._relay_slowly(exchange, self.mount_of(exchange, caller), caller))
 
@@ -187,9 +191,9 @@ class GatewayService(Service):
             params = exchange.call.params
             if isinstance(params, dict) and self.rounds.resume(exchange, params):
                 return
-        self._send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self.may_share))
+        self.send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self.may_share))
 
-    def _send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None, attempt: int = 1) -> None:
+    def send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None, attempt: int = 1) -> None:
         """Through the guards, to the upstream; in line before them where that is what it takes."""
         guards = line.upstream.protection.of(mount)
         if not guards:
@@ -301,7 +305,7 @@ class GatewayService(Service):
                     raise
                 pause_s = found_s
         if not exchange.done:
-            self._send(exchange, forward.mount, line, None, attempt)
+            self.send(exchange, forward.mount, line, None, attempt)
 
     def settle(self, forward: Forward, outcome: Call | BaseException) -> None:
         """Answer the client with what the upstream said, or with why it said nothing."""
@@ -324,6 +328,8 @@ class GatewayService(Service):
             self.reads.keep(forward.line.upstream, exchange, forward.mount, call)
         if exchange.peer.modern == is_modern:
             if is_result:
+                if forward.method == m.TOOLS_CALL:
+                    self.tasks.note(forward, exchange, call)
                 exchange.whole(core.relay_answer(call, exchange.call.id_raw))
                 if self.gateway.audit is not None:
                     self._note(forward, exchange, self._outcome(call), None)

@@ -71,6 +71,7 @@ class Upstream:
         self.is_modern = False
         self.instructions: str | None = None
         self.server_info: dict[str, Any] = {}
+        self.capabilities: dict[str, Any] = {}
         self._main: list[Line | None] = [None] * config.instances
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_started = False
@@ -232,6 +233,7 @@ class Upstream:
                 catalog = await fetch(talk, LISTS)
             self.is_modern = line.is_modern
             self.server_info, self.instructions = talk.server_info, talk.instructions
+            self.capabilities = talk.capabilities
             self.catalog = catalog
         self.gateway.answers.drop(self.place)
         if self.replicas is not None:
@@ -273,6 +275,10 @@ class Upstream:
         if replicas is None:
             return self._main[0]
         return replicas.pick(self._main, None if call is None else replicas.home_of(call))
+
+    def quick_to(self, index: int | None) -> Line | None:
+        """A shared line that is ready, to a certain replica."""
+        return self.quick() if index is None or self.replicas is None else self._main[index]
 
     async def shared(self) -> Line:
         """A shared line, waited for while the upstream starts. Raises McpError where it is down."""

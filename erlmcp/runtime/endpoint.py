@@ -75,6 +75,8 @@ class Requests:
         route: Any = exchange.call.route
         outer, CURRENT.exchange = CURRENT.exchange, exchange
         try:
+            if route is None:
+                raise MethodNotFoundError(exchange.call.method or "")
             refusal = self.host.turn.load.refusal(exchange.call)
             if len(self.inflight) >= self.count_max and not is_exempt(self.host, exchange.call):
                 refusal = busy(f"connection_count_max={self.count_max} requests are in flight")

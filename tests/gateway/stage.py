@@ -94,6 +94,35 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def posted(port: int, method: str, params: dict[str, Any], name: str, headers: dict[str, str]) -> Any:
+    """The answer to one request of 2026-07-28, on a connection of its own."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MODES["modern"],
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+    data = json.dumps(message).encode()
+    heads = {
+        "Host": f"127.0.0.1:{port}",
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": MODES["modern"],
+        "Mcp-Method": method,
+        "Mcp-Name": name,
+        "Content-Length": str(len(data)),
+        **headers,
+    }
+    lines = "".join(f"{key}: {value}\r\n" for key, value in heads.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + data)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        return json.loads(await reader.readexactly(length))
+    finally:
+        writer.close()
+
+
 class Scripted:
     """An upstream whose every byte is the test's: a stand-in for a Server object.
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from stage import Scripted, error, result, scripted_gateway, until
+from stage import Scripted, error, posted, result, scripted_gateway, until
 
 from erlmcp.gateway.config import KeyConfig
 from erlmcp.gateway.serve import http as gateway_http
@@ -196,42 +194,18 @@ async def test_answers_of_a_handshake_revision_say_not_for_how_long_and_serve_on
 async def test_callers_load_each_their_own() -> None:
     upstream = Scripted()
     gateway = scripted_gateway(upstream, config={"keys": KEYS})
-    body = {"jsonrpc": "2.0", "id": 1, "method": "resources/read"}
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    data = json.dumps({**body, "params": {"uri": "x://y", "_meta": meta}}).encode()
-
-    async def post(name: str, port: int, stack: AsyncExitStack) -> asyncio.StreamReader:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        stack.callback(writer.close)
-        heads = {
-            "Host": f"127.0.0.1:{port}",
-            "X-API-Key": name * 5,
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            "MCP-Protocol-Version": "2026-07-28",
-            "Mcp-Method": "resources/read",
-            "Mcp-Name": "x://y",
-            "Content-Length": str(len(data)),
-        }
-        lines = "".join(f"{key}: {value}\r\n" for key, value in heads.items())
-        writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + data)
-        return reader
-
-    async with gateway_http(gateway, port=0) as front, AsyncExitStack() as stack:
+    async with gateway_http(gateway, port=0) as front:
         callers = ("alice", "bobby", "alice", "bobby")
-        readers = [await post(name, front.port, stack) for name in callers]
+        tasks = [
+            asyncio.create_task(
+                posted(front.port, "resources/read", {"uri": "x://y"}, "x://y", {"X-API-Key": name * 5})
+            )
+            for name in callers
+        ]
         private = KEPT.replace(b"public", b"private")
-        requests = await asked(upstream, 2)
-        for number, request in enumerate(requests):
+        for number, request in enumerate(await asked(upstream, 2)):
             say(request, private.replace(b'"z":1', b'"z":%d' % number))
-        found = []
-        for reader in readers:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length:")[2].split()[0])
-            found.append(json.loads(await reader.readexactly(length))["result"]["z"])
+        found = [answer["result"]["z"] for answer in await asyncio.gather(*tasks)]
     assert found[0] == found[2] != found[1] == found[3]
 
 
