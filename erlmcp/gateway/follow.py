@@ -96,7 +96,7 @@ class Followers:
         for held in self._of.values():
             for uri in [uri for uri, where in held.items() if where is old]:
                 held[uri] = new
-                new._held[uri] = new._held.get(uri, 0) + 1
+                new.hearing.inherit(uri)
 
     def leave(self, who: Who) -> None:
         for uri in list(self._of.get(who, ())):

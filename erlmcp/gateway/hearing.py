@@ -100,7 +100,7 @@ class Hearing:
 
     async def hold(self, uri: str) -> None:
         """One more downstream wants to hear of a resource. Raises McpError where the upstream refuses."""
-        self._held[uri] = self._held.get(uri, 0) + 1
+        self.inherit(uri)
         if uri in self._following:
             return
         try:
@@ -110,6 +110,10 @@ class Hearing:
             self.drop(uri)
             raise
         self._follow(uri, line, events)
+
+    def inherit(self, uri: str) -> None:
+        """One more wants to hear of a resource; the next line asks for it."""
+        self._held[uri] = self._held.get(uri, 0) + 1
 
     def _follow(self, uri: str, line: Line, events: Subscription | None = None) -> None:
         before = self._following.get(uri)

@@ -127,7 +127,7 @@ async def test_a_client_that_subscribes_twice_at_once_has_one_subscription_and_n
         assert sorted(each["id"] for each in answers if "result" in each) == ids
         await client.result("resources/unsubscribe", {"uri": URI})
         await until(lambda: bool(upstream.of("notifications/cancelled")))
-        assert not gateway.upstreams["a"]._held
+        assert not gateway.upstreams["a"].hearing._held
 
 
 async def test_no_more_resources_are_subscribed_to_at_once_than_one_by_one(talk: Any) -> None:
