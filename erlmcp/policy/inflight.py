@@ -13,7 +13,7 @@ for one that is so.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 SECOND_NS: Final = 1_000_000_000
 NEVER: Final = 1 << 62
@@ -28,6 +28,7 @@ class InflightSize:
     tolerance: float = 4.0
     shrink: float = 0.75
     window_ns: int = 10 * SECOND_NS
+    overdue_ns: ClassVar[float] = 0.0  # a timed request is counted when it is answered, and not before
     limit: int = field(default=0, init=False)
     _is_starting: bool = field(default=True, init=False)
     _fastest_ns: int = field(default=NEVER, init=False)
@@ -41,8 +42,9 @@ class InflightSize:
             raise ValueError("tolerance is above 1, shrink between 0 and 1, window_ns at least 1")
         self.limit = self.count_min
 
-    def answered(self, now_ns: int, latency_ns: int, *, is_full: bool) -> int:
-        """A timed request was answered; the limit from now on. ``is_full``: others wait for their turn."""
+    def answered(self, now_ns: int, latency_ns: int, *, is_full: bool, inflight: int = 0) -> int:
+        """A timed request was answered; the limit from now on. ``is_full``: others wait for their turn; how many are
+        in flight makes no difference here."""
         passed = now_ns - self._window_from_ns
         if passed >= self.window_ns:
             self._fastest_before_ns = self._fastest_ns if passed < 2 * self.window_ns else NEVER

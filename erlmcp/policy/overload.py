@@ -31,6 +31,7 @@ MS_NS: Final = 1_000_000
 NONE, BUSY, SHEDDING_BULK, SHEDDING = 0, 1, 2, 3
 MARKS: Final = (0.0, 0.5, 0.75, 1.0)
 CRITICAL, NORMAL, BULK = 0, 1, 2  # lanes
+DELAY, INFLIGHT, QUEUE = 0, 1, 2  # the shares
 # The first lane that is refused at a level; lanes from it on are.
 REFUSED_FROM: Final = (BULK + 1, BULK + 1, BULK, NORMAL)
 
@@ -45,6 +46,7 @@ class Overload:
     relief: float = 0.8
     level: int = field(default=NONE, init=False)
     pressure: float = field(default=0.0, init=False)
+    cause: int = field(default=DELAY, init=False)  # which share the pressure is
     _above_from_ns: int = field(default=-1, init=False)  # since when the next level's mark is passed
     _below_from_ns: int = field(default=-1, init=False)  # since when this level is not needed
 
@@ -54,7 +56,9 @@ class Overload:
 
     def observe(self, now_ns: int, delay_ns: int, inflight_share: float = 0.0, queue_share: float = 0.0) -> int:
         """What is seen now; the level from now on."""
-        self.pressure = pressure = max(delay_ns / self.delay_max_ns, inflight_share, queue_share)
+        shares = (delay_ns / self.delay_max_ns, inflight_share, queue_share)
+        self.pressure = pressure = max(shares)
+        self.cause = shares.index(pressure)
         if self.level < SHEDDING and pressure >= MARKS[self.level + 1]:
             if self._above_from_ns < 0:
                 self._above_from_ns = now_ns

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.errors import SERVER_BUSY, ConfigurationError, McpError
 from erlmcp.policy.gradient import GradientSize
 from erlmcp.policy.inflight import InflightSize
-from erlmcp.policy.overload import BULK, NORMAL, Overload
+from erlmcp.policy.overload import BULK, DELAY, INFLIGHT, NORMAL, QUEUE, Overload
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LOOK_NS = 5_000_000  # between two looks at the pressure, at least
 TICK_S = 0.1  # between two looks while calls are in flight and nothing stands in line
 SAMPLE_NS_MAX = 10_000_000_000  # a timed call that takes longer waits for something else than this server
+SAMPLE_COUNT = 16  # calls that are timed at a time, by the gradient; one by steps, each of which is a round trip
+SHARE = 1_000_000  # a call that took what is usual for its tool
+FORGET_NS = 60_000_000_000  # in which the quickest of a tool is taken to be twice as slow, unless it is seen again
 TOOL_COUNT_MAX = 4096  # tools whose usual latency is kept
 RETRY_MS = 1000
 NOBODY = BULK + 1  # the first lane that is refused, where none is
@@ -58,15 +61,15 @@ class Load:
         "_full",
         "_host",
         "_is_refusing",
-        "_late",
         "_looked_ns",
+        "_near",
         "_overload",
+        "_sample_count",
         "_sampled",
-        "_sampled_ns",
         "_size",
         "_timer",
         "_turn",
-        "_usual_ns",
+        "_usual",
         "inflight",
         "shed_count",
     )
@@ -78,7 +81,11 @@ class Load:
         self._turn = turn
         # Made once, as they are never raised: thousands a second are given.
         self._full = busy(f"total_inflight_count_max={limits.total_inflight_count_max:g} or fewer may be in flight")
-        self._late = busy(f"queue_delay_max_s={limits.queue_delay_max_s:g} is near, or passed")
+        self._near = {
+            DELAY: busy(f"queue_delay_max_s={limits.queue_delay_max_s:g} is near, or passed"),
+            INFLIGHT: busy(f"total_inflight_count_max={limits.total_inflight_count_max:g} in flight is near"),
+            QUEUE: busy(f"thread_queue_max={limits.thread_queue_max:g} that wait for a thread is near"),
+        }
         self._overload = Overload(int(limits.queue_delay_max_s * 1e9) or 1)
         self._size = make_size(
             host.admission, int(limits.total_inflight_count_min), int(limits.total_inflight_count_max)
@@ -87,9 +94,9 @@ class Load:
         self.shed_count = 0  # requests refused so far
         self._is_refusing = False
         self._looked_ns = 0
-        self._sampled: Exchange | None = None  # the call that is timed
-        self._sampled_ns = 0
-        self._usual_ns: dict[str, float] = {}
+        self._sampled: dict[Exchange, int] = {}  # the calls that are timed, and since when
+        self._sample_count = 1 if host.admission == "aimd" else SAMPLE_COUNT
+        self._usual: dict[str, tuple[float, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -106,8 +113,8 @@ class Load:
     def enter(self, exchange: Exchange) -> None:
         """The handler of this call waits."""
         self.inflight += 1
-        if self._sampled is None and exchange.call.entry is not None:
-            self._sampled, self._sampled_ns = exchange, self._clock_ns()
+        if len(self._sampled) < self._sample_count and exchange.call.entry is not None:
+            self._sampled[exchange] = self._clock_ns()
         if self._timer is None:
             self._arm()
         if self.inflight >= self._size.limit:
@@ -120,26 +127,34 @@ class Load:
 
     def leave(self, exchange: Exchange) -> None:
         """It was answered, or will not be."""
+        since_ns = self._sampled.pop(exchange, None)
+        if since_ns is not None:
+            self._learn(exchange, self._clock_ns(), since_ns)
         self.inflight -= 1
-        if exchange is self._sampled:
-            self._sampled = None
-            self._learn(exchange)
         if self._is_refusing:
             self.look()  # Not only at the next tick: by then what is refused for may be over, and its room be empty.
             self._settle()
 
-    def _learn(self, exchange: Exchange) -> None:
-        now_ns = self._clock_ns()
-        passed_ns = now_ns - self._sampled_ns
+    def _learn(self, exchange: Exchange, now_ns: int, since_ns: int) -> None:
+        passed_ns = float(max(1, now_ns - since_ns))
         name = exchange.call.name or ""
-        usual_ns = self._usual_ns.get(name)
-        if passed_ns > SAMPLE_NS_MAX or (usual_ns is None and len(self._usual_ns) >= TOOL_COUNT_MAX):
+        usual_ns, usual_at_ns = self._usual.get(name, (0.0, 0))
+        if passed_ns > SAMPLE_NS_MAX or (not usual_ns and len(self._usual) >= TOOL_COUNT_MAX):
             return
         # Tools differ, so each is compared with its own quickest, which is forgotten slowly.
-        usual_ns = float(max(1, passed_ns)) if usual_ns is None else min(usual_ns * 1.001, float(max(1, passed_ns)))
-        self._usual_ns[name] = usual_ns
-        share = int(1_000_000 * passed_ns / usual_ns)
-        self._size.answered(now_ns, share, is_full=self.inflight >= self._size.limit // 2)
+        usual_ns = min(passed_ns, usual_ns * (1 + (now_ns - usual_at_ns) / FORGET_NS) or passed_ns)
+        self._usual[name] = (usual_ns, now_ns)
+        is_full = self.inflight >= self._size.limit // 2
+        self._size.answered(now_ns, int(SHARE * passed_ns / usual_ns), is_full=is_full, inflight=self.inflight)
+
+    def _look_for_overdue(self, now_ns: int) -> None:
+        """Count timed calls that take much too long as answered now, and time others."""
+        overdue = self._size.overdue_ns / SHARE
+        for exchange, since_ns in list(self._sampled.items()) if overdue else ():
+            usual_ns, _ = self._usual.get(exchange.call.name or "", (0.0, 0))
+            if 0 < overdue * usual_ns < now_ns - since_ns:
+                del self._sampled[exchange]
+                self._learn(exchange, now_ns, since_ns)
 
     # -- what is refused -----------------------------------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class Load:
         if getattr(call.entry, "lane", NORMAL) < self._overload.refused_from:
             return None
         self.shed_count += 1
-        return self._late
+        return self._near[self._overload.cause]
 
     def _settle(self) -> None:
         """Tell the short way, which sees none of this, from which lane on it has to ask."""
@@ -175,6 +190,7 @@ class Load:
         threads = len(self._host.lanes) / (limits.thread_count_max + limits.thread_queue_max)
         before = self._overload.refused_from
         self._overload.observe(now_ns, delay_ns, self.inflight / limits.total_inflight_count_max, threads)
+        self._look_for_overdue(now_ns)
         if self._overload.refused_from != before:
             self._settle()
         if self._timer is None and self._overload.pressure > 0:

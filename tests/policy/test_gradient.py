@@ -81,6 +81,43 @@ def test_whatever_is_seen_the_limit_stays_between_its_bounds(make: Callable[[], 
         assert 4 <= size.limit <= 1000
 
 
+def step(size: GradientSize, now_ns: int, latency_ns: int, *, inflight: int, is_full: bool = False) -> int:
+    """As many answers as make a step."""
+    for _ in range(size.step_count):
+        size.answered(now_ns, latency_ns, is_full=is_full, inflight=inflight)
+    return size.limit
+
+
+def test_a_limit_that_falls_begins_at_twice_what_is_in_flight() -> None:
+    size = GradientSize(4, 1000)
+    for number in range(10):
+        assert step(size, number * MS_NS, BASE_NS, inflight=18) == 1000
+    assert step(size, 10 * MS_NS, 4 * BASE_NS, inflight=18) == 36 // 2 + 6
+
+
+def test_one_slow_answer_among_many_moves_nothing() -> None:
+    size = GradientSize(4, 1000)
+    for number in range(100):
+        slow = 4 * BASE_NS if number % 10 == 0 else BASE_NS
+        assert size.answered(number * MS_NS, slow, is_full=False, inflight=18) == 1000
+
+
+def test_what_is_overdue_follows_the_mean_and_is_not_known_before_it() -> None:
+    size = GradientSize(4, 1000)
+    assert size.overdue_ns == 0
+    step(size, 0, BASE_NS, inflight=10)
+    assert size.overdue_ns == 3 * BASE_NS
+
+
+def test_a_server_that_stays_slow_is_taken_for_one_that_is_so_within_minutes() -> None:
+    size = GradientSize(4, 1000)
+    for second in range(60):
+        step(size, second * 10**9, BASE_NS, inflight=100)
+    found = [step(size, second * 10**9, 3 * BASE_NS, inflight=100, is_full=True) for second in range(60, 260)]
+    assert min(found) < 50
+    assert found[-1] == 1000
+
+
 def test_calls_that_get_no_answer_shrink_it_down_to_the_lower_bound() -> None:
     size = GradientSize(10, 100)
     found = [size.slowed() for _ in range(30)]
@@ -89,7 +126,7 @@ def test_calls_that_get_no_answer_shrink_it_down_to_the_lower_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"count_min": 0}, {"count_min": 11}, {"tolerance": 0.5}, {"smoothing": 0.0}, {"memory": 0}]
+    "wrong", [{"count_min": 0}, {"count_min": 11}, {"tolerance": 0.5}, {"step_count": 0}, {"memory_ns": 0}]
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"wanted|at least"):

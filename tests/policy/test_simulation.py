@@ -122,6 +122,16 @@ def test_the_limit_of_a_server_falls_in_a_crowd_and_is_never_below_what_its_upst
     assert max(crowded) < 250  # of 1,000 that there may be
 
 
+@pytest.mark.parametrize("seed", [7, 11, 12, 13])
+@pytest.mark.parametrize("key", ["double", "fivefold", "rush", "slower"])
+def test_the_gradient_keeps_nine_tenths_of_what_is_possible_and_refuses_nobody_before_the_trouble(
+    key: str, seed: int
+) -> None:
+    found = run(replace(BY_KEY[key], admission="gradient", seed=seed))
+    assert found.figures.goodput >= 0.9, found.figures
+    assert found.guarded.total("refused", 0, BY_KEY[key].trouble[0][0]) <= 5  # of some 2,800
+
+
 def test_retries_are_no_more_than_their_budget() -> None:
     storm = result("storm").guarded
     rule = BY_KEY["storm"].guards.retry

@@ -110,6 +110,7 @@ async def turns(count: int = 3) -> None:
 
 FULL = "Server busy: total_inflight_count_max"
 LATE = "Server busy: queue_delay_max_s"
+CROWDED = "Server busy: thread_queue_max"
 
 
 async def test_calls_in_flight_are_limited_over_all_connections_and_critical_ones_are_not() -> None:
@@ -238,6 +239,25 @@ async def test_room_that_becomes_free_is_given_away_at_once_and_not_at_the_next_
         peer.link.close()
 
 
+async def test_a_refusal_names_the_limit_that_is_near(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(total_inflight_count_max=4)
+    async with house.server.running():
+        found, peer = house.server.turn.load, Peer(house.server)
+        for held, refused in ((3, FULL), (0, CROWDED)):  # neither limit is reached, both are near
+            peer.call(*["wait"] * held)
+            threads = 0 if held else house.server.limits.thread_count_max + house.server.limits.thread_queue_max - 1
+            monkeypatch.setattr(type(house.server.lanes), "__len__", lambda _, count=threads: count)
+            for _ in range(100):
+                clock.pass_ms(10)
+                found.look()
+            peer.call("bulk")
+            assert peer.kinds() == [("bulk", refused)]
+            house.gate.set()
+            await turns(6)
+            peer.take()
+        peer.link.close()
+
+
 async def test_a_loop_that_is_held_up_counts_like_a_line(clock: Clock) -> None:
     house = House(queue_delay_max_s=0.1)
     async with house.server.running():
@@ -284,6 +304,28 @@ async def test_calls_that_take_longer_and_longer_lower_the_limit_and_each_tool_h
         slower = [await answer_after(100) for _ in range(10)]
         assert slower[-1] < 30
         assert found.inflight == 0
+
+
+async def test_a_call_that_takes_much_too_long_lowers_the_limit_before_it_ends(clock: Clock) -> None:
+    house = House(total_inflight_count_min=2, total_inflight_count_max=400)
+    async with house.server.running():
+        found, peer = house.server.turn.load, Peer(house.server)
+        for _ in range(5):
+            peer.call(*["wait"] * 10)
+            clock.pass_ms(10)
+            house.gate.set()
+            await turns(6)
+            house.gate.clear()
+        assert found.inflight_max == 400
+        peer.call(*["wait"] * 20)
+        clock.pass_ms(20)
+        found.look()
+        assert found.inflight_max == 400
+        clock.pass_ms(20)
+        found.look()
+        assert found.inflight == 20
+        assert found.inflight_max < 40
+        peer.link.close()
 
 
 def test_arrivals_tell_when_the_oldest_came(clock: Clock) -> None:

@@ -27,7 +27,7 @@ ENTRIES: Final = tuple(SimpleNamespace(lane=lane) for lane in (CRITICAL, NORMAL,
 BULK_SHARE, CRITICAL_SHARE = 0.2, 0.01
 
 
-@dataclass
+@dataclass(eq=False)
 class Exchange(Attempt):
     """A call, which is its own ``call``, as ``Load`` asks for it."""
 
@@ -61,7 +61,7 @@ class Loop:
         return self  # something that is there until ``act`` is called
 
 
-@dataclass
+@dataclass(eq=False)
 class House(Ledger):
     """Callers, a server with ``backpressure`` or without it, and what its calls wait for: ``server_count`` places, or
     with ``is_on_loop`` the event loop."""

@@ -256,7 +256,7 @@ SERVER_SCENARIOS: Final = (
         constant(0.1),
         LONG,
         _up_to(200),
-        Marks(goodput=0.8, avoided=0.7, recovery_s=2),
+        Marks(goodput=0.95, avoided=0.9, recovery_s=2),
     ),
     ServerScenario(
         "fivefold",
@@ -266,7 +266,7 @@ SERVER_SCENARIOS: Final = (
         constant(0.1),
         LONG,
         _up_to(200),
-        Marks(goodput=0.75, avoided=0.7, recovery_s=2),
+        Marks(goodput=0.95, avoided=0.9, recovery_s=2),
     ),
     ServerScenario(
         "aimd",

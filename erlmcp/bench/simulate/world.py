@@ -91,7 +91,7 @@ class Ledger:
         return None
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """One call on its way."""
 
