@@ -65,6 +65,7 @@ class Load:
         "_near",
         "_overload",
         "_sample_count",
+        "_sample_left",
         "_sampled",
         "_size",
         "_timer",
@@ -96,6 +97,7 @@ class Load:
         self._looked_ns = 0
         self._sampled: dict[Exchange, int] = {}  # the calls that are timed, and since when
         self._sample_count = 1 if host.admission == "aimd" else SAMPLE_COUNT
+        self._sample_left = self._sample_count  # that may be begun until the next look, as timing is not for nothing
         self._usual: dict[str, tuple[float, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -113,7 +115,8 @@ class Load:
     def enter(self, exchange: Exchange) -> None:
         """The handler of this call waits."""
         self.inflight += 1
-        if len(self._sampled) < self._sample_count and exchange.call.entry is not None:
+        if self._sample_left and exchange.call.entry is not None:
+            self._sample_left -= 1
             self._sampled[exchange] = self._clock_ns()
         if self._timer is None:
             self._arm()
@@ -127,9 +130,8 @@ class Load:
 
     def leave(self, exchange: Exchange) -> None:
         """It was answered, or will not be."""
-        since_ns = self._sampled.pop(exchange, None)
-        if since_ns is not None:
-            self._learn(exchange, self._clock_ns(), since_ns)
+        if exchange in self._sampled:
+            self._learn(exchange, self._clock_ns(), self._sampled.pop(exchange))
         self.inflight -= 1
         if self._is_refusing:
             self.look()  # Not only at the next tick: by then what is refused for may be over, and its room be empty.
@@ -191,6 +193,7 @@ class Load:
         before = self._overload.refused_from
         self._overload.observe(now_ns, delay_ns, self.inflight / limits.total_inflight_count_max, threads)
         self._look_for_overdue(now_ns)
+        self._sample_left = self._sample_count - len(self._sampled)
         if self._overload.refused_from != before:
             self._settle()
         if self._timer is None and self._overload.pressure > 0:

@@ -293,6 +293,7 @@ async def test_calls_that_take_longer_and_longer_lower_the_limit_and_each_tool_h
             peer = Peer(house.server)
             peer.call(*["wait"] * 30)
             clock.pass_ms(ms)
+            found.look()
             house.gate.set()
             await turns(6)
             house.gate.clear()
@@ -313,9 +314,12 @@ async def test_a_call_that_takes_much_too_long_lowers_the_limit_before_it_ends(c
         for _ in range(5):
             peer.call(*["wait"] * 10)
             clock.pass_ms(10)
+            found.look()
             house.gate.set()
             await turns(6)
             house.gate.clear()
+        clock.pass_ms(10)
+        found.look()
         assert found.inflight_max == 400
         peer.call(*["wait"] * 20)
         clock.pass_ms(20)
