@@ -37,6 +37,7 @@ from erlmcp.policy.retry import RetryRule
 from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.again import Again, is_transient
 from erlmcp.runtime.guard import Guard, is_failure
+from erlmcp.runtime.rest import Rest
 from erlmcp.runtime.within import DEADLINE, SECOND_NS, until_after, within
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,26 +145,19 @@ def _in_thread(made: Guard, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_async(made: Guard, function: Callable[..., Any], again: Again | None, idempotent: bool) -> Any:
+    first_step = made.first_step  # most calls of some functions end within it, and need no task to be given up in
+
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        token = made.enter()
+        value = first_step(function, args, kwargs)
+        if type(value) is not Rest:
+            return value
+        token = value.token
+        if token > 0:
+            return await _carry_on(made, token, lambda: value, (), {}, value.began_ns)
+        token = await made.turn(token)
         if token <= 0:
-            token = await made.turn(token)
-            if token <= 0:
-                return await _instead(made, token, args, kwargs)
-        span_ns = made.span_ns
-        try:
-            if span_ns:
-                value = await within(span_ns / SECOND_NS, made.name, function, args, kwargs)
-            else:
-                value = await function(*args, **kwargs)
-        except BaseException as error:
-            if span_ns and isinstance(error, CallTimeoutError):
-                made.expired(token)
-            else:
-                made.failed(token, error)
-            raise
-        made.leave(token, True)
-        return value
+            return await _instead(made, token, args, kwargs)
+        return await _carry_on(made, token, function, args, kwargs)
 
     if again is None:
         return guarded
@@ -172,6 +166,23 @@ def _wrap_async(made: Guard, function: Callable[..., Any], again: Again | None, 
         return await again.call(guarded, *args, may_repeat=idempotent, **kwargs)
 
     return retried
+
+
+async def _carry_on(
+    made: Guard, token: int, function: Callable[..., Any], args: Any, kwargs: Any, began_ns: int = 0
+) -> Any:
+    """A call that was let in, to its end."""
+    span_ns = made.span_ns
+    try:
+        if span_ns:
+            value = await within(span_ns / SECOND_NS, made.name, function, args, kwargs, began_ns)
+        else:
+            value = await function(*args, **kwargs)
+    except BaseException as error:
+        made.failed_in_time(token, error, bool(span_ns))
+        raise
+    made.leave(token, True)
+    return value
 
 
 async def _instead(made: Guard, token: int, args: Any, kwargs: Any) -> Any:

@@ -21,6 +21,16 @@ cdef class Until:
 cdef Until fence_until(int64_t span_ns)
 
 
+# What is left of a call of a coroutine function after its first step: to be awaited, or (``token`` zero and below) a
+# call that was not let in.
+cdef class Rest:
+    cdef readonly int64_t token
+    cdef readonly int64_t began_ns  # 0: its time is not limited
+    cdef object coroutine
+    cdef object first  # what the first step waits for
+    cdef bint is_new  # ``first`` was not handed up yet
+
+
 cdef class Fence:
     cdef BreakerWindow window  # None: there is none, or it is switched off; so for all of these
     cdef InflightLimit places

@@ -1,6 +1,6 @@
 """What stands before a guarded call, compiled; see ``erlmcp.runtime.guard`` for what it promises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -18,6 +18,14 @@ class Until:
 
 def until_after(span_ns: int) -> Until:
     """For a call that may take so long, within the time of the one it is made in."""
+
+class Rest:
+    """What is left of a call of a coroutine function after its first step: to be awaited, or (``token`` zero and below)
+    a call that was not let in. ``began_ns``: when it began, where its time is limited."""
+
+    token: Final[int]
+    began_ns: Final[int]
+    def __await__(self) -> Generator[Any, Any, Any]: ...
 
 class Fence:
     """The hot part of a ``Guard``, which inherits from it and has ``otherwise``, ``failed``, ``hand_over`` and
@@ -52,3 +60,6 @@ class Fence:
         """The call came to no outcome."""
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """An ordinary function, guarded."""
+    def first_step(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a coroutine function gives, where it does not wait; else a ``Rest``. What a call that ended teaches is
+        learned; who awaits the rest sees to the rest."""

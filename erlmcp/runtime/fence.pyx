@@ -32,6 +32,14 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
+    object PyContextVar_Set(object var, object value)
+    int PyContextVar_Reset(object var, object token) except -1
+    bint PyCoro_CheckExact(object)
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(PyObject* iterator, PyObject* value, PyObject** result) except PYGEN_ERROR
 
 cdef enum:
     TICKET_MASK = 255
@@ -136,9 +144,13 @@ def until_after(int64_t span_ns):
 
 
 cdef Until fence_until(int64_t span_ns):
+    return until_from(fence_now(True), span_ns)
+
+
+cdef Until until_from(int64_t now, int64_t span_ns):
     cdef Until until = Until.__new__(Until)
     cdef PyObject* outer = NULL
-    until.due_ns = fence_now(True) + span_ns
+    until.due_ns = now + span_ns
     PyContextVar_Get(DEADLINE, NULL, &outer)
     if outer == NULL:
         return until
@@ -146,6 +158,51 @@ cdef Until fence_until(int64_t span_ns):
         until.due_ns = (<Until><object>outer).due_ns
     Py_DECREF(<object>outer)
     return until
+
+
+cdef object step(object coroutine, object value, bint* is_over):
+    """One step of a coroutine: what it waits for, or what it gives."""
+    cdef PyObject* found = NULL
+    is_over[0] = PyIter_Send(<PyObject*>coroutine, <PyObject*>value, &found) == PYGEN_RETURN
+    result = <object>found
+    Py_DECREF(result)
+    return result
+
+
+async def awaiting(awaitable):
+    return await awaitable
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Rest:
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef bint is_over = False
+        if self.is_new:
+            self.is_new = False
+            found, self.first = self.first, None
+            return found
+        found = step(self.coroutine, value, &is_over)
+        if is_over:
+            raise StopIteration(found)
+        return found
+
+    def throw(self, *error):
+        self.is_new = False
+        return self.coroutine.throw(*error)
+
+    def close(self):
+        if self.coroutine is not None:
+            self.coroutine.close()
 
 
 cdef class Fence:
@@ -198,3 +255,35 @@ cdef class Fence:
             return value
 
         return guarded
+
+    def first_step(self, function, tuple args, dict kwargs):
+        cdef int64_t token = fence_enter(self)
+        cdef int64_t began = 0
+        cdef bint is_over = False
+        cdef Rest rest
+        cdef Until until = None
+        cdef object before = None
+        if token > 0:
+            if self.span_ns:
+                began = fence_now(True)
+                until = until_from(began, self.span_ns)
+                before = PyContextVar_Set(DEADLINE, until)
+            try:
+                coroutine = function(*args, **kwargs)
+                if not PyCoro_CheckExact(coroutine):
+                    coroutine = awaiting(coroutine)
+                value = step(coroutine, None, &is_over)
+            except BaseException as error:
+                self.failed_in_time(token, error, until is not None)
+                raise
+            finally:
+                if until is not None:
+                    PyContextVar_Reset(DEADLINE, before)
+            if is_over:
+                fence_leave(self, token, True)
+                return value
+        rest = Rest.__new__(Rest)
+        rest.token, rest.began_ns = token, began
+        if token > 0:
+            rest.coroutine, rest.first, rest.is_new = coroutine, value, True
+        return rest

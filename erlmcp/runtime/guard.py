@@ -24,6 +24,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
@@ -32,6 +33,7 @@ from erlmcp.errors import (
     REQUEST_TIMEOUT,
     BreakerOpenError,
     BulkheadFullError,
+    CallTimeoutError,
     McpError,
     RateLimitedError,
     RefusedError,
@@ -43,6 +45,8 @@ from erlmcp.policy.limiter import Limiter, caller_buckets
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.timeouts import AdaptiveTimeout, TimeoutRule
 from erlmcp.runtime.place import Lining
+from erlmcp.runtime.rest import PlainRest, awaiting
+from erlmcp.runtime.within import DEADLINE, until_after
 
 if TYPE_CHECKING:
     from erlmcp.flags import Flags
@@ -155,6 +159,35 @@ class PlainFence:
             return value
 
         return guarded
+
+    def first_step(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a coroutine function gives, where it does not wait; else a rest that is to be awaited. What a call that
+        ended teaches is learned; who awaits the rest sees to the rest."""
+        token = self.enter()
+        if token <= 0:
+            return PlainRest(token)
+        began_ns, before = 0, None
+        if self.span_ns:
+            began_ns = time.monotonic_ns()
+            before = DEADLINE.set(until_after(self.span_ns))
+        try:
+            coroutine = function(*args, **kwargs)
+            if not isinstance(coroutine, CoroutineType):
+                coroutine = awaiting(coroutine)
+            first = coroutine.send(None)
+        except StopIteration as end:
+            self.leave(token, True)
+            return end.value
+        except BaseException as error:
+            self.failed_in_time(token, error, before is not None)
+            raise
+        finally:
+            if before is not None:
+                DEADLINE.reset(before)
+        return PlainRest(token, began_ns, coroutine, first)
+
+    def failed_in_time(self, token: int, error: BaseException, is_timed: bool) -> None:
+        raise NotImplementedError
 
     def hand_over(self) -> None:
         raise NotImplementedError
@@ -344,6 +377,13 @@ class Guarding(Lining, _Fence):
             self.cancel(token)
         else:
             self.leave(token, not self.is_failure(error))
+
+    def failed_in_time(self, token: int, error: BaseException, is_timed: bool) -> None:
+        """``failed``, where it may have been given up."""
+        if is_timed and isinstance(error, CallTimeoutError):
+            self.expired(token)
+        else:
+            self.failed(token, error)
 
     def expired(self, token: int) -> None:
         """The call was given up, and has ended."""

@@ -85,15 +85,19 @@ def _fire(task: asyncio.Task[Any], fired: list[bool]) -> None:
     task.cancel()
 
 
-async def within(seconds: float, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """``await function(*args, **kwargs)``, cancelled when the time is over: CallTimeoutError then."""
+async def within(
+    seconds: float, name: str, function: Callable[..., Any], args: Any, kwargs: Any, began_ns: int = 0
+) -> Any:
+    """``await function(*args, **kwargs)``, cancelled when the time is over: CallTimeoutError then. ``began_ns``: when
+    the time began, where not now."""
     loop = asyncio.get_running_loop()
     task: Any = asyncio.current_task(loop)
     timers = _TIMERS.get(loop) or timers_of(loop)
     cancelling = task.cancelling()
     fired: list[bool] = []
-    deadline = timers.add(seconds, _fire, task, fired)
-    before = DEADLINE.set(until_after(int(seconds * SECOND_NS)))
+    left_ns = int(seconds * SECOND_NS) - (time.monotonic_ns() - began_ns if began_ns else 0)
+    deadline = timers.add(left_ns / SECOND_NS, _fire, task, fired)
+    before = DEADLINE.set(until_after(left_ns))
     try:
         return await function(*args, **kwargs)
     except asyncio.CancelledError:

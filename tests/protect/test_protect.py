@@ -268,6 +268,14 @@ async def test_the_deadline_is_handed_on_to_what_is_called_within() -> None:
     assert left_s() is None
 
 
+async def test_the_time_of_the_first_step_counts() -> None:
+    async def late() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(CallTimeoutError, match="60"):
+        await within(60.0, "late", late, (), {}, time.monotonic_ns() - 61 * 10**9)
+
+
 async def test_no_time_left_is_said_before_anything_is_asked() -> None:
     async def late() -> None:
         shortened_s(5, "tools/call")

@@ -13,6 +13,7 @@ from erlmcp import core
 from erlmcp.errors import (
     BreakerOpenError,
     BulkheadFullError,
+    CallTimeoutError,
     InvalidParamsError,
     McpError,
     RateLimitedError,
@@ -26,6 +27,7 @@ from erlmcp.policy.limiter import Limiter, RateRule
 from erlmcp.policy.protection import Guards
 from erlmcp.policy.timeouts import TimeoutRule
 from erlmcp.runtime.guard import BY_CALLER, Guard, PlainGuard
+from erlmcp.runtime.within import left_s
 
 KINDS = {"compiled": Guard, "plain": PlainGuard} if core.IMPLEMENTATION == "core" else {"plain": PlainGuard}
 Make = Callable[..., PlainGuard]
@@ -383,6 +385,99 @@ def test_calls_given_up_count_as_failures_and_teach_the_timeout(make: Make) -> N
     assert guard.expired_count == 2
     assert guard.breaker is not None
     assert guard.breaker.state == "open"
+
+
+class Waits:
+    """Hands up one thing to wait for, and gives what comes back with it."""
+
+    def __await__(self) -> Any:
+        return (yield "waits for this")
+
+
+def end(rest: Any, value: Any) -> Any:
+    with pytest.raises(StopIteration) as caught:
+        rest.send(value)
+    return caught.value.value
+
+
+def test_a_coroutine_function_that_does_not_wait_ends_in_its_first_step(make: Make) -> None:
+    guard = make(breaker=True, timeout=TimeoutRule())
+    seen: list[float | None] = []
+
+    async def note(*values: int, **more: int) -> Any:
+        seen.append(left_s())
+        return values, more
+
+    assert guard.first_step(note, (1, 2), {"three": 3}) == ((1, 2), {"three": 3})
+    assert guard.first_step(note, (StopIteration(5),), {})[0][0].value == 5
+    assert (guard.ok_count, guard.failure_count) == (2, 0)
+    assert all(each is not None and 29 < each <= 30 for each in seen)
+    assert left_s() is None
+
+
+def test_what_waits_is_carried_on_from_its_first_step_and_ends_once(make: Make) -> None:
+    guard = make(bulkhead=1, timeout=TimeoutRule())
+
+    async def ask() -> Any:
+        return await Waits(), await Waits()
+
+    rest = guard.first_step(ask, (), {})
+    assert left_s() is None
+    assert rest.token > 0
+    assert rest.began_ns > 0
+    assert rest.send(None) == rest.send("one") == "waits for this"
+    assert end(rest, ("a", "tuple")) == ("one", ("a", "tuple"))
+    assert guard.ok_count == 0  # who awaits it sees to that
+    guard.leave(rest.token, True)
+    assert type(guard.first_step(ask, (), {})) is type(rest)
+
+
+def test_an_error_reaches_what_waits_and_closing_it_ends_it(make: Make) -> None:
+    guard = make(breaker=True)
+    ends: list[str] = []
+
+    async def ask() -> str:
+        try:
+            return str(await Waits())
+        except ValueError:
+            return "caught"
+        finally:
+            ends.append("end")
+
+    rest = guard.first_step(ask, (), {})
+    assert rest.began_ns == 0
+    with pytest.raises(StopIteration) as caught:
+        rest.throw(ValueError())
+    assert caught.value.value == "caught"
+    rest = guard.first_step(ask, (), {})
+    assert next(iter(rest.__await__())) == "waits for this"
+    rest.close()
+    assert ends == ["end", "end"]
+
+
+def test_a_first_step_that_fails_counts_and_leaves_no_deadline_behind(make: Make) -> None:
+    guard = make(breaker=BreakerRule(failures_in_row=2), timeout=TimeoutRule(), bulkhead=1)
+
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (ToolError("isError"), CallTimeoutError("timeout", 1.0, "nested"), OSError()):
+        with pytest.raises(type(error)):
+            guard.first_step(fail, (error,), {})
+        assert left_s() is None
+    assert (guard.ok_count, guard.failure_count, guard.expired_count) == (1, 2, 1)
+    refused = guard.first_step(fail, (OSError(),), {})
+    assert refused.token == 0
+    refused.close()
+
+
+async def test_what_is_awaitable_and_no_coroutine_is_awaited(make: Make) -> None:
+    guard = make(breaker=True)
+    future = asyncio.get_running_loop().create_future()
+    rest = guard.first_step(lambda: future, (), {})
+    future.set_result("done")
+    assert await rest == "done"
+    assert guard.first_step(lambda: future, (), {}) == "done"
 
 
 def test_a_report_tells_the_state_of_each_part(make: Make) -> None:
