@@ -12,6 +12,7 @@ from erlmcp.client.bound import ClientLimits
 from erlmcp.client.channel import Channel, Request
 from erlmcp.client.conversation import COMPLETE, SECOND_NS, Conversation, Progress, check_input_required
 from erlmcp.client.flow import Ask
+from erlmcp.client.following import Following
 from erlmcp.client.guarding import Guarded
 from erlmcp.client.question import Questions
 from erlmcp.client.result import result_of
@@ -286,6 +287,14 @@ class Asking:
         found = await self._guarded.ask(self.flags, once, timeout_s, self.limits.timeout_s, again)
         return found
 
+    @property
+    def _hard_s(self) -> float:
+        """As far as progress may extend the time of a request."""
+        guard = None if self._guarded is None else self._guarded.guard
+        if guard is None or guard.timeout is None or not guard.is_timing:
+            return self.limits.timeout_s_max
+        return min(self.limits.timeout_s_max, guard.timeout.rule.hard_s)
+
     async def _send(
         self,
         method: str,
@@ -306,7 +315,8 @@ class Asking:
         is_second = False
         while True:
             conversation = self._conversation or await self._conversing()
-            token = None if progress is None else conversation.follow(progress)
+            following = None if progress is None else Following(progress, self._hard_s)
+            token = None if following is None else conversation.follow(following)
             request = Request(
                 method,
                 conversation.dress(params, meta, token),
@@ -317,6 +327,8 @@ class Asking:
                 wait_s,
                 again,
             )
+            if following is not None:
+                following.use(request)
             try:
                 conversation.send(request)
                 try:
@@ -325,6 +337,8 @@ class Asking:
                     conversation.channel.cancel(request, "no longer wanted")
                     raise
                 return result_of(call, method)
+            except CallTimeoutError as error:
+                raise error if following is None else following.named(error) from None
             except ConnectionClosedError:
                 may_again = again or not request.is_sent
                 if is_second or not may_again or not self._reconnect or not self._is_wanted:

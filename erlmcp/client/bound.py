@@ -20,6 +20,7 @@ class ClientLimits:
     depth_max: int = 128
     # Calls
     timeout_s: float = 60.0  # each request, where the call does not say otherwise
+    timeout_s_max: float = 600.0  # as far as progress, where it is followed, extends that
     inflight_count_max: int = 1000  # sent and not answered, on one connection
     inflight_count_min: int = 1000  # where it is less: of a byte stream, the limit goes by latency between the two
     queue_count_max: int = 10_000  # waiting for their turn behind those

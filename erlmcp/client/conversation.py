@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from erlmcp import core
 from erlmcp.client.channel import Channel, Request
 from erlmcp.client.flow import Ask, Flow
+from erlmcp.client.following import Following
 from erlmcp.client.result import AnswerResult, error_of, result_of
 from erlmcp.errors import (
     HEADER_MISMATCH,
@@ -92,7 +93,7 @@ class Conversation:
         self.instructions: str | None = None
         self.meta: dict[str, Any] = {}  # of each request of 2026-07-28 ...
         self.ready_meta: core.Raw | None = None  # ... and its bytes
-        self.progress: dict[int, Progress] = {}
+        self.progress: dict[int, Following] = {}
         self.readers: set[Subscription] = set()  # those that are waited at
         # Weakly: one that its program dropped is found, and ended.
         self.subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
@@ -154,10 +155,10 @@ class Conversation:
             meta[key.PROGRESS_TOKEN] = token
         return {**(params or {}), "_meta": meta}
 
-    def follow(self, progress: Progress) -> int:
-        """The token under which a request's progress will be told to ``progress``; ``progress.pop`` ends it."""
+    def follow(self, following: Following) -> int:
+        """The token under which a request's progress will be told; ``progress.pop`` ends it."""
         self._token += 1
-        self.progress[self._token] = progress
+        self.progress[self._token] = following
         return self._token
 
     def short_way(self) -> Ask | None:
@@ -292,10 +293,11 @@ class Conversation:
     def _hear(self, method: str, params: dict[str, Any]) -> None:
         if method == m.PROGRESS:
             token = params.get(key.PROGRESS_TOKEN)
-            progress = self.progress.get(token) if isinstance(token, int) else None
-            if progress is not None:
+            following = self.progress.get(token) if isinstance(token, int) else None
+            if following is not None:
+                following.extend()
                 total, message = params.get("total"), params.get("message")
-                self.run(progress, params.get("progress", 0), total, message)
+                self.run(following.progress, params.get("progress", 0), total, message)
             return
         if method == m.CANCELLED:
             self._called_off(params.get("requestId"))

@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
 from erlmcp.client.channel import weakly
+from erlmcp.client.following import take_overdue
 from erlmcp.client.http_bundle import Bundle, Turn, turn_of
 from erlmcp.client.http_connection import Answer
 from erlmcp.client.http_endpoint import make_endpoint
@@ -479,8 +480,7 @@ class HttpChannel:
 
     def _expire(self) -> None:
         self._timer = None
-        for _, post in self._correlation.expire(time.monotonic_ns()):
-            assert isinstance(post, Post)
+        for _, post in take_overdue(self._correlation, time.monotonic_ns()):
             post.request.fail(CallTimeoutError("timeout_s", post.request.timeout_s, post.request.method))
             self._give_up(post, "no answer in time")
         if (next_ns := self._correlation.next_deadline_ns()) is not None:

@@ -101,6 +101,10 @@ class Post(Exchange):
         self._refused: Answer | None = None
 
     @property
+    def deadline_ns(self) -> int | None:
+        return self.request.deadline_ns
+
+    @property
     def what(self) -> str:
         return f"{self._what()} of {self._channel.url}"
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.flow import Flow
+from erlmcp.client.following import take_overdue
 from erlmcp.errors import CallTimeoutError, ConnectionClosedError, InvalidAnswerError, JsonError, LimitError, McpError
 from erlmcp.flags import Flags
 from erlmcp.policy.inflight import InflightSize
@@ -297,7 +298,7 @@ class Pipe(Flow):
     def _expire(self) -> None:
         self._timer = None
         self._armed_ns = NEVER
-        expired: list[tuple[Any, Any]] = self._correlation.expire(time.monotonic_ns())
+        expired = take_overdue(self._correlation, time.monotonic_ns())
         if self._size is not None and any(request.is_sent for _id, request in expired):
             self._inflight_max = self._size.slowed()
         for _id, request in expired:
