@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,37 @@ def test_a_transport_that_joins_is_given_one_piece_after_the_other() -> None:
     for transport in (joining, pipe):
         write_parts(transport, [b"a", memoryview(b"b")])
         assert transport.written == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_who_has_bounds_of_its_own_looks_there_and_who_forgets_to_is_made_to(forgets: bool) -> None:
+    looks = []
+
+    class Gathering(Pipe):
+        def _maybe_pause_protocol(self) -> None:
+            looks.append(len(self.written))
+
+    transport = Gathering()
+    if forgets:
+        transport._high_water = 1 << 16  # type: ignore[attr-defined]
+    write_parts(transport, [b"a", memoryview(b"b")])
+    assert transport.written == [b"a", b"b"]
+    assert looks == ([2] if forgets else [])
+
+
+async def test_a_socket_that_takes_no_more_pauses_who_writes_pieces() -> None:
+    paused: list[bool] = []
+
+    class Writer(asyncio.Protocol):
+        def pause_writing(self) -> None:
+            paused.append(True)
+
+    theirs, ours = socket.socketpair()
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().create_connection(Writer, sock=ours)
+        write_parts(transport, [b"a" * (1 << 20)] * 8)
+        assert paused == [True]
+        transport.abort()
 
 
 @pytest.mark.parametrize("zero_copy", [True, False])
