@@ -1,7 +1,8 @@
 """A limit, not a server: what C reaches here with the least parsing that still answers each request by its id.
 
 No JSON is read: the id is the ten digits behind the first ``"id":``. No header is read but Content-Length. Sockets stay
-in blocking mode, as epoll says when to read and a client that sends one request at a time always takes its answer.
+in blocking mode, as epoll says when to read and a client that sends one request at a time always takes its answer. A
+large answer is written from where it lies, so that what is left is the kernel's own copying.
 """
 
 from libc.errno cimport EINTR, errno
@@ -12,6 +13,7 @@ from posix.unistd cimport close, read, write
 from erlmcp.bench.linux cimport EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event, epoll_wait
 from erlmcp.bench.stream cimport ID_DIGITS, READ_BYTES, reserve
 
+import os
 import socket
 
 
@@ -29,33 +31,40 @@ cdef enum:
     TCP_NODELAY = 1
     FD_MAX = 65536
     EVENT_COUNT = 128
+    LARGE_BYTES = 1 << 16
 
 TEXT = b'"the quick brown fox"'
-RESULT = b'"content":[{"type":"text","text":%s}],"structuredContent":{"result":%s}' % (TEXT, TEXT)
+BLOB = b'"%s"' % (b"x" * int(os.environ.get("BENCH_BLOB_BYTES", "0")))  # beside the usual text
+MORE = b',{"type":"text","text":%s}' % BLOB if len(BLOB) > 2 else b""
+SAID = BLOB if MORE else TEXT
+RESULT = b'"content":[{"type":"text","text":%s}%s],"structuredContent":{"result":%s}' % (TEXT, MORE, SAID)
 BODY = b'{"jsonrpc":"2.0","id":1000000000,"result":{%s,"isError":false,"resultType":"complete"}}' % RESULT
 HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 LINE = BODY + b"\n"
 
 cdef struct Answer:
-    const char *text
+    char *text
     size_t size
     size_t id_at
 
 
-cdef Answer answer_of(bytes text) noexcept:
-    """The literal, which must outlive what uses the answer."""
+cdef Answer answer_of(bytearray text) noexcept:
+    """What is written, and where its id stands; the array must outlive what uses the answer."""
     cdef Answer made
-    made.text = <const char *>text
+    made.text = <char *>text
     made.size = len(text)
     made.id_at = text.index(b"1000000000")
     return made
 
 
-cdef int put(Peer *peer, Answer *answer, const char *request, size_t size) except -1 nogil:
-    """Write the answer to the request behind what is there. Returns 1 where the request has no id."""
+cdef int put(Peer *peer, int fd, Answer *answer, const char *request, size_t size) except -1 nogil:
+    """Write the answer to the request behind what is there. Returns 1 where the request has no id, or nobody reads."""
     cdef const char *at = <const char *>memmem(request, size, b'"id":', 5)
     if at == NULL or <size_t>(request + size - at) < 5 + ID_DIGITS:
         return 1
+    if answer.size >= LARGE_BYTES:
+        memcpy(answer.text + answer.id_at, at + 5, ID_DIGITS)
+        return not (flush(peer, fd) and write_all(fd, answer.text, answer.size))
     reserve(&peer.wbuf, &peer.wcap, peer.wlen + answer.size)
     memcpy(peer.wbuf + peer.wlen, answer.text, answer.size)
     memcpy(peer.wbuf + peer.wlen + answer.id_at, at + 5, ID_DIGITS)
@@ -63,16 +72,21 @@ cdef int put(Peer *peer, Answer *answer, const char *request, size_t size) excep
     return 0
 
 
-cdef bint flush(Peer *peer, int fd) noexcept nogil:
+cdef bint write_all(int fd, const char *data, size_t size) noexcept nogil:
     cdef size_t done = 0
     cdef Py_ssize_t n
-    while done < peer.wlen:
-        n = write(fd, peer.wbuf + done, peer.wlen - done)
+    while done < size:
+        n = write(fd, data + done, size - done)
         if n < 0 and errno != EINTR:
             return False
         done += max(n, 0)
-    peer.wlen = 0
     return True
+
+
+cdef bint flush(Peer *peer, int fd) noexcept nogil:
+    cdef size_t size = peer.wlen
+    peer.wlen = 0
+    return write_all(fd, peer.wbuf, size)
 
 
 cdef bint fill(Peer *peer, int fd) except -1 nogil:
@@ -109,7 +123,7 @@ cdef bint serve_peer(Peer *peer, void *answers) except -1 nogil:
         size = body_bytes_of(at, end)
         if <size_t>(peer.rbuf + peer.rlen - (end + 4)) < size:
             break
-        if put(peer, answer, end + 4, size):
+        if put(peer, peer.fd, answer, end + 4, size):
             return False
         at = end + 4 + size
     peer.rlen -= at - peer.rbuf
@@ -159,12 +173,14 @@ cdef int serve_all(int port, serve_peer_t each, void *answers) except -1:
 
 
 def http(int port):
-    cdef Answer answer = answer_of(HTTP)
+    cdef bytearray text = bytearray(HTTP)
+    cdef Answer answer = answer_of(text)
     serve_all(port, &serve_peer, &answer)
 
 
 def stdio():
-    cdef Answer answer = answer_of(LINE)
+    cdef bytearray text = bytearray(LINE)
+    cdef Answer answer = answer_of(text)
     cdef Peer peer
     cdef char *at
     cdef char *end
@@ -177,7 +193,7 @@ def stdio():
                     end = <char *>memchr(at, c"\n", peer.rbuf + peer.rlen - at)
                     if end == NULL:
                         break
-                    put(&peer, &answer, at, end - at)
+                    put(&peer, 1, &answer, at, end - at)
                     at = end + 1
                 peer.rlen -= at - peer.rbuf
                 memmove(peer.rbuf, at, peer.rlen)

@@ -92,6 +92,18 @@ def test_the_limit_in_c_answers_over_both_transports() -> None:
         assert row.rate
 
 
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_the_limits_send_a_result_of_a_mebibyte_too_and_no_list(transport: str) -> None:
+    given = [one for one in PEERS if one.is_limit]
+    options = peers.parser().parse_args(["--seconds", "0.1", "--rounds", "1", "--transport", transport])
+    rows = peers.echo_or_large(options, given, io.StringIO(), suite="large")
+    assert [(row.server, row.error, bool(row.rate)) for row in rows] == [
+        ("limit-uvloop", "", True),
+        ("limit-c", "", True),
+    ]
+    assert all("1 MiB" in row.case for row in rows)
+
+
 def test_reports_show_every_server_and_every_reason() -> None:
     rows = [
         peers.Row("case", "erlmcp", "1", False, rate=200.0, server_cpu_us=5.0),

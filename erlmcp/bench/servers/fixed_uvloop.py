@@ -8,12 +8,16 @@ Only the id is taken over from the request (it is found by its digits), as an an
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import uvloop
 
 TEXT = b'"the quick brown fox"'
-RESULT = b'"content":[{"type":"text","text":%s}],"structuredContent":{"result":%s}' % (TEXT, TEXT)
+BLOB = b'"%s"' % (b"x" * int(os.environ.get("BENCH_BLOB_BYTES", "0")))  # beside the usual text
+MORE = b',{"type":"text","text":%s}' % BLOB if len(BLOB) > 2 else b""
+SAID = BLOB if MORE else TEXT
+RESULT = b'"content":[{"type":"text","text":%s}%s],"structuredContent":{"result":%s}' % (TEXT, MORE, SAID)
 BODY = b'{"jsonrpc":"2.0","id":1000000000,"result":{%s,"isError":false,"resultType":"complete"}}' % RESULT
 ID_AT = BODY.index(b"1000000000")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -22,7 +26,7 @@ BEFORE, AFTER = BODY[:ID_AT], BODY[ID_AT + 10 :]
 
 class Http(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.write = transport.write  # type: ignore[attr-defined]
+        self.write = transport.writelines  # type: ignore[attr-defined]
         self.held = b""
 
     def data_received(self, data: bytes) -> None:
@@ -30,7 +34,7 @@ class Http(asyncio.Protocol):
         self.held += data
         if self.held.endswith(b"}"):
             at = self.held.index(b'"id":') + 5
-            self.write(HEAD + BEFORE + self.held[at : at + 10] + AFTER)
+            self.write([HEAD + BEFORE + self.held[at : at + 10], AFTER])
             self.held = b""
 
 
