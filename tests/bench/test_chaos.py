@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from erlmcp.bench import chaos
-from erlmcp.bench.chaos import BARE, CALM, FAULTS, Mark, Row, Upstream, fault_names, marks, times
+from erlmcp.bench.chaos import Upstream, fault_names
+from erlmcp.bench.mark import BARE, CALM, FAULTS, Mark, Row, interval, marks, tail_mark, times
 
 RUNS = (CALM, FAULTS, BARE)
 
@@ -93,6 +94,24 @@ def test_calls_of_faulty_tools_count_among_the_answered_and_not_among_the_health
 
 def test_tails_are_compared_round_by_round() -> None:
     assert times([10.0, 300.0, 22.0], [10.0, 100.0, 20.0]) == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(("count", "place"), [(1, 0), (2, 0), (4, 0), (5, 0), (7, 0), (8, 1), (12, 2), (24, 7)])
+def test_the_interval_of_a_median_misses_it_at_most_once_in_ten(count: int, place: int) -> None:
+    assert interval([float(one) for one in reversed(range(count))]) == (place, count - 1 - place)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "verdict"),
+    [(1.0, 0.0, "met"), (1.05, 0.02, "met"), (1.05, 0.2, "undecided"), (1.2, 0.2, "undecided"), (1.2, 0.02, "missed")],
+)
+def test_a_mark_within_the_interval_of_a_tail_is_neither_met_nor_missed(
+    ratio: float, spread: float, verdict: str
+) -> None:
+    some = [1000 * (ratio + spread * (turn % 2 - 0.5) * 2) for turn in range(12)]
+    mark = tail_mark("echo", some, [1000.0] * 12)
+    assert mark.verdict == verdict
+    assert mark.is_met is (verdict == "met")
 
 
 def test_a_stalled_upstream_says_nothing_and_drops_whoever_waits_when_it_ends() -> None:
