@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from erlmcp.runtime.future import Future, delivery_of
 from erlmcp.runtime.line import LEVELS
-from erlmcp.runtime.threads import ThreadPool as Core
-
-Priority = Literal["critical", "normal", "bulk"]
+from erlmcp.runtime.pooled import Pooled, Priority
 
 
-class ThreadPool:
+class ThreadPool(Pooled):
     """Threads that take work from each other, as ``erlmcp.sync.ThreadPool``, which says what the options mean.
 
     Results come to the loop in batches, one wake-up for as many as there are. May be used from several loops.
     ``async with ThreadPool() as pool`` waits at its end for what runs, and cancels what does not yet.
     """
-
-    def __init__(
-        self,
-        thread_count_max: int | None = None,
-        *,
-        job_count_max: int = 8192,
-        idle_s: float = 30.0,
-        name: str = "erlmcp-pool",
-    ) -> None:
-        count = min(32, (os.cpu_count() or 1) + 4) if thread_count_max is None else thread_count_max
-        self.core = Core(count, job_count_max, idle_s=idle_s, name=name)
-
-    def __len__(self) -> int:
-        """How many calls wait or run."""
-        return len(self.core.live)
 
     async def run(
         self,

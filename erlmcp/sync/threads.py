@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from erlmcp.runtime.future import Future as Future
 from erlmcp.runtime.line import LEVELS
-from erlmcp.runtime.threads import ThreadPool as Core
+from erlmcp.runtime.pooled import Pooled, Priority
 
-Priority = Literal["critical", "normal", "bulk"]
 AHEAD: Final = 1024  # calls that ``map`` submits before the first result is taken
 
 
-class ThreadPool(concurrent.futures.Executor):
+class ThreadPool(Pooled, concurrent.futures.Executor):
     """Threads that take work from each other (see ``erlmcp.runtime.threads``).
 
     At most ``thread_count_max`` threads (None: those of ThreadPoolExecutor, four more than processors and at most 32),
@@ -31,21 +29,6 @@ class ThreadPool(concurrent.futures.Executor):
     Normal calls of different owners take turns, each owner's in their order; ``owner`` is any hashable value, and
     a call without one keeps its own place in the line.
     """
-
-    def __init__(
-        self,
-        thread_count_max: int | None = None,
-        *,
-        job_count_max: int = 8192,
-        idle_s: float = 30.0,
-        name: str = "erlmcp-pool",
-    ) -> None:
-        count = min(32, (os.cpu_count() or 1) + 4) if thread_count_max is None else thread_count_max
-        self.core = Core(count, job_count_max, idle_s=idle_s, name=name)
-
-    def __len__(self) -> int:
-        """How many calls wait or run."""
-        return len(self.core.live)
 
     def submit(  # type: ignore[override]
         self,
