@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from erlmcp.bench.simulate.house import House
@@ -247,47 +247,30 @@ def _slower(second: float) -> float:
     return 0.1 + 0.3 * max(0.0, 1 - abs(second - 40) / 20)
 
 
+DOUBLE: Final = ServerScenario(
+    "double",
+    "a server at twice what its calls' upstream can do, for 20 seconds: a limit by the gradient",
+    _crowd(2, LONG[0]),
+    PLACES,
+    constant(0.1),
+    LONG,
+    _up_to(200),
+    Marks(goodput=0.95, avoided=0.9, recovery_s=2),
+)
+FIVEFOLD: Final = replace(
+    DOUBLE, key="fivefold", title="the same at five times: a limit by the gradient", load=_crowd(5, LONG[0])
+)
 SERVER_SCENARIOS: Final = (
-    ServerScenario(
-        "double",
-        "a server at twice what its calls' upstream can do, for 20 seconds: a limit by the gradient",
-        _crowd(2, LONG[0]),
-        PLACES,
-        constant(0.1),
-        LONG,
-        _up_to(200),
-        Marks(goodput=0.95, avoided=0.9, recovery_s=2),
-    ),
-    ServerScenario(
-        "fivefold",
-        "the same at five times: a limit by the gradient",
-        _crowd(5, LONG[0]),
-        PLACES,
-        constant(0.1),
-        LONG,
-        _up_to(200),
-        Marks(goodput=0.95, avoided=0.9, recovery_s=2),
-    ),
-    ServerScenario(
-        "aimd",
-        "the same at five times: a limit by additive increase",
-        _crowd(5, LONG[0]),
-        PLACES,
-        constant(0.1),
-        LONG,
-        _up_to(200),
-        Marks(goodput=0.9, avoided=0.9, recovery_s=2),
-        admission="aimd",
-    ),
-    ServerScenario(
-        "rush",
-        "ten times as much for two seconds: a limit by the gradient",
-        _crowd(10, SHORT[0]),
-        PLACES,
-        constant(0.1),
-        SHORT,
-        _up_to(200),
-        Marks(goodput=0.9, avoided=0.8, recovery_s=5),
+    DOUBLE,
+    FIVEFOLD,
+    replace(FIVEFOLD, key="aimd", title="the same at five times: a limit by additive increase", admission="aimd"),
+    replace(
+        DOUBLE,
+        key="rush",
+        title="ten times as much for two seconds: a limit by the gradient",
+        load=_crowd(10, SHORT[0]),
+        trouble=SHORT,
+        marks=Marks(goodput=0.9, avoided=0.8, recovery_s=5),
     ),
     ServerScenario(
         "slower",
