@@ -11,32 +11,13 @@ import sys
 
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.types import SamplingMessage, TextContent
-from pydantic import BaseModel
+from sdk_tools import Count, register
 
 KIND = sys.argv[1]
 server = FastMCP(
     "sdk1", "Be gentle.", log_level="ERROR", json_response=KIND == "stateless", stateless_http=KIND == "stateless"
 )
-
-
-class Count(BaseModel):
-    count: int
-
-
-@server.tool()
-def add(a: int, b: int) -> int:
-    """Add."""
-    return a + b
-
-
-@server.tool()
-async def weather(city: str) -> dict[str, str]:
-    return {"city": city, "sky": "clear"}
-
-
-@server.tool()
-def fail() -> str:
-    raise ValueError("broken")
+register(server)
 
 
 @server.tool()

@@ -5,29 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, MCPServer, Resolve
-from pydantic import BaseModel
+from sdk_tools import Count, register
 
 server = MCPServer("sdk", instructions="Be gentle.")
-
-
-class Count(BaseModel):
-    count: int
-
-
-@server.tool()
-def add(a: int, b: int) -> int:
-    """Add."""
-    return a + b
-
-
-@server.tool()
-async def weather(city: str) -> dict[str, str]:
-    return {"city": city, "sky": "clear"}
-
-
-@server.tool()
-def fail() -> str:
-    raise ValueError("broken")
+register(server)
 
 
 @server.tool()
