@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from erlmcp.bench import message, result, table
 from erlmcp.bench.load import http_load
 from erlmcp.bench.mark import BARE, CALM, FAULTS, Mark, Row, marks
-from erlmcp.bench.process import SERVERS, Peer, PeerError, Running
+from erlmcp.bench.process import PeerError, Running, own_peer
 
 if TYPE_CHECKING:
     from erlmcp.bench.load import Load
@@ -49,13 +49,7 @@ STALLS = ((0.1, 0.45), (0.55, 0.9))  # of a round
 KILL_EVERY_S = 0.5
 AUTOGROUP = "/proc/self/autogroup"
 FAULT_NAMES = ("fail", "stall", "deaf", "memory", "kill")
-CHAOS = Peer(
-    "erlmcp",
-    "erlmcp",
-    ("stateless",),
-    lambda mode, port: [str(SERVERS / "chaos_erlmcp.py"), mode, str(port)],
-    is_own=True,
-)
+CHAOS = own_peer("chaos_erlmcp.py")
 
 
 @dataclass(frozen=True)

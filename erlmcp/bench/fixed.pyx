@@ -6,12 +6,11 @@ Heads are read for their verb and Content-Length alone. There are no sessions an
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from erlmcp._core.json cimport json_limits_init, json_limits_t
 from erlmcp._core.jsonrpc cimport JSONRPC_REQUEST, envelope_t, jsonrpc_scan
-from erlmcp.bench.limit cimport Peer, fill, flush, serve_all
+from erlmcp.bench.limit cimport Peer, fill, flush, serve_all, serve_lines
 from erlmcp.bench.stream cimport reserve
 
 import json
@@ -173,6 +172,10 @@ cdef bint serve_http(Peer *peer, void *data) except -1 nogil:
     return flush(peer, peer.fd)
 
 
+cdef int answer_line(Peer *peer, void *answers, const char *line, size_t size) except -1 nogil:
+    return answer(peer, <Answers *>answers, line, size)
+
+
 def http(int port):
     cdef Answers answers
     set_up(&answers, True)
@@ -181,25 +184,5 @@ def http(int port):
 
 def stdio():
     cdef Answers answers
-    cdef Peer peer
-    cdef char *at
-    cdef char *end
     set_up(&answers, False)
-    memset(&peer, 0, sizeof(peer))
-    try:
-        with nogil:  # for as long as the input lasts
-            while fill(&peer, 0):
-                at = peer.rbuf
-                while True:
-                    end = <char *>memchr(at, c"\n", peer.rbuf + peer.rlen - at)
-                    if end == NULL:
-                        break
-                    answer(&peer, &answers, at, end - at)
-                    at = end + 1
-                peer.rlen -= at - peer.rbuf
-                memmove(peer.rbuf, at, peer.rlen)
-                if not flush(&peer, 1):
-                    break
-    finally:
-        free(peer.rbuf)
-        free(peer.wbuf)
+    serve_lines(&answer_line, &answers)

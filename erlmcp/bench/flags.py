@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from erlmcp import flags
-from erlmcp.bench import result, screen, table, timing
+from erlmcp.bench import option, result, screen, table, timing
 from erlmcp.bench.components.row import BATCH
 from erlmcp.bench.room import MissingError
 from erlmcp.bench.timing import Timed, closing
@@ -24,6 +24,7 @@ GUARDING = "erlmcp.bench.guarding"
 BUYING = "erlmcp.bench.buying"
 CROWDED = "erlmcp.bench.crowded"
 JOURNEY = "erlmcp.bench.journey"
+TIME_S = 1.0  # of each variant, over all rounds
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,7 @@ def report(cells: Sequence[dict[str, Any]], out: TextIO) -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="erlmcp bench flags", description="Measure what each single flag buys.")
-    made.add_argument("--only", metavar="FLAGS", help=f"of {', '.join(row.flag for row in ROWS)}")
-    made.add_argument("--rounds", type=int, help="default 7, with --quick 3")
-    made.add_argument("--time-s", type=float, metavar="S", help="of each variant, over all rounds; default 1")
-    made.add_argument("--quick", action="store_true", help="few short rounds")
-    made.add_argument("--json", metavar="FILE", help="write all results there")
+    option.add_to(made, "flags", (row.flag for row in ROWS), "variant", TIME_S)
     return made
 
 
@@ -142,14 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 130 where it was interrupted: what was measured until then is printed and written."""
     made = parser()
     options = made.parse_args(argv)
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.time_s = options.time_s or (0.1 if options.quick else 1.0)
-    rows: Sequence[Row] = ROWS
-    if options.only:
-        wanted = set(options.only.split(","))
-        if wanted - {row.flag for row in ROWS}:
-            made.error(f"unknown flag; expected of {', '.join(row.flag for row in ROWS)}")
-        rows = [row for row in ROWS if row.flag in wanted]
+    wanted = option.settle(made, options, (row.flag for row in ROWS), TIME_S, TIME_S / 10)
+    rows = [row for row in ROWS if row.flag in wanted]
     print(result.title("flags"), flush=True)
     cells: list[dict[str, Any]] = []
     was_interrupted = False

@@ -15,5 +15,10 @@ ctypedef bint (*serve_peer_t)(Peer *peer, void *answers) except -1 nogil
 
 cdef bint fill(Peer *peer, int fd) except -1 nogil
 cdef bint flush(Peer *peer, int fd) noexcept nogil
+# Answer one line behind what is there to be written.
+ctypedef int (*answer_line_t)(Peer *peer, void *answers, const char *line, size_t size) except -1 nogil
+
+# Answer the lines of the standard input on the standard output, until the input ends.
+cdef int serve_lines(answer_line_t each, void *answers) except -1
 # Serve whoever connects, for as long as the process lives.
 cdef int serve_all(int port, serve_peer_t each, void *answers) except -1

@@ -172,15 +172,7 @@ cdef int serve_all(int port, serve_peer_t each, void *answers) except -1:
     return 0
 
 
-def http(int port):
-    cdef bytearray text = bytearray(HTTP)
-    cdef Answer answer = answer_of(text)
-    serve_all(port, &serve_peer, &answer)
-
-
-def stdio():
-    cdef bytearray text = bytearray(LINE)
-    cdef Answer answer = answer_of(text)
+cdef int serve_lines(answer_line_t each, void *answers) except -1:
     cdef Peer peer
     cdef char *at
     cdef char *end
@@ -193,7 +185,7 @@ def stdio():
                     end = <char *>memchr(at, c"\n", peer.rbuf + peer.rlen - at)
                     if end == NULL:
                         break
-                    put(&peer, 1, &answer, at, end - at)
+                    each(&peer, answers, at, end - at)
                     at = end + 1
                 peer.rlen -= at - peer.rbuf
                 memmove(peer.rbuf, at, peer.rlen)
@@ -202,3 +194,20 @@ def stdio():
     finally:
         free(peer.rbuf)
         free(peer.wbuf)
+    return 0
+
+
+cdef int put_line(Peer *peer, void *answer, const char *line, size_t size) except -1 nogil:
+    return put(peer, 1, <Answer *>answer, line, size)
+
+
+def http(int port):
+    cdef bytearray text = bytearray(HTTP)
+    cdef Answer answer = answer_of(text)
+    serve_all(port, &serve_peer, &answer)
+
+
+def stdio():
+    cdef bytearray text = bytearray(LINE)
+    cdef Answer answer = answer_of(text)
+    serve_lines(&put_line, &answer)

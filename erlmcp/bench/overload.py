@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from erlmcp.bench import message, result, table
 from erlmcp.bench.load import http_load, lines_load
 from erlmcp.bench.peers import numbers
-from erlmcp.bench.process import SERVERS, Peer, PeerError, Running, free_port
+from erlmcp.bench.process import PeerError, Running, free_port, own_peer
 
 if TYPE_CHECKING:
     from erlmcp.bench.load import Load
@@ -39,13 +39,7 @@ CONNECTIONS, DEPTH = 64, 16
 PROBE_EXPECT = b"supportedVersions"
 ON, OFF = "on", "off"
 SATURATED_OFF, OVERLOAD_OFF = "-priority_messages", "-priority_messages,-backpressure"
-WORKER = Peer(
-    "erlmcp",
-    "erlmcp",
-    ("stateless",),
-    lambda mode, port: [str(SERVERS / "work_erlmcp.py"), mode, str(port)],
-    is_own=True,
-)
+WORKER = own_peer("work_erlmcp.py")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from erlmcp import flags
-from erlmcp.bench import result, screen, table, timing
+from erlmcp.bench import option, result, screen, table, timing
 from erlmcp.bench.components import way
 from erlmcp.bench.components.calling import remote as call
 from erlmcp.bench.components.network import remote
@@ -35,6 +35,7 @@ PLAN = {
     5: ("circuit_breaker", "backpressure", "adaptive_timeouts", "rate_limit"),
 }
 BASELINE = 0
+TIME_S, QUICK_TIME_S = 0.5, 0.03  # of each phase, over all rounds
 
 
 @dataclass(frozen=True)
@@ -302,11 +303,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="erlmcp bench phases", description="Measure what each phase of the plan buys over the baseline."
     )
-    made.add_argument("--only", metavar="ROWS", help=f"of {', '.join(track.key for track in tracks())}")
-    made.add_argument("--rounds", type=int, help="default 7, with --quick 3")
-    made.add_argument("--time-s", type=float, metavar="S", help="of each phase, over all rounds; default 0.5")
-    made.add_argument("--quick", action="store_true", help="few short rounds")
-    made.add_argument("--json", metavar="FILE", help="write all results there")
+    option.add_to(made, "rows", (track.key for track in tracks()), "phase", TIME_S)
     return made
 
 
@@ -314,14 +311,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 130 where it was interrupted: what was measured until then is printed and written."""
     made = parser()
     options = made.parse_args(argv)
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.time_s = options.time_s or (0.03 if options.quick else 0.5)
-    found = tracks()
-    if options.only:
-        wanted = set(options.only.split(","))
-        if wanted - {track.key for track in found}:
-            made.error(f"unknown row; expected of {', '.join(track.key for track in found)}")
-        found = [track for track in found if track.key in wanted]
+    known = tracks()
+    wanted = option.settle(made, options, (track.key for track in known), TIME_S, QUICK_TIME_S)
+    found = [track for track in known if track.key in wanted]
     out = sys.stdout
     print(result.title("phases"), file=out, flush=True)
     cells: list[dict[str, Any]] = []

@@ -45,6 +45,11 @@ def _script(file: str) -> Callable[[str, int], list[str]]:
     return lambda mode, port: [str(SERVERS / file), mode, *([str(port)] if port else [])]
 
 
+def own_peer(file: str) -> Peer:
+    """A server of ours for one benchmark, over HTTP."""
+    return Peer("erlmcp", "erlmcp", ("stateless",), _script(file), is_own=True)
+
+
 def _erlmcp(mode: str, port: int) -> list[str]:
     file = str(SERVERS / "echo_erlmcp.py")
     return ["-m", "erlmcp", "run", file] if mode == "stdio" else ["-m", "erlmcp", "serve", file, "--port", str(port)]

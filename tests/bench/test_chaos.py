@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from erlmcp.bench import chaos
+from erlmcp.bench import chaos, process
 from erlmcp.bench.chaos import Upstream, fault_names
 from erlmcp.bench.mark import BARE, CALM, FAULTS, Mark, Row, interval, marks, tail_mark, times
 
@@ -154,7 +154,7 @@ def test_a_mark_that_is_missed_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_does_not_start_is_said_and_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(chaos, "SERVERS", tmp_path)
+    monkeypatch.setattr(process, "SERVERS", tmp_path)
     assert chaos.main([]) == 1
     assert "erlmcp bench chaos: died with status" in capsys.readouterr().err
 

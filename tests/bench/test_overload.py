@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from erlmcp.bench import overload
+from erlmcp.bench import overload, process
 from erlmcp.bench.overload import OFF, ON, OverloadRow, SaturatedRow
 
 
@@ -62,7 +62,7 @@ def test_ratios_stand_beside_what_they_are_of() -> None:
 def test_a_server_that_does_not_start_is_said_and_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(overload, "SERVERS", tmp_path)
+    monkeypatch.setattr(process, "SERVERS", tmp_path)
     assert overload.main(["--suite", "overload"]) == 1
     assert "erlmcp bench overload: died with status" in capsys.readouterr().err
 
