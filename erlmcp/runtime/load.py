@@ -125,8 +125,7 @@ class Load:
 
     def pass_over(self, exchange: Exchange) -> None:
         """It was given up: how long that took says nothing of this server."""
-        if exchange is self._sampled:
-            self._sampled = None
+        self._sampled.pop(exchange, None)
 
     def leave(self, exchange: Exchange) -> None:
         """It was answered, or will not be."""

@@ -332,6 +332,33 @@ async def test_a_call_that_takes_much_too_long_lowers_the_limit_before_it_ends(c
         peer.link.close()
 
 
+async def test_calls_that_were_given_up_teach_nothing_of_how_quick_a_tool_is(clock: Clock) -> None:
+    house = House(total_inflight_count_min=2, total_inflight_count_max=400)
+    async with house.server.running():
+        found, peer = house.server.turn.load, Peer(house.server)
+
+        async def answer_some() -> None:
+            for _ in range(5):
+                peer.call(*["wait"] * 10)
+                clock.pass_ms(10)
+                found.look()
+                house.gate.set()
+                await turns(6)
+                house.gate.clear()
+
+        await answer_some()
+        clock.pass_ms(10)
+        found.look()
+        peer.call(*["wait"] * 10)
+        for number in range(peer.count - 9, peer.count + 1):
+            note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": f"wait-{number}"}}
+            peer.link.feed(json.dumps(note).encode() + b"\n")
+        assert found.inflight == 0
+        await answer_some()
+        assert found.inflight_max == 400
+        peer.link.close()
+
+
 def test_arrivals_tell_when_the_oldest_came(clock: Clock) -> None:
     arrivals = turn.Arrivals()
     assert arrivals.since_ns == 0
