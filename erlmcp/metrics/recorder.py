@@ -32,6 +32,7 @@ HISTORY_SECONDS: Final = 300
 VALUE_MAX: Final = (1 << 40) - 1  # nanoseconds: 18 minutes
 SUB_BITS: Final = 6  # 0.8 %
 SAMPLE_EVERY: Final = 64  # request of the general way whose way is looked at in detail
+SHOWN_MAX: Final = 100  # errors a second that leave a trace each; of a flood of refusals one of SAMPLE_EVERY does
 METHODS: Final = frozenset().union(
     *m.CLIENT_REQUESTS.values(), *m.SERVER_REQUESTS.values(), (m.INITIALIZED, m.CANCELLED, m.PROGRESS, m.ROOTS_CHANGED)
 )
@@ -170,6 +171,7 @@ class Recorder:
         self._known: dict[Key, Series] = {}
         self._known_max = 2 * series_max
         self._turn_count = 0
+        self._shown_left = SHOWN_MAX
         self._session_point: core.Histogram | None = None
         self._clock: Clock | None = None
         self._timer: Any = None
@@ -208,6 +210,7 @@ class Recorder:
 
     def _tick(self) -> Iterator[None]:
         self.second += 1
+        self._shown_left = SHOWN_MAX
         for number, series in enumerate(list(self._series.values()), 1):
             fresh = series.drain(self.second)
             if fresh is not None:
@@ -315,7 +318,9 @@ class Recorder:
             found = self._open(key, error or self._error_of(status))
         found.hot.record(duration_ns)
         self._turn_count += 1
-        is_plain = not (error or status or self.observers) and self._turn_count % SAMPLE_EVERY
+        is_shown = bool(error or status) and self._shown_left > 0
+        self._shown_left -= is_shown
+        is_plain = not (is_shown or self.observers) and self._turn_count % SAMPLE_EVERY
         if not is_plain or duration_ns >= self.traces.floor_ns:
             self._look(exchange, error or self._error_of(status), status, message, now_ns, duration_ns)
 

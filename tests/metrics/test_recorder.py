@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from erlmcp.errors import ConfigurationError
-from erlmcp.metrics.recorder import SERIES_A_TURN, SLOT_COUNT, SLOT_OF_KIND, SLOT_OF_VERSION, Recorder
+from erlmcp.metrics import family as f
+from erlmcp.metrics.recorder import (
+    SAMPLE_EVERY,
+    SERIES_A_TURN,
+    SHOWN_MAX,
+    SLOT_COUNT,
+    SLOT_OF_KIND,
+    SLOT_OF_VERSION,
+    Recorder,
+)
 from erlmcp.metrics.trace import FOLLOWED_A_SECOND_MAX, Trace, Traces
 from erlmcp.metrics.window import FIVE_MINUTES, HOUR, MINUTE, SECOND, percentiles
 
@@ -187,6 +198,29 @@ def test_many_threads_record_and_no_record_is_lost_while_the_loop_ticks() -> Non
     done.set()
     ((_, (series,)),) = recorder.families()
     assert series.whole().count == 20_000
+
+
+def test_of_a_flood_of_errors_a_hundred_a_second_leave_a_trace_and_then_a_sample_and_all_are_counted() -> None:
+    recorder = Recorder(trace_max=10_000, slow_s=1000.0)
+    call = SimpleNamespace(method="tools/call", name="add", entry=object(), id=1, meta=None)
+    peer, channel = SimpleNamespace(version="2026-07-28"), SimpleNamespace(kind="http")
+
+    def refuse(count: int) -> int:
+        before = len(recorder.traces.rings["error"])
+        for _ in range(count):
+            now_ns = time.perf_counter_ns()
+            exchange = SimpleNamespace(
+                call=call, peer=peer, channel=channel, began_ns=now_ns, handler_ns=0, handled_ns=0
+            )
+            recorder.finish(exchange, "", "-32000", "Server busy")
+        return len(recorder.traces.rings["error"]) - before
+
+    assert refuse(SHOWN_MAX) == SHOWN_MAX
+    assert refuse(10 * SAMPLE_EVERY) == 10
+    recorder.tick()
+    assert refuse(SHOWN_MAX) == SHOWN_MAX
+    counted = sum(series.whole().count for _, group in recorder.families() for series in group if series.label(f.ERROR))
+    assert counted == 2 * SHOWN_MAX + 10 * SAMPLE_EVERY
 
 
 def test_a_trace_is_kept_for_an_error_or_for_being_slow_and_others_go_to_followers_only() -> None:
