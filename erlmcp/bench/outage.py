@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from erlmcp.bench import message, result, table
-from erlmcp.bench.chaos import Mark, session_nice, times, together
+from erlmcp.bench.chaos import session_nice, together
 from erlmcp.bench.load import http_load
+from erlmcp.bench.mark import Mark, times
 from erlmcp.bench.process import PEERS, ROOT, SERVERS, Peer, PeerError, Running
 
 if TYPE_CHECKING:
