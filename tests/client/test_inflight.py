@@ -43,7 +43,7 @@ class Wire(Pipe):
         for _ in range(count):
             future = asyncio.get_running_loop().create_future()
             deadline_ns = self.clock.monotonic_ns() + int(timeout_s * 1e9)
-            self.requests.append(Request("ping", None, future, deadline_ns=deadline_ns, timeout_s=timeout_s))
+            self.requests.append(Request("tools/call", None, future, deadline_ns=deadline_ns, timeout_s=timeout_s))
             self.send(self.requests[-1])
         self._flush()
 
