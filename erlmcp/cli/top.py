@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ROWS_MIN: Final = 5
 SPARKS: Final = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 HISTORY_MAX: Final = 60
+SECTION_ROWS_MAX: Final = 12
+BAD: Final = ("open", "down", "back")
 NUMBERS: Final = (("rate", "a second"), ("calls", "calls"), ("errors", "errors"))
 TIMES: Final = ("p50", "p95", "p99", "p999")
 
@@ -59,7 +61,8 @@ class Screen:
             numbers = [f"{row['rate']:,.1f}", f"{row['calls']:,}", f"{row['errors']:,}"]
             style = "red" if row["errors"] else ""
             table.add_row(Text(clean(row["name"])), *numbers, *(duration(row[name]) for name in TIMES), style=style)
-        return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines()), "", table)
+        lines = (Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines())
+        return Group(*lines, "", table, *map(section_table, self.last["sections"]))
 
     def _lines(self) -> list[str]:
         last, facts = self.last, self.facts
@@ -77,6 +80,32 @@ class Screen:
             f"   sessions {numbers['erlmcp_sessions']:.0f}   connections {connections}   memory {memory:.1f} MiB",
             "requests  " + spark([entry[1] for entry in self.history]),
         ]
+
+
+def section_table(section: dict[str, Any]) -> RenderableType:
+    """One of the tables that the server describes: pools, guards, upstreams."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=section["title"], title_justify="left", expand=True, box=None, header_style="bold")
+    for _, label, kind in section["columns"]:
+        table.add_column(label, justify="left" if kind in ("text", "state") else "right", no_wrap=True)
+    for row in section["rows"][:SECTION_ROWS_MAX]:
+        cells = [(row.get(key), kind) for key, _, kind in section["columns"]]
+        is_bad = any(kind == "state" and value in BAD for value, kind in cells)
+        table.add_row(*(Text(shown(*cell)) for cell in cells), style="red" if is_bad else "")
+    return table
+
+
+def shown(value: Any, kind: str) -> str:
+    """A value of a section's row."""
+    if value is None or value == "":
+        return ""
+    if kind == "time":
+        return duration(value)
+    if kind == "share":
+        return f"{value:.0%}"
+    return f"{value:,.10g}" if kind == "count" else clean(str(value))
 
 
 def clean(text: str) -> str:

@@ -6,17 +6,27 @@ each second: a reader must not hold the loop up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from erlmcp.metrics import family as f
 from erlmcp.metrics.desk import Ask, Desk
-from erlmcp.metrics.recorder import EVERYTHING, NO_GROUP, Group, Labels, Recorder, Series
+from erlmcp.metrics.recorder import EVERYTHING, NO_GROUP, Group, Labels, Recorder, Row, Series
 from erlmcp.metrics.window import MINUTE, SECOND, SPANS, percentiles
 
-Row = dict[str, Any]
 SESSIONS_A_PAGE: Final = 50
 TOOLS_A_TURN: Final = 80
+SECTION_ROWS_MAX: Final = 200
+# What has a place of its own on the page.
+SHOWN: Final = ("erlmcp_info", "erlmcp_flag", "erlmcp_connections", "erlmcp_thread_queue")
+SHOWN_STARTS: Final = (
+    "erlmcp_upstream_",
+    "erlmcp_guard_",
+    "erlmcp_breaker_",
+    "erlmcp_rollout_",
+    "erlmcp_cache_",
+    "erlmcp_pool_",
+)
 NOTHING: Final = dict.fromkeys(("total", "failed", "calls", "errors", "rate", "p50", "p95", "p99", "p999"), 0)
 
 
@@ -31,6 +41,8 @@ class Board(Protocol):
     def connections(self) -> dict[str, int]: ...
     def tools(self) -> list[str]: ...
     def sessions(self, cursor: str | None, count: int) -> dict[str, Any]: ...
+    @property
+    def sections(self) -> Mapping[str, tuple[str, list[tuple[str, str, str]], Callable[[Any], list[Row]]]]: ...
 
 
 class Feed:
@@ -74,6 +86,7 @@ class Feed:
             "methods": self._groups("method"),
             "points": self._points(),
             "flags": dict(self.board.flags()),
+            "sections": self._sections(),
             "more": self._more(),
             "tools": rows,
             "gone": gone,
@@ -101,6 +114,8 @@ class Feed:
         """Of some series."""
         recorder = self.recorder
         windows = [each.window for each in series if each.window is not None]
+        if not windows:
+            return self._row({}, 0, span)
         counts = windows[0].counts(span, recorder.second) if len(windows) == 1 else recorder.span_counts(series, span)
         failed = sum(recorder.span_counts([each for each in series if each.label(f.ERROR)], span).values())
         return self._row(counts, failed, span)
@@ -160,13 +175,25 @@ class Feed:
         names = sorted(found, key=lambda name: (f.POINTS.index(name) if name in f.POINTS else len(f.POINTS), name))
         return [{"name": name, **found[name]} for name in names]
 
+    def _sections(self) -> list[Row]:
+        """Tables that the server gives: pools, caches, guards, roll-outs, upstreams; without those that are empty."""
+        found = []
+        for id, (title, columns, rows) in self.board.sections.items():
+            shown = rows(lambda series: self._sum(series, self.span))
+            if shown:
+                left_out = max(0, len(shown) - SECTION_ROWS_MAX)
+                section = {"id": id, "title": title, "columns": columns, "rows": shown[:SECTION_ROWS_MAX]}
+                found.append({**section, "left_out": left_out})
+        return found
+
     def _more(self) -> list[Row]:
-        """The gauges with labels that have no place of their own: of breakers, limiters, caches, pools, upstreams."""
-        own = {"erlmcp_info", "erlmcp_flag", "erlmcp_connections"}
+        """The gauges with labels that have no place of their own: those that a program gives."""
         return [
             {"name": gauge.name, "help": gauge.help, "values": [[_shown(labels), value] for labels, value in values]}
             for gauge, values in self.recorder.read_gauges()
-            if gauge.name not in own and any(labels for labels, _ in values)
+            if gauge.name not in SHOWN
+            and not gauge.name.startswith(SHOWN_STARTS)
+            and any(labels for labels, _ in values)
         ]
 
 

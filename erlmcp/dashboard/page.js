@@ -254,6 +254,47 @@ function table(id, groups) {
   fill($(id), [top, body]);
 }
 
+const KINDS = { text: String, state: String, count, time, share: (value) => (100 * value).toFixed(value && value < .1 ? 1 : 0) + " %" };
+const BAD = ["open", "down", "back"];
+
+// Tables that the server describes: title, columns, rows.
+function sections(found) {
+  fill($("sections"), found.map((section) => {
+    const box = make("section"), title = make("h2", section.title), scroll = make("div", undefined, "scroll");
+    const list = make("table"), head = make("tr"), top = make("thead"), body = make("tbody");
+    title.id = `section-${section.id}-title`;
+    box.id = `section-${section.id}`;
+    box.setAttribute("aria-labelledby", title.id);
+    scroll.tabIndex = 0;
+    scroll.setAttribute("aria-label", `Table of ${section.title}`);
+    const isNumber = (kind) => kind !== "text" && kind !== "state";
+    for (const [, label, kind] of section.columns) {
+      const cell = make("th", label, isNumber(kind) ? "number" : "name");
+      cell.scope = "col";
+      head.append(cell);
+    }
+    for (const row of section.rows) {
+      const line = make("tr");
+      line.dataset.name = row.name;
+      for (const [key, , kind] of section.columns) {
+        const value = row[key], isBad = kind === "state" && BAD.includes(value);
+        const text = value === null || value === undefined || value === "" ? "" : KINDS[kind](value);
+        const cell = make("td", isBad ? `\u26a0 ${text}` : text, (isNumber(kind) ? "number" : "name") + (isBad ? " bad" : ""));
+        cell.dataset.field = key;
+        cell.dataset.value = value ?? "";
+        line.append(cell);
+      }
+      body.append(line);
+    }
+    top.append(head);
+    list.append(top, body);
+    scroll.append(list);
+    box.append(title, scroll);
+    if (section.left_out) box.append(make("p", `${section.left_out} more are in /metrics.`, "quiet"));
+    return box;
+  }));
+}
+
 function more(rows) {
   $("more-section").hidden = !rows.length;
   fill($("more"), rows.map((row) => {
@@ -311,6 +352,7 @@ function take(data, isFirst) {
   table("points-table", [["", data.points]]);
   table("ways-table", [["Transport", data.transports], ["Protocol revision", data.versions], ["Method", data.methods]]);
   fill($("flags"), Object.entries(data.flags).map(([name, isOn]) => make("li", name, isOn ? "" : "off")));
+  sections(data.sections);
   more(data.more);
   $("sessions-count").textContent = count(data.numbers.erlmcp_sessions || 0);
   $("state").textContent = "live";

@@ -15,7 +15,9 @@ from erlmcp.gateway.cache import Answers
 from erlmcp.gateway.canary import Canary
 from erlmcp.gateway.config import Credential, GatewayConfig, UpstreamConfig
 from erlmcp.gateway.follow import Followers, GatewayHub
+from erlmcp.gateway.gauging import Tally, add_gauges
 from erlmcp.gateway.line import Line, log_level_of, voice_of
+from erlmcp.gateway.mount import TOOL
 from erlmcp.gateway.mounts import Mounts
 from erlmcp.gateway.service import GatewayService
 from erlmcp.gateway.status import status_of
@@ -79,6 +81,8 @@ class Gateway(Server):
         self.service: GatewayService = GatewayService(self)
         self.service.install()
         self.quick_route = None
+        self.tally = None if self.recorder is None else Tally(self.recorder)
+        add_gauges(self, self.metrics)
 
     def add_tool(self, fn: Callable[..., Any], **options: Any) -> Any:
         raise ConfigurationError("a gateway has no tools of its own; put a Server with them behind it")
@@ -100,6 +104,9 @@ class Gateway(Server):
         if version >= "2025-03-26":
             found["completions"] = {}
         return {**found, **self.service.tasks.offered(version)}
+
+    def tool_names(self) -> list[str]:
+        return list(self.mounts.tables[TOOL])
 
     @property
     def has_resources(self) -> bool:
@@ -192,6 +199,12 @@ class Gateway(Server):
     def _everybody(self) -> list[Upstream]:
         """The upstreams, and those of callers with credentials of their own."""
         return [*self.upstreams.values(), *self._of_callers.values()]
+
+    def known_upstreams(self) -> list[Upstream]:
+        """All of them, with the versions on trial."""
+        everybody = self._everybody()
+        trials = [each.trial for each in everybody if each.trial is not None]
+        return everybody + [trial.new for trial in trials]
 
     # -- reloading -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ Invariant: it ends exactly once, by an answer, a failure or a cancellation; then
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,8 @@ from erlmcp import core
 from erlmcp.client.channel import Request
 from erlmcp.client.guarding import TROUBLE, speaks_against
 from erlmcp.errors import ConnectionClosedError, ErlmcpError
+from erlmcp.gateway.gauging import code_name, error_name
+from erlmcp.metrics.family import TOOL_ERROR
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
@@ -34,8 +37,8 @@ class Forward(Request):
     (``held``), and after the end."""
 
     __slots__ = (
-        "attempt", "began_ns", "exchange", "held", "is_over", "is_shared", "line", "mount", "passage", "round_count",
-        "service", "token",
+        "attempt", "began_ns", "error", "exchange", "held", "is_over", "is_shared", "line", "mount", "passage",
+        "round_count", "service", "token",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +74,7 @@ class Forward(Request):
         self.attempt = 1
         self.passage: Passage | None = None  # the guards that it is within
         self.is_over = False
+        self.error: str | None = None  # what the answer is called where requests are counted; None: not looked at
 
     @property
     def future(self) -> Forward:  # type: ignore[override]  # it is its own: a future would take a turn of the loop
@@ -115,6 +119,7 @@ class Forward(Request):
         if not self.is_over:
             self.line.answer_count += 1
             self._end(is_answered=True)
+            self._count(self.outcome, call)
             if self.passage is not None:
                 self.passage.answered(call)
             upstream = self.line.upstream
@@ -127,6 +132,7 @@ class Forward(Request):
     def set_exception(self, error: BaseException) -> None:
         if not self.is_over:
             self._end()
+            self._count(error_name, error)
             if self.passage is not None:
                 self.passage.failed(error)
             upstream, is_failure = self.line.upstream, isinstance(error, Exception) and speaks_against(error)
@@ -142,6 +148,7 @@ class Forward(Request):
         """The client does not want the answer any more, or nobody waits for its next round."""
         if not self.is_over:
             self.is_over = True
+            self._count(str, "cancelled")
             talk = self.line.talk
             if talk is not None:
                 talk.channel.cancel(self, "the client no longer wants it")
@@ -171,6 +178,17 @@ class Forward(Request):
         """Whether another line would do: not where it is its client's, nor after a question to that."""
         return self.is_shared and not self.round_count
 
+    def _count(self, name: Callable[[Any], str], outcome: Any) -> None:
+        tally = self.line.upstream.gateway.tally
+        if tally is not None:
+            tally.answered(self, name(outcome))
+
+    def outcome(self, call: Call) -> str:
+        """What an answer is for those who count: "", tool_error, or the code of an error."""
+        if self.error is None:
+            self.error = outcome_of(call)
+        return self.error
+
     @property
     def elapsed_ms(self) -> float:
         return (monotonic_ns() - self.began_ns) / 1e6
@@ -179,6 +197,18 @@ class Forward(Request):
 def raw(text: bytes | None) -> core.Raw | None:
     """JSON text that a scanner has checked, as a value."""
     return None if text is None else core.Raw.trusted(text)
+
+
+def outcome_of(call: Call) -> str:
+    """Of an answer: "", tool_error where its result says so, or the code of an error."""
+    if call.kind != RESULT:
+        error = call.error
+        return code_name(error.get("code") if isinstance(error, dict) else None)
+    text = core.result_text(call) or b""
+    if b'"isError"' not in text:
+        return ""
+    result = call.result
+    return TOOL_ERROR if isinstance(result, dict) and result.get("isError") is True else ""
 
 
 def is_trouble(call: Call) -> bool:

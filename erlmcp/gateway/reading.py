@@ -57,7 +57,9 @@ class Reads:
             return
         place = upstream.place, service.whose(exchange, caller), mount.exposed
         if self._give_kept(exchange, place, mount, caller):
+            upstream.cache_hit_count += 1
             return
+        upstream.cache_miss_count += 1
         load = self.loads.get(place)
         if load is not None:
             load.join(exchange)

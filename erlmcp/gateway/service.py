@@ -328,11 +328,12 @@ class GatewayService(Service):
             self.reads.keep(forward.line.upstream, exchange, forward.mount, call)
         if exchange.peer.modern == is_modern:
             if is_result:
+                outcome = forward.outcome(call)
                 if forward.method == m.TOOLS_CALL:
                     self.tasks.note(forward, exchange, call)
-                exchange.whole(core.relay_answer(call, exchange.call.id_raw))
+                exchange.whole(core.relay_answer(call, exchange.call.id_raw), 0, outcome)
                 if self.gateway.audit is not None:
-                    self._note(forward, exchange, self._outcome(call), None)
+                    self._note(forward, exchange, outcome or "ok", None)
                 return
             error = call.error
             code = error.get("code") if isinstance(error, dict) else None
@@ -350,7 +351,7 @@ class GatewayService(Service):
             self._hand_to_legacy(forward, exchange, call)
         else:
             text = result_for_modern(call, forward.method)
-            self._note(forward, exchange, self._outcome(call), None)
+            self._note(forward, exchange, forward.outcome(call) or "ok", None)
             exchange.result(raw(text))
 
     def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
@@ -358,7 +359,7 @@ class GatewayService(Service):
         if result.get("resultType", "complete") != "complete":
             self.drive(exchange, self.rounds.answer(forward, exchange, result), forward)
             return
-        self._note(forward, exchange, self._outcome(call), None)
+        self._note(forward, exchange, forward.outcome(call) or "ok", None)
         exchange.result(result_for_legacy(result))
 
     def called_off(self, forward: Forward) -> None:
@@ -379,14 +380,6 @@ class GatewayService(Service):
         ):
             return McpError(SERVER_BUSY, f"{name + ': ' if name else ''}{said}")
         return error
-
-    @staticmethod
-    def _outcome(call: Call) -> str:
-        text = core.result_text(call) or b""
-        if b'"isError"' not in text:
-            return "ok"
-        result = call.result
-        return "tool_error" if isinstance(result, dict) and result.get("isError") is True else "ok"
 
     def _note(self, forward: Forward, exchange: Exchange, outcome: str, code: int | None) -> None:
         audit = self.gateway.audit

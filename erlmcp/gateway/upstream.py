@@ -65,7 +65,7 @@ class Upstream:
         self.why = ""
         self.since = time.time()
         self.next_try: float | None = None  # of time.time()
-        self.start_count = 0
+        self.start_count = self.cache_hit_count = self.cache_miss_count = 0  # hits of reads that may be kept
         self.catalog: Catalog = {kind: [] for kind in LISTS}
         self.is_http = config.kind == "http"
         self.is_modern = False
@@ -139,7 +139,7 @@ class Upstream:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        lines = self._lines()
+        lines = self.lines()
         self._main = [None] * len(self._main)
         for kept in (self._resting, self._spoken, self._owned, self._lent):
             kept.clear()
@@ -152,17 +152,25 @@ class Upstream:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             opening = [task for task in (*self._spoken.values(), *self._owned.values()) if not task.done()]
-            if not (opening or self._lent or any(line.forwards for line in self._lines())):
+            if not (opening or self._lent or any(line.forwards for line in self.lines())):
                 break
             await asyncio.sleep(DRAIN_STEP_S)
         await self.aclose()
 
-    def _lines(self) -> list[Line]:
+    def lines(self) -> list[Line]:
         """All that are open: shared, of sessions, and at rest; those that are lent are their calls'."""
         found = self.shared_lines
         found += [line for group in self._resting.values() for line in group]
         tasks = [*self._spoken.values(), *self._owned.values()]
         return [*found, *(task.result() for task in tasks if task.done() and is_open(task)), *self._lent]
+
+    def census(self) -> dict[str, int]:
+        """Open connections by what they are for."""
+        groups = {"shared": self.shared_lines, "voice": self._spoken, "session": self._owned, "lent": self._lent}
+        return {
+            **{name: len(group) for name, group in groups.items()},
+            "resting": sum(map(len, self._resting.values())),
+        }
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coro)
@@ -452,7 +460,7 @@ class Upstream:
         self.protection.switch(flags)
         if self._canary is not None:
             self._canary.use_flags(flags)
-        for talk in [line.talk for line in self._lines()]:
+        for talk in [line.talk for line in self.lines()]:
             channel: Any = None if talk is None else talk.channel
             if channel is not None:
                 channel.use_flags(flags)

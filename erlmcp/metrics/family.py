@@ -40,6 +40,8 @@ URI: Final = "mcp.resource.uri"
 REQUEST_ID: Final = "jsonrpc.request.id"
 ADDRESS: Final = "client.address"
 PORT: Final = "client.port"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
 ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 RESULT: Final = "gen_ai.tool.call.result"
 EXECUTE_TOOL: Final = "execute_tool"
@@ -47,6 +49,7 @@ TOOL_ERROR: Final = "tool_error"
 
 # What stands for all names that nobody registered: a label's value must not come from outside.
 UNKNOWN: Final = "_unknown"
+OTHER_ERROR: Final = "_OTHER"
 OTHER_METHOD: Final = "_other"
 
 # kind of transport -> network.transport, network.protocol.name, network.protocol.version ("Recording MCP transport").
@@ -133,9 +136,30 @@ REGISTRY_OPERATION: Final = Family(
     "Duration of an operation of a registry, by record_registry_operation.",
     (_microseconds("erlmcp_registry_operation_duration"),),
 )
+UPSTREAM_OPERATION: Final = Family(
+    "upstream",
+    "Duration of requests to an upstream of a gateway, each attempt, from the begin of its sending until its answer.",
+    (_microseconds("erlmcp_upstream_duration"),),
+    is_windowed=True,
+)
+CLIENT_OPERATION: Final = Family(
+    "client",
+    "Duration of requests as observed by the sender, from their begin until the answer is there.",
+    (_seconds("mcp_client_operation_duration"), _microseconds("erlmcp_client_operation_duration")),
+    is_windowed=True,
+)
+CLIENT_SESSION: Final = Family(
+    "client session", "Duration of sessions as observed by the client.", (_seconds("mcp_client_session_duration"),)
+)
 FAMILIES: Final = {
-    each.name: each for each in (OPERATION, SESSION, POINT, TRANSPORT_OPERATION, SERVER_OPERATION, REGISTRY_OPERATION)
-}
+    each.name: each
+    for each in (
+        OPERATION, SESSION, POINT, TRANSPORT_OPERATION, SERVER_OPERATION, REGISTRY_OPERATION, UPSTREAM_OPERATION,
+        CLIENT_OPERATION, CLIENT_SESSION,
+    )
+}  # fmt: skip
 
 # The points on the way of a message that erlmcp records; docs/metrics.md says of each what lies between its two clocks.
-POINTS: Final = ("read", "parse", "lookup", "session", "dispatch", "queue", "handler", "encode", "flush")
+POINTS: Final = (
+    "read", "parse", "lookup", "session", "dispatch", "queue", "handler", "upstream", "pool", "encode", "flush"
+)  # fmt: skip

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
 
 from erlmcp import core
 from erlmcp.metrics import family as f
+from erlmcp.metrics.hold import Holds
 from erlmcp.metrics.trace import SAMPLE, Traces
 from erlmcp.metrics.window import MINUTE, Counts, Window, add, merged, percentiles, seconds_of
 from erlmcp.spec import method as m
@@ -31,6 +33,7 @@ SERIES_A_TURN: Final = 32  # that a tick looks at before it lets the loop go on
 HISTORY_SECONDS: Final = 300
 VALUE_MAX: Final = (1 << 40) - 1  # nanoseconds: 18 minutes
 SUB_BITS: Final = 6  # 0.8 %
+STATUS_COUNT_MAX: Final = 64  # codes of errors, of which those of a gateway's upstreams come from outside
 SAMPLE_EVERY: Final = 64  # request of the general way whose way is looked at in detail
 SHOWN_MAX: Final = 100  # errors a second that leave a trace each; of a flood of refusals one of SAMPLE_EVERY does
 METHODS: Final = frozenset().union(
@@ -41,6 +44,7 @@ SLOT_COUNT: Final = VERSION_COUNT * len(f.KINDS)
 SLOT_OF_VERSION: Final = {version: index for index, version in enumerate(KNOWN_VERSIONS)}
 SLOT_OF_KIND: Final = {kind: index * VERSION_COUNT for index, kind in enumerate(f.KINDS)}
 
+Row = dict[str, Any]  # of a table that is shown
 Labels = tuple[tuple[str, str], ...]
 Values = float | Mapping[Labels, float]
 Key = tuple[str | None, str, str, str, str, str | None]  # method, name, error, status, kind, version
@@ -158,6 +162,7 @@ class Recorder:
         self.meter = core.Meter(
             names_max=len(f.FAMILIES), series_max=series_max, value_max=VALUE_MAX, sub_bits=SUB_BITS
         )
+        self.series_max = series_max
         self.traces = Traces(trace_max, int(slow_s * 1e9))
         self.gauges: dict[str, Gauge] = {}
         self.second = 0
@@ -167,8 +172,10 @@ class Recorder:
         self.observers: list[Observer] = []
         self.began_ns = 0  # when the call in hand began on the short way; 0 where none did
         self.groups: dict[tuple[str, str], Group] = {}  # (kind of group, its name), "all" is everything
+        self.holds = Holds(self)  # pools and caches of the program's
         self._series: dict[int, Series] = {}  # by the identity of the total, which the meter keeps
         self._known: dict[Key, Series] = {}
+        self._statuses: set[str] = set()
         self._known_max = 2 * series_max
         self._turn_count = 0
         self._shown_left = SHOWN_MAX
@@ -260,6 +267,11 @@ class Recorder:
 
     def _open(self, key: Key, error: str) -> Series:
         method, name, _, status, kind, version = key
+        if status not in self._statuses:
+            if len(self._statuses) < STATUS_COUNT_MAX:
+                self._statuses.add(status)
+            else:
+                status, error = f.OTHER_ERROR, error and f.OTHER_ERROR
         is_tool, is_prompt = method == m.TOOLS_CALL, method == m.PROMPTS_GET
         if not (is_tool or is_prompt):
             name = ""
@@ -280,7 +292,8 @@ class Recorder:
                 f.VERSION: version if version is not None and version in SLOT_OF_VERSION else "",
             },
         )
-        if method in METHODS and version in SLOT_OF_VERSION and len(self._known) < self._known_max:
+        is_bounded = method in METHODS and version in SLOT_OF_VERSION and status == key[3]
+        if is_bounded and len(self._known) < self._known_max:
             self._known[key] = found
         return found
 
@@ -360,7 +373,9 @@ class Recorder:
         rooms = {}
         if handler_ns:
             rooms["queue"], began_ns = handler_ns - began_ns, handler_ns
-        rooms["handler"] = handled_ns - began_ns
+        rooms["handler"] = handled_ns - began_ns - exchange.upstream_ns
+        if exchange.upstream_ns:
+            rooms["upstream"] = exchange.upstream_ns
         if handled_ns != now_ns:
             rooms["encode"] = now_ns - handled_ns
         return rooms
@@ -425,12 +440,17 @@ class Recorder:
                     values = {labels: float(value) for labels, value in values.items()}
             except Exception:
                 continue  # what it asks is not there any more
-            found.append((gauge, [*values.items()] if isinstance(values, Mapping) else [(NO_LABELS, float(values))]))
+            shown = values.items() if isinstance(values, Mapping) else [(NO_LABELS, float(values))]
+            found.append((gauge, [*islice(shown, self.series_max)]))
         return found
+
+    def series(self, family: f.Family) -> list[Series]:
+        """The series of one family."""
+        return [series for series in self._series.values() if series.family is family]
 
     def operations(self) -> Iterable[Series]:
         """The series of requests."""
-        return [series for series in self._series.values() if series.family is f.OPERATION]
+        return self.series(f.OPERATION)
 
     def span_counts(self, series: Iterable[Series], span: str = MINUTE) -> Counts:
         """What the given series counted within a span."""

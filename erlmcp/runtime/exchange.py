@@ -112,6 +112,7 @@ class Exchange:
         "span",
         "task",
         "until",
+        "upstream_ns",
     )
 
     def __init__(
@@ -138,6 +139,7 @@ class Exchange:
         if recorder is not None and call is not None:  # a call of the same process is no message
             self.began_ns, recorder.began_ns = recorder.began_ns or time.perf_counter_ns(), 0
         self.handler_ns = self.handled_ns = 0
+        self.upstream_ns = 0  # how long others were asked for it
         self.span: Any = None  # who observes requests keeps what belongs to this one here
 
     @property
@@ -189,16 +191,19 @@ class Exchange:
             is_error = value.__class__ is dict and value.get("isError") is True
             self._close("tool_error" if is_error else "")
 
-    def whole(self, message: bytes, code: int = 0) -> None:
-        """Answer with a whole message, its id included; ``code`` is that of an error."""
+    def whole(self, message: bytes, code: int = 0, error: str = "") -> None:
+        """Answer with a whole message, its id included; ``code`` is that of an error answer, ``error`` tool_error where
+        the result says ``isError``."""
         if self.done:
             return
+        if self.began_ns:
+            self.handled_ns = time.perf_counter_ns()
         try:
             self.channel.whole(message, code)
         except LimitError as exc:
             self.fail(_does_not_fit(exc))
         else:
-            self._close()
+            self._close(error, str(code) if code else "")
 
     def result_or_error(self, found: object) -> None:
         """Answer with a result, or with the error where it is one."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from erlmcp.errors import SERVER_BUSY, McpError
 from erlmcp.flags import Flags
 from erlmcp.runtime.future import Delivery, Future
-from erlmcp.runtime.line import NORMAL
+from erlmcp.runtime.line import LEVELS, NORMAL
 from erlmcp.runtime.threads import ThreadPool
 
 Done = Callable[[Any, BaseException | None], None]
@@ -59,6 +59,16 @@ class ThreadLanes:
     def __len__(self) -> int:
         """How many calls wait or run."""
         return sum(len(pool) for pool in (self._stealing, self._plain) if pool is not None)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many calls wait in each lane, those that were cancelled there counted, too."""
+        counts = [0, 0, 0]
+        if self._stealing is not None:
+            counts = list(self._stealing.line.counts)
+        if self._plain is not None:
+            counts[NORMAL] += max(0, len(self._plain) - self.thread_count_max)
+        return dict(zip(LEVELS, counts, strict=True))
 
     def submit(
         self,

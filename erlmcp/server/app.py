@@ -325,6 +325,9 @@ class Server(Doors, Agenda, Roster, Switched):
 
     # -- what it offers ------------------------------------------------------------------------------------------------
 
+    def tool_names(self) -> list[str]:
+        return list(self.tools)
+
     @property
     def has_resources(self) -> bool:
         return bool(self.resources or self.templates)

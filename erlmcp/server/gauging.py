@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 
 def add_gauges(server: Server, recorder: Recorder) -> None:
-    """Give the state of each guarded tool and each roll-out; without any of them nothing is shown."""
+    """Give the state of each guarded tool and each roll-out; without any of them nothing is shown; and what
+    stands in line."""
     shown = (
+        ("erlmcp_thread_queue", "Calls that wait for a thread, by lane.", "gauge", _lanes),
+        ("erlmcp_turn_queue", "Connections that stand in line for their turn.", "gauge", _turns),
         ("erlmcp_breaker_state", "Whether a tool's breaker is in this state.", "gauge", _breakers),
         ("erlmcp_guard_refusals_total", "Calls that a tool's guard refused.", "counter", _refusals),
         ("erlmcp_guard_running", "Calls within a tool's bulkhead.", "gauge", _running),
@@ -30,6 +33,15 @@ def _reader(read: Any, server: Server) -> Any:
         return dict(read(server))
 
     return values
+
+
+def _lanes(server: Server) -> Iterator[tuple[Labels, float]]:
+    for lane, count in server.lanes.waiting.items():
+        yield (("lane", lane),), count
+
+
+def _turns(server: Server) -> Iterator[tuple[Labels, float]]:
+    yield (), len(server.turn)
 
 
 def _parts(server: Server, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

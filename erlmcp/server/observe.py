@@ -19,6 +19,7 @@ from erlmcp.errors import ConfigurationError
 from erlmcp.metrics.recorder import NO_LABELS, Labels, Recorder
 from erlmcp.runtime.current import known_here, known_of
 from erlmcp.server.gauging import add_gauges
+from erlmcp.server.shown import Section, sections_of
 
 if TYPE_CHECKING:
     from erlmcp.server.app import Server
@@ -55,6 +56,7 @@ class Board:
         )
         self.endpoints: list[Any] = []  # with ``sessions`` and ``requests``
         self.listeners: dict[str, list[Any]] = {}  # kind of transport -> those with ``connections``
+        self.sections: dict[str, Section] = {}  # tables of the dashboard, in this order
         gauges = (
             ("erlmcp_info", "Versions and the kind of core.", self._info),
             ("erlmcp_start_time_seconds", "When the server was made, in seconds since 1970.", self._start),
@@ -66,7 +68,7 @@ class Board:
             ("erlmcp_sessions", "Open sessions of handshake clients over HTTP.", self._sessions),
             ("erlmcp_connections", "Open connections by transport.", self._connections),
             ("erlmcp_subscriptions", "Open subscriptions.", lambda: len(server.hub)),
-            ("erlmcp_tools", "Registered tools.", lambda: len(server.tools)),
+            ("erlmcp_tools", "Registered tools.", lambda: len(server.tool_names())),
             ("erlmcp_flag", "Feature switches, 1 is on.", self._flags),
             ("erlmcp_metric_series", "Label sets kept.", lambda: len(recorder.meter)),
             ("process_resident_memory_bytes", "Resident memory.", resident_bytes),
@@ -74,6 +76,7 @@ class Board:
         for name, help, read in gauges:
             recorder.gauge(name, help, read)
         add_gauges(server, recorder)
+        self.sections |= sections_of(server)
         recorder.gauge(
             "erlmcp_metric_collapsed_total", "Records whose label set was one too many.", self._collapsed, "counter"
         )
@@ -174,7 +177,7 @@ class Board:
         return {name: bool(getattr(flags, name)) for name in sorted(flags.__dataclass_fields__)}
 
     def tools(self) -> list[str]:
-        return list(self.server.tools)
+        return self.server.tool_names()
 
     def sessions(self, cursor: str | None, count: int) -> dict[str, Any]:
         """A page of the sessions, and the cursor of the next one: O(count), however many there are. ValueError for a
