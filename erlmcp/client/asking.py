@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -28,7 +29,9 @@ from erlmcp.runtime.within import DEADLINE, shortened_s
 from erlmcp.spec.version import LEGACY
 
 if TYPE_CHECKING:
+    from erlmcp.client.watching import Watching
     from erlmcp.core import Call
+    from erlmcp.metrics.recorder import Recorder
 
 WAIT_S_MAX: Final = 1e9  # an infinity is a number too
 BACKOFF_S: Final = 0.05  # before a round that has nothing but a requestState; twice as long each time ...
@@ -46,7 +49,8 @@ class Asking:
     _on_progress: Progress | None
     _reconnect: bool
 
-    def __init__(self, target: Any, limits: ClientLimits) -> None:
+    def __init__(self, target: Any, limits: ClientLimits, metrics: Recorder | None = None) -> None:
+        self.watching = None if metrics is None else self.watched(metrics)
         self.limits = limits
         self._target = target
         self._conversation: Conversation | None = None
@@ -59,6 +63,13 @@ class Asking:
         self._guarded: Guarded | None = None
         self._direct: Any = None  # how simple tools of a server of this process are called
         self._short: Ask | None = None  # how plain calls are made over a byte stream
+
+    @staticmethod
+    def watched(metrics: Recorder | None = None) -> Watching:
+        """What tells of the requests of one client."""
+        from erlmcp.client.watching import Watching  # only for who asks for it
+
+        return Watching(metrics)
 
     def _make_target(self, flags: Flags, http: HttpOptions, json_rpc_batch: bool) -> None:
         made = make_channel(self._target, self.limits, http, flags, json_rpc_batch=json_rpc_batch)
@@ -199,7 +210,9 @@ class Asking:
         """From here on this is the conversation, with what short ways it has."""
         self._conversation = conversation
         self._direct = self._short = None
-        if conversation is not None and self._guarded is None:
+        if self.watching is not None:
+            self.watching.use(conversation)
+        elif conversation is not None and self._guarded is None:
             direct = getattr(conversation.channel, "direct", None)
             self._direct = None if direct is None else direct(conversation.version)
             self._short = conversation.short_way() if self._on_progress is None else None
@@ -277,11 +290,12 @@ class Asking:
         headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """One request and its result, within the guards where there are some."""
+        send = self._send if self.watching is None else partial(self.watching.send, self._send)
         if self._guarded is None:
-            return await self._send(method, params, name, timeout_s, on_progress, meta, again, headers)
+            return await send(method, params, name, timeout_s, on_progress, meta, again, headers)
 
         async def once(timeout_s: float | None) -> dict[str, Any]:
-            return await self._send(method, params, name, timeout_s, on_progress, meta, again, headers)
+            return await send(method, params, name, timeout_s, on_progress, meta, again, headers)
 
         found: dict[str, Any]
         found = await self._guarded.ask(self.flags, once, timeout_s, self.limits.timeout_s, again)

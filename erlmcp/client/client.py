@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import mcp_types as types
 
     from erlmcp.client.tls import Tls
+    from erlmcp.metrics.recorder import Recorder
 
 log = logging.getLogger("erlmcp.client")
 
@@ -78,7 +79,7 @@ class Client(Switched):
     spoken, the requests of a turn of the loop leave as one JSON-RPC array. ``flags``: what is switched on;
     without them, what the environment says. A channel that is given ready-made has its own. ``guards``: the breaker,
     rate, bulkhead, adaptive timeout and retries of all requests (docs/protection.md); ``on_breaker(event)`` is told of
-    the breaker's states.
+    the breaker's states. ``metrics``: where durations are recorded, none unless told (docs/metrics.md).
 
     Raises ConfigurationError for a target or mode that cannot be.
     """
@@ -109,6 +110,7 @@ class Client(Switched):
         flags: Flags | None = None,
         guards: Guards | None = None,
         on_breaker: Callable[[BreakerEvent], object] | None = None,
+        metrics: Recorder | None = None,
     ) -> None:
         if mode not in MODES:
             raise ConfigurationError(f"mode {mode!r} is unknown; expected one of {', '.join(MODES)}")
@@ -116,7 +118,7 @@ class Client(Switched):
         if level is not None and level not in key.LOG_RANK:
             raise ConfigurationError(f"log_level {level!r} is unknown; expected one of {', '.join(key.LOG_LEVELS)}")
         limits = limits or ClientLimits()
-        super().__init__(target, replace(limits, timeout_s=limits.timeout_s if timeout_s is None else timeout_s))
+        super().__init__(target, limits if timeout_s is None else replace(limits, timeout_s=timeout_s), metrics)
         self.mode = mode
         self.client_info = dict(client_info or CLIENT_INFO)
         self.log_level = level

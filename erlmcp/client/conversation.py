@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from erlmcp.client.bound import ClientLimits
     from erlmcp.client.question import Questions
     from erlmcp.client.subscription import Subscription
+    from erlmcp.client.watching import Watching
     from erlmcp.core import Call
 
 log = logging.getLogger("erlmcp.client")
@@ -65,6 +66,10 @@ class Owner(Protocol):
     questions: Questions
     client_info: dict[str, Any]
     log_level: str | None
+
+    @property
+    def watching(self) -> Watching | None:
+        """Who is told of each request."""
 
     def heard(self, conversation: Conversation, method: str, params: dict[str, Any]) -> None:
         """A notification that belongs to no single call."""
@@ -130,6 +135,11 @@ class Conversation:
 
     async def exchange(self, request: Request) -> Call:
         """Send a request and wait for its answer; cancelled, it is taken back."""
+        watching = self.owner.watching
+        return await (self.exchange_plainly(request) if watching is None else watching.exchange(self, request))
+
+    async def exchange_plainly(self, request: Request) -> Call:
+        """``exchange``, and nobody watches."""
         self.channel.send(request)
         try:
             return await request.future

@@ -73,13 +73,14 @@ class RequestHead:
 class Exchange:
     """One request and its answer. ``body`` is None where the verb has none."""
 
-    __slots__ = ("body", "connection", "head", "is_aside", "is_over")
+    __slots__ = ("body", "connection", "head", "is_aside", "is_over", "since_ns")
 
     def __init__(self, head: RequestHead, body: bytes | None, *, is_aside: bool = False) -> None:
         self.head = head
         self.body = body
         self.is_aside = is_aside  # goes before the others, as they may wait for it
         self.is_over = False
+        self.since_ns = 0  # when it began to wait for a connection, where that is timed
         self.connection: HttpConnection | Any = None  # while it is under way there
 
     @property

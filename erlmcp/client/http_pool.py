@@ -15,7 +15,7 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from erlmcp.client.http_connection import Exchange, HttpConnection
@@ -55,6 +55,7 @@ class HttpPool:
         self._tick = 0
         self._beat: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self.waited: Callable[[int], object] | None = None  # told for how many ns an exchange waited for a connection
         self._drained = asyncio.Event()
         self._over: dict[Exchange, int] = {}  # that hold a connection all the same: since which tick
         self.leaked_total = 0
@@ -82,6 +83,11 @@ class HttpPool:
             "leaked_total": self.leaked_total,
             "reuse": max(0.0, 1 - self.opened_total / self.sent_total) if self.sent_total else 0.0,
         }
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether its connections carry many exchanges each, as far as that is known."""
+        return bool(self._shared)
 
     def members(self) -> Iterator[Any]:
         """The open connections, which may come and go meanwhile."""
@@ -113,6 +119,8 @@ class HttpPool:
                 return
         if len(self._waiting) >= self.limits.waiter_count_max:
             raise LimitError("waiter_count_max", self.limits.waiter_count_max, f"too many wait for {self.url}")
+        if self.waited is not None:
+            exchange.since_ns = time.perf_counter_ns()
         (self._aside if exchange.is_aside else self._waiting).append(exchange)
         self._grow()
 
@@ -307,6 +315,9 @@ class HttpPool:
             while line:
                 exchange = line.popleft()
                 if not exchange.is_over:
+                    if exchange.since_ns and self.waited is not None:
+                        self.waited(max(1, time.perf_counter_ns() - exchange.since_ns))
+                        exchange.since_ns = 0
                     return exchange
         return None
 

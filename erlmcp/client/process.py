@@ -44,6 +44,8 @@ class ProcessChannel(Pipe):
     """``command`` is the program and its arguments. ``env`` is added to the harmless part of our environment
     (``ENVIRONMENT``), or to all of it with ``inherit_env``."""
 
+    kind = "stdio"  # what metrics call it
+
     def __init__(
         self,
         command: Sequence[str],

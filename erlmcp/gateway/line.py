@@ -105,6 +105,8 @@ class Talk(Conversation):
 class Line:
     """The owner of one conversation. ``forwards`` are the calls that wait on it, the oldest first."""
 
+    watching = None  # what is recorded of upstreams is told by the forwards
+
     def __init__(
         self, upstream: Upstream, voice: Voice = QUIET, session: Session | None = None, *, index: int | None = None
     ) -> None:

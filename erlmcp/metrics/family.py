@@ -18,6 +18,7 @@ from erlmcp.errors import (
     PARSE_ERROR,
     RESOURCE_NOT_FOUND_LEGACY,
 )
+from erlmcp.spec import method as m
 
 SECONDS_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 MICROSECONDS_BOUNDS: Final = (
@@ -47,6 +48,9 @@ RESULT: Final = "gen_ai.tool.call.result"
 EXECUTE_TOOL: Final = "execute_tool"
 TOOL_ERROR: Final = "tool_error"
 
+METHODS: Final = frozenset().union(
+    *m.CLIENT_REQUESTS.values(), *m.SERVER_REQUESTS.values(), (m.INITIALIZED, m.CANCELLED, m.PROGRESS, m.ROOTS_CHANGED)
+)
 # What stands for all names that nobody registered: a label's value must not come from outside.
 UNKNOWN: Final = "_unknown"
 OTHER_ERROR: Final = "_OTHER"

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans and metrics of a server, by the semantic conventions for MCP (extra ``otel``).
+"""OpenTelemetry spans and metrics of a server or client, by the semantic conventions for MCP (extra ``otel``).
 
     from erlmcp.metrics import instrument
 
@@ -9,13 +9,15 @@ tracestate, baggage) as the parent and the ambient context, say of an HTTP instr
 handler it is the current span. What a caller did wrong (-32700, -32600, -32601, -32602, -32002) is told by
 ``rpc.response.status_code`` and is no error of the server (semantic-conventions-genai, issue 389).
 
+``instrument(client)`` makes a CLIENT span of each of a client's requests (``erlmcp.metrics.caller``); requests of a
+server to its client are such spans, too.
+
 An instrumented server takes the general way for every request: that is the price, and nobody else pays it.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +27,8 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from erlmcp.metrics import family as f
+from erlmcp.metrics.caller import URI_METHODS, Attributes, Caller, network_of, text_of, with_meta
+from erlmcp.metrics.sent import outcome_of
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
@@ -33,11 +37,8 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "erlmcp"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.45.0"
-TEXT_CHARS_MAX: Final = 10_000
 NOTIFICATIONS: Final = (m.INITIALIZED, m.CANCELLED, m.PROGRESS, m.ROOTS_CHANGED)
 KNOWN_METHODS: Final = frozenset().union(*m.CLIENT_REQUESTS.values(), NOTIFICATIONS)
-URI_METHODS: Final = frozenset({m.RESOURCES_READ, m.SUBSCRIBE, m.UNSUBSCRIBE})
-Attributes = dict[str, Any]
 
 
 class Telemetry:
@@ -46,19 +47,19 @@ class Telemetry:
     def __init__(
         self,
         server: Any,
-        tracer_provider: TracerProvider | None,
-        meter_provider: MeterProvider | None,
+        tracer: trace.Tracer,
+        meter: metrics.Meter,
+        caller: Caller,
         capture_arguments: bool,
         capture_results: bool,
         session_ids: bool,
     ) -> None:
-        version = str(importlib.import_module("erlmcp").__version__)
         self.server = server
+        self.caller = caller
         self.capture_arguments = capture_arguments
         self.capture_results = capture_results
         self.session_ids = session_ids
-        self.tracer = trace.get_tracer(SCOPE, version, tracer_provider, SCHEMA)
-        meter = metrics.get_meter(SCOPE, version, meter_provider, SCHEMA)
+        self.tracer = tracer
         self.operation = meter.create_histogram(
             "mcp.server.operation.duration",
             "s",
@@ -125,7 +126,7 @@ class Telemetry:
         finally:
             otel_context.detach(token)
         if self.capture_results and exchange.call.method == m.TOOLS_CALL and not result.get("isError"):
-            trace.get_current_span(exchange.span).set_attribute(f.RESULT, _text(result))
+            trace.get_current_span(exchange.span).set_attribute(f.RESULT, text_of(result))
         return result
 
     def notified(self, route: Callable[[Any, Any], None], session: Any, call: Any) -> None:
@@ -139,14 +140,31 @@ class Telemetry:
         self.operation.record((time.perf_counter_ns() - started_ns) / 1e9, attributes)
 
     def session_ended(self, kind: str, version: str, duration_ns: int) -> None:
-        self.session.record(duration_ns / 1e9, {**_network(kind), f.VERSION: version})
+        self.session.record(duration_ns / 1e9, {**network_of(kind), f.VERSION: version})
+
+    async def asking(self, send: Any, session: Any, method: str, params: Any) -> dict[str, Any]:
+        """A request of the server's to its client: a CLIENT span, within that of the request that it is for."""
+        where = session.kind, "", ""
+        asked = self.caller.start(method, None, params, where, session.connection.version or "")
+        began_ns = time.perf_counter_ns()
+        result, error = None, None
+        try:
+            result = await send(with_meta(params, asked.meta))
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            outcome = outcome_of(result, error)
+            self.caller.finished(asked, outcome, result, error, time.perf_counter_ns() - began_ns)
+        found: dict[str, Any] = result
+        return found
 
     # -- attributes ----------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _common(method: str | None, kind: str, version: str | None) -> Attributes:
         """What spans and metrics share."""
-        found: Attributes = {f.METHOD: method if method in KNOWN_METHODS else f.OTHER_METHOD, **_network(kind)}
+        found: Attributes = {f.METHOD: method if method in KNOWN_METHODS else f.OTHER_METHOD, **network_of(kind)}
         if version:
             found[f.VERSION] = version
         return found
@@ -167,7 +185,7 @@ class Telemetry:
         if address is not None:
             found[f.ADDRESS], found[f.PORT] = address
         if self.capture_arguments and call.method == m.TOOLS_CALL:
-            found[f.ARGUMENTS] = _text(exchange.arguments)
+            found[f.ARGUMENTS] = text_of(exchange.arguments)
         return found
 
     @staticmethod
@@ -181,11 +199,6 @@ class Telemetry:
             return propagate.extract(carrier, around), []
         ambient = trace.get_current_span(around).get_span_context()
         return extracted, [Link(ambient)] if ambient.is_valid else []
-
-
-def _network(kind: str) -> Attributes:
-    names = (f.TRANSPORT, f.PROTOCOL, f.PROTOCOL_VERSION)
-    return {name: value for name, value in zip(names, f.NETWORK[kind], strict=True) if value}
 
 
 def _target(call: Any, *, only_known: bool) -> Attributes:
@@ -223,12 +236,8 @@ def _address(channel: Any) -> tuple[str, int] | None:
     return (peer[0], peer[1]) if isinstance(peer, tuple | list) and len(peer) >= 2 else None
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)[:TEXT_CHARS_MAX]
-
-
 def instrument(
-    server: Any,
+    target: Any,
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -236,13 +245,22 @@ def instrument(
     capture_results: bool = False,
     session_ids: bool = True,
 ) -> None:
-    """Give a server spans and metrics. To be called once, before it serves and after the author's middleware is there.
+    """Give a server or a client spans and metrics. To be called once: before the server serves and after the author's
+    middleware is there, or before the client is connected.
 
     ``capture_arguments`` and ``capture_results`` put what tools are called with, and what they return, into the spans:
     it may hold secrets. ``session_ids=False`` leaves the ids of sessions out.
     """
-    found = Telemetry(server, tracer_provider, meter_provider, capture_arguments, capture_results, session_ids)
-    server.recorder = server.metrics
-    server.metrics.observers.append(found)
-    server.middleware.insert(0, found.around)
-    server.install()
+    version = str(importlib.import_module("erlmcp").__version__)
+    tracer = trace.get_tracer(SCOPE, version, tracer_provider, SCHEMA)
+    meter = metrics.get_meter(SCOPE, version, meter_provider, SCHEMA)
+    caller = Caller(tracer, meter, capture_arguments, capture_results)
+    if not hasattr(target, "middleware"):
+        target.watching = target.watching or target.watched()
+        target.watching.observers.append(caller)
+        return
+    found = Telemetry(target, tracer, meter, caller, capture_arguments, capture_results, session_ids)
+    target.recorder = target.metrics
+    target.metrics.observers.append(found)
+    target.middleware.insert(0, found.around)
+    target.install()

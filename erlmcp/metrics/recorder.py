@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from erlmcp import core
 from erlmcp.metrics import family as f
 from erlmcp.metrics.hold import Holds
+from erlmcp.metrics.sent import Sent
 from erlmcp.metrics.trace import SAMPLE, Traces
 from erlmcp.metrics.window import MINUTE, Counts, Window, add, merged, percentiles, seconds_of
 from erlmcp.spec import method as m
@@ -36,9 +37,6 @@ SUB_BITS: Final = 6  # 0.8 %
 STATUS_COUNT_MAX: Final = 64  # codes of errors, of which those of a gateway's upstreams come from outside
 SAMPLE_EVERY: Final = 64  # request of the general way whose way is looked at in detail
 SHOWN_MAX: Final = 100  # errors a second that leave a trace each; of a flood of refusals one of SAMPLE_EVERY does
-METHODS: Final = frozenset().union(
-    *m.CLIENT_REQUESTS.values(), *m.SERVER_REQUESTS.values(), (m.INITIALIZED, m.CANCELLED, m.PROGRESS, m.ROOTS_CHANGED)
-)
 VERSION_COUNT: Final = len(KNOWN_VERSIONS)
 SLOT_COUNT: Final = VERSION_COUNT * len(f.KINDS)
 SLOT_OF_VERSION: Final = {version: index for index, version in enumerate(KNOWN_VERSIONS)}
@@ -67,6 +65,7 @@ class Observer(Protocol):
     def notified(self, route: Callable[[Any, Any], None], session: Any, call: Any) -> None: ...
     def finished(self, exchange: Any, error: str, status: str, message: str, duration_ns: int) -> None: ...
     def session_ended(self, kind: str, version: str, duration_ns: int) -> None: ...
+    async def asking(self, send: Any, session: Any, method: str, params: Any) -> dict[str, Any]: ...
 
 
 class Series:
@@ -172,6 +171,8 @@ class Recorder:
         self.observers: list[Observer] = []
         self.began_ns = 0  # when the call in hand began on the short way; 0 where none did
         self.groups: dict[tuple[str, str], Group] = {}  # (kind of group, its name), "all" is everything
+        self.sent = Sent(self)  # what is asked of others
+        self.asking = self.sent.asking
         self.holds = Holds(self)  # pools and caches of the program's
         self._series: dict[int, Series] = {}  # by the identity of the total, which the meter keeps
         self._known: dict[Key, Series] = {}
@@ -191,6 +192,10 @@ class Recorder:
         self._clock = clock
         self._due_s = clock.time() + TICK_S
         self._timer = clock.call_at(self._due_s, self._ticks)
+
+    @property
+    def is_ticking(self) -> bool:
+        return self._clock is not None
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -267,11 +272,9 @@ class Recorder:
 
     def _open(self, key: Key, error: str) -> Series:
         method, name, _, status, kind, version = key
-        if status not in self._statuses:
-            if len(self._statuses) < STATUS_COUNT_MAX:
-                self._statuses.add(status)
-            else:
-                status, error = f.OTHER_ERROR, error and f.OTHER_ERROR
+        known = self.known_status(status)
+        if known != status:
+            status, error = known, error and known
         is_tool, is_prompt = method == m.TOOLS_CALL, method == m.PROMPTS_GET
         if not (is_tool or is_prompt):
             name = ""
@@ -281,7 +284,7 @@ class Recorder:
         found = self.series_of(
             f.OPERATION,
             {
-                f.METHOD: method if method is not None and method in METHODS else f.OTHER_METHOD,
+                f.METHOD: method if method is not None and method in f.METHODS else f.OTHER_METHOD,
                 f.TOOL: name if is_tool else "",
                 f.PROMPT: name if is_prompt else "",
                 f.ERROR: error,
@@ -292,10 +295,19 @@ class Recorder:
                 f.VERSION: version if version is not None and version in SLOT_OF_VERSION else "",
             },
         )
-        is_bounded = method in METHODS and version in SLOT_OF_VERSION and status == key[3]
+        is_bounded = method in f.METHODS and version in SLOT_OF_VERSION and status == key[3]
         if is_bounded and len(self._known) < self._known_max:
             self._known[key] = found
         return found
+
+    def known_status(self, status: str) -> str:
+        """A code as a label: itself, or ``_OTHER`` where there are very many already."""
+        if status in self._statuses:
+            return status
+        if len(self._statuses) < STATUS_COUNT_MAX:
+            self._statuses.add(status)
+            return status
+        return f.OTHER_ERROR
 
     def slot(self, method: str, name: str | None, slot: int) -> core.Histogram:
         """Where the compiled short way records the successes of a method or tool: of the transport's kind and the

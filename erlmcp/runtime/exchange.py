@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erlmcp.errors import (
@@ -47,6 +47,10 @@ class Recorder(Protocol):
         """The session of a request was looked for, from then on."""
 
     def end_session(self, kind: str, version: str, duration_ns: int) -> None: ...
+    async def asking(
+        self, session: Session, method: str, params: Any, send: Callable[[Any], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Send a request to the client of a session, with these params or more of them."""
 
 
 class Channel(Protocol):

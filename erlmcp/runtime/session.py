@@ -292,6 +292,14 @@ class Session:
         Raises McpError with the client's error or on a timeout, NoBackChannelError where no stream can carry the
         question, ConnectionClosedError where the connection is lost meanwhile.
         """
+        recorder = self.host.recorder
+        if recorder is None:
+            return await self._ask(channel, method, params, timeout_s)
+        return await recorder.asking(self, method, params, lambda given: self._ask(channel, method, given, timeout_s))
+
+    async def _ask(
+        self, channel: Channel | None, method: str, params: dict[str, Any] | None, timeout_s: float
+    ) -> dict[str, Any]:
         channel = channel or self.standalone
         if channel is None or self.connection.era == MODERN:
             raise NoBackChannelError(f"{method} cannot be sent: the client has no stream open for it")
