@@ -13,7 +13,7 @@ from erlmcp.cli.fault import CANNOT_LOAD, TOOL_FAILED, CommandError
 from erlmcp.cli.load import load_server
 from erlmcp.cli.paint import paint
 from erlmcp.cli.serve import check_http, control_path, explain, make_tls
-from erlmcp.cli.setting import apply_limits, start_logging
+from erlmcp.cli.setting import apply_limits, show_metrics, start_logging
 from erlmcp.gateway.config import GatewayConfig, shown
 from erlmcp.gateway.load import load
 from erlmcp.gateway.problem import ConfigError
@@ -97,6 +97,7 @@ def serve(gateway: Gateway, options: argparse.Namespace) -> None:
     """Until it is stopped. Raises CommandError where the address cannot be had."""
     from erlmcp.gateway.serve import run_http
 
+    show_metrics(gateway, options)
     if options.stdio:
         gateway.run_stdio()
         return

@@ -96,6 +96,19 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="set a limit, for instance body_bytes_max=1048576; may be repeated; docs/limits.md names them all",
     )
+    _add_metrics(parser)
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="show metrics, health and the dashboard on a port of their own, too; 0 takes a free one (default: no)",
+    )
+    parser.add_argument(
+        "--metrics-address", default="127.0.0.1", metavar="HOST", help="the address of that port (default: 127.0.0.1)"
+    )
 
 
 def _add_tls(parser: argparse.ArgumentParser) -> None:

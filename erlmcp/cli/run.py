@@ -7,7 +7,7 @@ import contextlib
 import sys
 
 from erlmcp.cli.load import load_server
-from erlmcp.cli.setting import apply_limits, start_logging
+from erlmcp.cli.setting import apply_limits, show_metrics, start_logging
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,5 +16,6 @@ def run(options: argparse.Namespace) -> int:
     # stdout belongs to the protocol: what the file prints while it is imported goes to stderr.
     with contextlib.redirect_stdout(sys.stderr):
         server = load_server(options.target, options.module, keep_traceback=options.traceback)
+    show_metrics(server, options)
     server.run_stdio()
     return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from erlmcp.cli.fault import CANNOT_REACH, CommandError
 from erlmcp.cli.load import load_server, split_target
-from erlmcp.cli.setting import apply_limits, start_logging
+from erlmcp.cli.setting import apply_limits, show_metrics, start_logging
 from erlmcp.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         server = load_server(options.target, options.module, keep_traceback=options.traceback)
     if options.dual_stack:
         server.rollout("stack", old=server.baseline())
+    show_metrics(server, options)
     if options.control:
         server.control_path = control_path(options.control)
         print(f"erlmcp: control socket {server.control_path}", file=sys.stderr, flush=True)

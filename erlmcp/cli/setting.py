@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from erlmcp.cli.fault import CommandError, nearest
 from erlmcp.errors import ConfigurationError
 from erlmcp.limits import Limits
+
+if TYPE_CHECKING:
+    import argparse
+
+    from erlmcp.server.app import Server
 
 
 def apply_limits(pairs: Iterable[str]) -> None:
@@ -35,3 +41,9 @@ def start_logging(level: str, form: str) -> None:
 
     setup(level, form)
     tell_requests()
+
+
+def show_metrics(server: Server, options: argparse.Namespace) -> None:
+    """Have a server show its metrics where the options say, besides."""
+    if options.metrics_port is not None:
+        server.metrics_address = options.metrics_address, options.metrics_port

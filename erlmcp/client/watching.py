@@ -48,7 +48,6 @@ class Watching:
         self._conversation: Conversation | None = None
         self._where = NOWHERE
         self._since_ns = 0
-        self._is_ticking = False  # by this client
         if recorder is not None:
             self._sent, self._upstream = recorder.sent, recorder.point("upstream")
 
@@ -65,9 +64,7 @@ class Watching:
         self._where = where_of(conversation.channel)
         recorder, pool = self.recorder, getattr(conversation.channel, "pool", None)
         if recorder is not None:
-            if not recorder.is_ticking:
-                recorder.start(asyncio.get_running_loop())
-                self._is_ticking = True
+            recorder.start(asyncio.get_running_loop())
             if pool is not None:
                 pool.waited = recorder.point("pool").record
                 recorder.holds.watch_pool(self._pool_name, pool)
@@ -86,9 +83,7 @@ class Watching:
         recorder = self.recorder
         if recorder is not None:
             recorder.holds.pools.pop(self._pool_name, None)
-            if self._is_ticking:
-                recorder.stop()
-                self._is_ticking = False
+            recorder.stop()
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

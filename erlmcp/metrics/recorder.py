@@ -182,13 +182,17 @@ class Recorder:
         self._shown_left = SHOWN_MAX
         self._session_point: core.Histogram | None = None
         self._clock: Clock | None = None
+        self._user_count = 0
         self._timer: Any = None
         self._due_s = 0.0
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def start(self, clock: Clock) -> None:
-        """Tick once a second on this loop."""
+        """Tick once a second on this loop, until as many stopped as started it."""
+        self._user_count += 1
+        if self._clock is not None:
+            return
         self._clock = clock
         self._due_s = clock.time() + TICK_S
         self._timer = clock.call_at(self._due_s, self._ticks)
@@ -198,6 +202,10 @@ class Recorder:
         return self._clock is not None
 
     def stop(self) -> None:
+        self._user_count -= 1
+        if self._user_count > 0:
+            return
+        self._user_count = 0
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock = None

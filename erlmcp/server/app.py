@@ -407,6 +407,7 @@ class Server(Doors, Agenda, Roster, Switched):
                 self.lifespan_value = await self._running.enter_async_context(self._lifespan(self))
             self.scheduler.start(self.timers, self.drive, self.lanes)
             await self._running.enter_async_context(self._controlled())
+            await self._running.enter_async_context(self.board.shown_apart())
         except BaseException:
             await self._running.aclose()
             self._close()

@@ -11,7 +11,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
@@ -56,6 +56,7 @@ class Board:
         )
         self.endpoints: list[Any] = []  # with ``sessions`` and ``requests``
         self.listeners: dict[str, list[Any]] = {}  # kind of transport -> those with ``connections``
+        self.port = 0  # of an address of its own
         self.sections: dict[str, Section] = {}  # tables of the dashboard, in this order
         gauges = (
             ("erlmcp_info", "Versions and the kind of core.", self._info),
@@ -87,6 +88,25 @@ class Board:
             "counter",
         )
         recorder.gauge("process_cpu_seconds_total", "CPU time, user and system.", time.process_time, "counter")
+
+    @contextlib.asynccontextmanager
+    async def shown_apart(self) -> AsyncIterator[None]:
+        """Show it at ``Server.metrics_address`` within this context; nowhere, unless there is one."""
+        address = self.server.metrics_address
+        if address is None:
+            yield
+            return
+        from erlmcp.server.apart import shown_apart
+
+        async with shown_apart(self.server, *address) as listener:
+            self.port = listener.port
+            yield
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether one of its listeners accepts no more."""
+        listeners = [each for listeners in self.listeners.values() for each in listeners]
+        return any(getattr(each, "is_closing", False) for each in listeners)
 
     # -- what it looks at ----------------------------------------------------------------------------------------------
 

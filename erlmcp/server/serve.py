@@ -111,9 +111,11 @@ async def http(
         await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
         try:
             with server.board.showing("http", listener, endpoint):
-                yield listener
+                try:
+                    yield listener
+                finally:
+                    await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
         finally:
-            await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
             handler.close()
             server.connection_rolls.take(place)
             if unix:
@@ -172,11 +174,11 @@ async def tcp(server: Server, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
             outbox_bytes_max=limits.outbox_bytes_max,
             outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
-        try:
-            with server.board.showing("tcp", listener):
+        with server.board.showing("tcp", listener):
+            try:
                 yield listener
-        finally:
-            await listener.close(server.limits.drain_timeout_s)
+            finally:
+                await listener.close(server.limits.drain_timeout_s)
 
 
 @asynccontextmanager
@@ -193,11 +195,11 @@ async def unix(server: Server, path: str) -> AsyncIterator[Listener]:
             outbox_bytes_max=limits.outbox_bytes_max,
             outbox_pause_bytes=int(limits.outbox_pause_bytes),
         )
-        try:
-            with server.board.showing("unix", listener):
+        with server.board.showing("unix", listener):
+            try:
                 yield listener
-        finally:
-            await listener.close(server.limits.drain_timeout_s)
+            finally:
+                await listener.close(server.limits.drain_timeout_s)
 
 
 async def stdio(server: Server) -> ThreadLanes:

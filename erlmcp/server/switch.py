@@ -38,6 +38,7 @@ class Switched:
     codec: Codec | None
     quick_route: object
     control_path: str | None = None  # of the socket that an operator may speak to while it serves
+    metrics_address: tuple[str, int] | None = None  # where metrics are shown besides, while it runs
     stack: Any = core.stack(core.IMPLEMENTATION)
     sides: WeakSet[Side]  # as long as a roll-out or a connection holds them
     _conversations: Trial | None = None
