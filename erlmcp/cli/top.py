@@ -92,8 +92,11 @@ def section_table(section: dict[str, Any]) -> RenderableType:
         table.add_column(label, justify="left" if kind in ("text", "state") else "right", no_wrap=True)
     for row in section["rows"][:SECTION_ROWS_MAX]:
         cells = [(row.get(key), kind) for key, _, kind in section["columns"]]
+        why = row.get("why")
         is_bad = any(kind == "state" and value in BAD for value, kind in cells)
         table.add_row(*(Text(shown(*cell)) for cell in cells), style="red" if is_bad else "")
+        if is_bad and why:
+            table.add_row("", Text(clean(str(why)), style="dim"))
     return table
 
 

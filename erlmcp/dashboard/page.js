@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const state = { numbers: {}, spans: {}, tools: new Map(), traces: [], history: [], span: "1m", sort: "calls", down: true,
   shown: 100, tracesShown: 12, cpu: null, next: null };
 const HISTORY_MAX = 300, TRACES_MAX = 300, SPANS = ["1s", "1m", "5m", "1h"];
-const ROOMS = ["parse", "lookup", "dispatch", "queue", "handler", "encode"];
+const ROOMS = ["parse", "lookup", "dispatch", "queue", "handler", "encode", "upstream"];
 
 function make(tag, text, className) {
   const found = document.createElement(tag);
@@ -282,6 +282,7 @@ function sections(found) {
         const cell = make("td", isBad ? `\u26a0 ${text}` : text, (isNumber(kind) ? "number" : "name") + (isBad ? " bad" : ""));
         cell.dataset.field = key;
         cell.dataset.value = value ?? "";
+        if (isBad && key === "state" && row.why) cell.append(make("div", row.why, "roomtext"));
         line.append(cell);
       }
       body.append(line);

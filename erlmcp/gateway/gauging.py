@@ -32,7 +32,7 @@ COLUMNS: Final = [
     ("errors", "Errors", "count"), ("p50", "p50", "time"), ("p95", "p95", "time"), ("p99", "p99", "time"),
     ("inflight", "In flight", "count"), ("lines", "Lines", "count"), ("restarts", "Restarts", "count"),
     ("breaker", "Breaker", "state"), ("refused", "Refused", "count"), ("cache", "Cache hits", "share"),
-    ("canary", "Canary", "text"), ("why", "Why", "text"),
+    ("canary", "Canary", "text"),
 ]  # fmt: skip
 
 
@@ -90,7 +90,8 @@ def add_gauges(gateway: Gateway, recorder: Recorder) -> None:
     for name, help, kind, read in shown:
         recorder.gauge(name, help, _reader(read, gateway), kind)
     recorder.gauge("erlmcp_gateway_cache_entries", "Answers of upstreams that are kept.", lambda: len(gateway.answers))
-    gateway.board.sections["upstreams"] = ("Upstreams", COLUMNS, lambda add_up: _rows(gateway, recorder, add_up))
+    shown_rows = "Upstreams", COLUMNS, lambda add_up: _rows(gateway, recorder, add_up)
+    gateway.board.sections = {"upstreams": shown_rows, **gateway.board.sections}
 
 
 def _reader(read: Any, gateway: Gateway) -> Any:

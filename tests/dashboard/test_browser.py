@@ -32,7 +32,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="document.title=1">'
 SERVER = f"""
 import asyncio, logging, time
-from erlmcp import Server, ToolError
+from erlmcp import McpError, Server, ToolError
 
 server = Server("shop <b>bold</b>", version="1.2")
 logging.getLogger("erlmcp").disabled = True
@@ -59,6 +59,24 @@ async def hostile() -> str: raise ToolError("x")
 for number in range(500):
     @server.tool(name=f"tool-{{number:03}}")
     async def one() -> str: return "x"
+
+weak = Server("weak")
+
+@weak.tool
+async def breaks() -> str: raise McpError(-32603, "no")
+"""
+
+
+FRONT = """
+[servers.shop]
+server = "FILE:server"
+
+[servers.weak]
+server = "FILE:weak"
+guards = { breaker = true, bulkhead = 4 }
+
+[servers.gone]
+tcp = "127.0.0.1:9"
 """
 
 
@@ -81,8 +99,13 @@ class Shop:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def words(self) -> list[str]:
+        """How it is served."""
+        return ["serve", str(self.file)]
+
     def start(self) -> None:
-        command = [sys.executable, "-m", "erlmcp", "serve", str(self.file), "--port", str(self.port)]
+        command = [sys.executable, "-m", "erlmcp", *self.words, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -108,6 +131,23 @@ class Shop:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+
+class Front(Shop):
+    """A gateway before the shop, a server that is down, and one whose breaker opens."""
+
+    @property
+    def words(self) -> list[str]:
+        config = self.file.with_name("erlmcp.toml")
+        config.write_text(FRONT.replace("FILE", str(self.file)))
+        return ["gateway", str(config)]
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    made = Front(tmp_path_factory.mktemp("front"))
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +244,41 @@ def pictures(page: Any) -> None:
         page.set_viewport_size({"width": 390, "height": 1000})
         settle(page, 1)
         page.screenshot(path=f"{folder}/dashboard-phone.png")
+
+
+def test_a_gateway_shows_its_upstreams(browser: Any, front: Front) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{front.url}/metrics/dashboard")
+    page.wait_for_selector("#section-upstreams")
+    front.call("shop_add", 400, a=1, b=2)
+    front.call("shop_fails", 20)
+    front.call("weak_breaks", 60)
+    settle(page)
+
+    def cell(section: str, name: str, field: str) -> str:
+        found = page.locator(f'#section-{section} tr[data-name="{name}"] td[data-field="{field}"]')
+        return str(found.get_attribute("data-value"))
+
+    assert [cell("upstreams", name, "state") for name in ("shop", "weak")] == ["up", "up"]
+    assert cell("upstreams", "gone", "state") in ("down", "starting")
+    page.wait_for_selector('#section-upstreams tr[data-name="gone"] .roomtext')  # why it is down
+    count = "erlmcp_upstream_duration_microseconds_count"
+    assert front.sample(count, upstream="shop") == 420
+    assert float(cell("upstreams", "shop", "errors")) == front.sample(count, error_type="tool_error") == 20
+    assert float(cell("upstreams", "shop", "p99")) > 0
+    assert cell("upstreams", "weak", "breaker") == "open"
+    refused = front.sample("erlmcp_upstream_refusals_total", upstream="weak", reason="breaker")
+    assert float(cell("upstreams", "weak", "refused")) == refused > 0
+    assert float(cell("pools", "requests in flight", "most")) == front.sample("erlmcp_inflight_max")
+    assert page.locator('#tools-table tr[data-name="shop_fails"] td[data-field="failed"]').inner_text() == "20"
+    page.evaluate("scrollTo(0, document.querySelector('#traces-title').offsetTop)")
+    folder = os.environ.get("ERLMCP_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=f"{folder}/dashboard-gateway.png")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
 
 
 def test_names_of_tools_stay_text(page: Any, shop: Shop) -> None:
