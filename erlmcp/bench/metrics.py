@@ -21,7 +21,7 @@ from erlmcp import core
 from erlmcp.bench import message
 from erlmcp.bench.load import http_load, lines_load
 from erlmcp.bench.process import PEERS, Running
-from erlmcp.metrics.recorder import SUB_BITS, VALUE_MAX
+from erlmcp.metrics.series import SUB_BITS, VALUE_MAX
 
 INFLIGHT: Final = 64
 RECORDS: Final = 1_000_000

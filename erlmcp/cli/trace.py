@@ -40,6 +40,7 @@ def line_of(trace: dict[str, Any]) -> str:
     rooms = ", ".join(f"{name} {duration(us)}" for name, us in trace["rooms"].items())
     outcome = paint(clean(f"{trace['error']} {trace['message']}".strip()), "red") if trace["error"] else trace["reason"]
     where = f"{trace['transport']} {trace['version']}"
+    where += f"  trace {trace['trace']}" if trace.get("trace") else ""
     return f"{at}  {duration(trace['us']):>10}  {what}  {outcome}  id {clean(trace['id'])}  {where}" + (
         f"  ({rooms})" if rooms else ""
     )

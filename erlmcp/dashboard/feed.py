@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from erlmcp.metrics import family as f
 from erlmcp.metrics.desk import Ask, Desk
-from erlmcp.metrics.recorder import EVERYTHING, NO_GROUP, Group, Labels, Recorder, Row, Series
+from erlmcp.metrics.recorder import EVERYTHING, Recorder
+from erlmcp.metrics.series import NO_GROUP, Group, Labels, Row, Series
 from erlmcp.metrics.window import MINUTE, SECOND, SPANS, percentiles
 
 SESSIONS_A_PAGE: Final = 50

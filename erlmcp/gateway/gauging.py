@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.forward import Forward
     from erlmcp.gateway.upstream import Upstream
-    from erlmcp.metrics.recorder import Labels, Recorder, Row, Series
+    from erlmcp.metrics.recorder import Recorder
+    from erlmcp.metrics.series import Labels, Row, Series
 
 STATES: Final = ("idle", "starting", "up", "down", "stopped")
 KNOWN_CODES: Final = frozenset(

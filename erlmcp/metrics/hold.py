@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from erlmcp.metrics.recorder import Labels, Recorder
+    from erlmcp.metrics.recorder import Recorder
+    from erlmcp.metrics.series import Labels
 
 
 class Holds:

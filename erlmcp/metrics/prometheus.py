@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from erlmcp.metrics import family as f
-from erlmcp.metrics.recorder import Gauge, Labels, Recorder, Series
+from erlmcp.metrics.recorder import Recorder
+from erlmcp.metrics.series import Gauge, Labels, Series
 
 TEXT: Final = "text/plain; version=0.0.4"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
@@ -37,7 +39,7 @@ def expose(recorder: Recorder, *, openmetrics: bool = False) -> bytes:
     """All metrics of a recorder."""
     lines: list[str] = []
     for family, series in recorder.families():
-        texts = [_histograms(family.forms, each) for each in series]
+        texts = [_histograms(family.forms, each, openmetrics) for each in series]
         for form, found in zip(family.forms, zip(*texts, strict=True), strict=True):
             lines += _head(form.name, family.help, "histogram", form.unit if openmetrics else "")
             lines += found
@@ -54,8 +56,8 @@ def _head(name: str, help: str, kind: str, unit: str = "") -> list[str]:
     return [*lines, f"# UNIT {name} {unit}\n"] if unit else lines
 
 
-def _histograms(forms: Sequence[f.Form], series: Series) -> list[str]:
-    """The lines of one series in each form."""
+def _histograms(forms: Sequence[f.Form], series: Series, openmetrics: bool) -> list[str]:
+    """The lines of one series in each form; in OpenMetrics with examples of requests that belong to a trace."""
     whole = series.whole()
     total, sum_ns = whole.count, whole.sum
     found = []
@@ -63,8 +65,23 @@ def _histograms(forms: Sequence[f.Form], series: Series) -> list[str]:
         text = series.texts.get(form.name)
         if text is None:
             text = series.texts[form.name] = _text(form, series.labels)
-        found.append(text % (*whole.counts_upto(form.bounds_ns), total, number(sum_ns / form.unit_ns), total))
+        lines = text % (*whole.counts_upto(form.bounds_ns), total, number(sum_ns / form.unit_ns), total)
+        found.append(_with_exemplars(lines, form, series) if openmetrics and series.exemplars else lines)
     return found
+
+
+def _with_exemplars(text: str, form: f.Form, series: Series) -> str:
+    """The latest example of each bucket behind its line."""
+    lines = text.splitlines()
+    latest: dict[int, tuple[float, str]] = {}
+    for trace, ns, at_s in series.exemplars.values():
+        value = ns / form.unit_ns
+        shown = f' # {{trace_id="{trace}"}} {number(value)} {at_s:.3f}'
+        bucket = bisect_left(form.bounds, value)
+        latest[bucket] = max(latest.get(bucket, (0.0, "")), (at_s, shown))
+    for bucket, (_, shown) in latest.items():
+        lines[bucket] += shown
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _text(form: f.Form, labels: Labels) -> str:

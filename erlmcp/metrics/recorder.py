@@ -24,16 +24,16 @@ from erlmcp import core
 from erlmcp.metrics import family as f
 from erlmcp.metrics.hold import Holds
 from erlmcp.metrics.sent import Sent
+from erlmcp.metrics.series import NO_GROUP, NO_LABELS, SUB_BITS, VALUE_MAX, Gauge, Group, Labels, Series, Values
 from erlmcp.metrics.trace import SAMPLE, Traces
-from erlmcp.metrics.window import MINUTE, Counts, Window, add, merged, percentiles, seconds_of
+from erlmcp.metrics.window import MINUTE, Counts, add, merged, percentiles, seconds_of
 from erlmcp.spec import method as m
+from erlmcp.spec.trace import trace_id
 from erlmcp.spec.version import KNOWN_VERSIONS, LATEST_MODERN
 
 TICK_S: Final = 1.0
 SERIES_A_TURN: Final = 32  # that a tick looks at before it lets the loop go on
 HISTORY_SECONDS: Final = 300
-VALUE_MAX: Final = (1 << 40) - 1  # nanoseconds: 18 minutes
-SUB_BITS: Final = 6  # 0.8 %
 STATUS_COUNT_MAX: Final = 64  # codes of errors, of which those of a gateway's upstreams come from outside
 SAMPLE_EVERY: Final = 64  # request of the general way whose way is looked at in detail
 SHOWN_MAX: Final = 100  # errors a second that leave a trace each; of a flood of refusals one of SAMPLE_EVERY does
@@ -42,12 +42,8 @@ SLOT_COUNT: Final = VERSION_COUNT * len(f.KINDS)
 SLOT_OF_VERSION: Final = {version: index for index, version in enumerate(KNOWN_VERSIONS)}
 SLOT_OF_KIND: Final = {kind: index * VERSION_COUNT for index, kind in enumerate(f.KINDS)}
 
-Row = dict[str, Any]  # of a table that is shown
-Labels = tuple[tuple[str, str], ...]
-Values = float | Mapping[Labels, float]
 Key = tuple[str | None, str, str, str, str, str | None]  # method, name, error, status, kind, version
 EVERYTHING: Final = ("all", "")
-NO_LABELS: Final[Labels] = ()
 
 
 class Clock(Protocol):
@@ -66,77 +62,6 @@ class Observer(Protocol):
     def finished(self, exchange: Any, error: str, status: str, message: str, duration_ns: int) -> None: ...
     def session_ended(self, kind: str, version: str, duration_ns: int) -> None: ...
     async def asking(self, send: Any, session: Any, method: str, params: Any) -> dict[str, Any]: ...
-
-
-class Series:
-    """One label set of a family. ``hot`` is written by the owner's thread alone, or by others through ``record``."""
-
-    __slots__ = ("family", "groups", "hot", "labels", "texts", "total", "window")
-
-    def __init__(self, family: f.Family, labels: Labels, total: core.Histogram) -> None:
-        self.family = family
-        self.labels = labels
-        self.groups: list[Group] = []
-        self.texts: dict[str, str] = {}  # kept by an exporter
-        self.total = total
-        self.hot = core.Histogram(VALUE_MAX, SUB_BITS)
-        self.window = Window() if family.is_windowed else None
-
-    def drain(self, second: int) -> Counts | None:
-        """Move what came since the last time to the total and the window; what that was, None where nothing came."""
-        if not self.hot.sum:  # every recorded duration is 1 ns or more
-            return None
-        fresh = self.hot.take()
-        self.total.merge(fresh)
-        if self.window is None:
-            return None
-        counts = {first + last: count for first, last, count in fresh.buckets()}
-        self.window.put(second, counts)
-        return counts
-
-    def whole(self) -> core.Histogram:
-        """Everything since the beginning."""
-        if not self.hot.sum:
-            return self.total
-        found = self.total.copy()
-        found.merge(self.hot)
-        return found
-
-    def label(self, name: str) -> str:
-        return dict(self.labels).get(name, "")
-
-
-class Group:
-    """All series of requests that have something in common, put together as they are drained: a question costs what one
-    series does."""
-
-    __slots__ = ("errors", "fresh", "fresh_errors", "window")
-
-    def __init__(self) -> None:
-        self.window, self.errors = Window(), Window()
-        self.fresh: Counts = {}
-        self.fresh_errors: Counts = {}
-
-    def settle(self, second: int) -> None:
-        """The second is over."""
-        if self.fresh:
-            self.window.put(second, self.fresh)
-            self.fresh = {}
-        if self.fresh_errors:
-            self.errors.put(second, self.fresh_errors)
-            self.fresh_errors = {}
-
-
-class Gauge:
-    """A number, or one for each label set, that is asked for when somebody reads. ``kind`` is gauge or counter."""
-
-    __slots__ = ("help", "kind", "name", "read")
-
-    def __init__(self, name: str, help: str, kind: str, read: Callable[[], Values]) -> None:
-        self.name = name
-        self.help = help
-        self.kind = kind
-        self.read = read
 
 
 class Recorder:
@@ -323,13 +248,14 @@ class Recorder:
         kind, version = f.KINDS[slot // VERSION_COUNT], KNOWN_VERSIONS[slot % VERSION_COUNT]
         return self.operation(method, name, "", "", kind, version).hot
 
-    def notice(
-        self, method: str, name: str | None, id: Any, slot: int, duration_ns: int, rooms: dict[str, int] | None
-    ) -> None:
+    def notice(self, call: Any, name: str | None, slot: int, duration_ns: int, rooms: dict[str, int] | None) -> None:
         """A call of the short way that took long, is followed, or is a sample."""
         kind, version = f.KINDS[slot // VERSION_COUNT], KNOWN_VERSIONS[slot % VERSION_COUNT]
         reason = self.traces.reason_of(duration_ns, "") or SAMPLE
-        what = {"method": method, "name": name, "id": id, "kind": kind, "version": version, "rooms": rooms}
+        trace = trace_id(call.meta)
+        self.operation(call.method, name, "", "", kind, version).keep(trace, duration_ns)
+        what = {"method": call.method, "name": name, "id": call.id, "kind": kind, "version": version, "rooms": rooms}
+        what["trace"] = trace
         self.traces.put(reason, duration_ns, **what)
 
     def point(self, name: str) -> core.Histogram:
@@ -355,14 +281,16 @@ class Recorder:
         self._shown_left -= is_shown
         is_plain = not (is_shown or self.observers) and self._turn_count % SAMPLE_EVERY
         if not is_plain or duration_ns >= self.traces.floor_ns:
-            self._look(exchange, error or self._error_of(status), status, message, now_ns, duration_ns)
+            self._look(exchange, found, error or self._error_of(status), status, message, now_ns, duration_ns)
 
     @staticmethod
     def _error_of(status: str) -> str:
         """What a code means for the server: its own error, or none."""
         return "" if status in f.CALLER_FAULTS else status
 
-    def _look(self, exchange: Any, error: str, status: str, message: str, now_ns: int, duration_ns: int) -> None:
+    def _look(
+        self, exchange: Any, series: Series, error: str, status: str, message: str, now_ns: int, duration_ns: int
+    ) -> None:
         """Tell the observers; keep a trace where there is a reason; look into the rooms now and then."""
         for observer in self.observers:
             observer.finished(exchange, error, status, message, duration_ns)
@@ -373,6 +301,8 @@ class Recorder:
         for point, spent_ns in rooms.items():
             self.point(point).record(max(1, spent_ns))
         call = exchange.call
+        trace = trace_id(call.meta)
+        series.keep(trace, duration_ns)
         self.traces.put(
             reason or SAMPLE,
             duration_ns,
@@ -384,6 +314,7 @@ class Recorder:
             error=error,
             message=message,
             rooms=rooms,
+            trace=trace,
         )
 
     @staticmethod
@@ -496,6 +427,3 @@ def _groups_of(series: Series) -> list[tuple[str, str]]:
     transport = " ".join(filter(None, (label(f.TRANSPORT), label(f.PROTOCOL), label(f.PROTOCOL_VERSION))))
     ways = [("transport", transport), ("version", label(f.VERSION)), ("method", label(f.METHOD))]
     return [EVERYTHING, *((kind, name or "-") for kind, name in ways)]
-
-
-NO_GROUP: Final = Group()

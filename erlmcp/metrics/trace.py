@@ -36,6 +36,7 @@ class Trace:
     error: str
     message: str
     rooms: Mapping[str, int]
+    trace: str = ""  # the id of the distributed trace that it belongs to
 
     def as_json(self) -> dict[str, Any]:
         """With microseconds, as the dashboard and ``erlmcp trace`` show it."""
@@ -51,6 +52,7 @@ class Trace:
             "us": round(self.duration_ns / 1000, 1),
             "error": self.error,
             "message": self.message,
+            "trace": self.trace,
             "rooms": {point: round(ns / 1000, 2) for point, ns in self.rooms.items()},
         }
 
@@ -125,6 +127,7 @@ class Traces:
             error=what.get("error", ""),
             message=str(what.get("message", ""))[:NAME_CHARS_MAX],
             rooms=what.get("rooms") or {},
+            trace=what.get("trace", ""),
         )
         if reason != FOLLOWED:
             self.rings[reason].append(trace)

@@ -8,16 +8,16 @@ thread.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
+
+from erlmcp.spec.trace import trace_id
 
 if TYPE_CHECKING:
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.stride import Stride
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PREFIX: Final = "mcp request "
 ID_CHARS_MAX: Final = 64
 
@@ -41,17 +41,9 @@ class Current:
 CURRENT: Final = Current()
 
 
-def trace_of(call: Any) -> str:
-    """The trace id of a call's ``_meta``; "" where it has none."""
-    meta = call.meta
-    text = meta.values.get("traceparent") if meta is not None else None
-    found = _TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
-    return found[1] if found is not None else ""
-
-
 def task_name(exchange: Exchange) -> str:
     """The name of a task that goes on with a request: what there is to tell of it."""
-    trace = trace_of(exchange.call)
+    trace = trace_id(exchange.call.meta)
     return f"{_PREFIX}{str(exchange.call.id)[:ID_CHARS_MAX]}" + (f" trace {trace}" if trace else "")
 
 
@@ -64,7 +56,7 @@ def _known_of_call(call: Any) -> dict[str, str]:
     if call is None:  # a call of the same process, which is no message
         return {}
     found = {"request": str(call.id)[:ID_CHARS_MAX], "method": str(call.method)[:ID_CHARS_MAX]}
-    trace = trace_of(call)
+    trace = trace_id(call.meta)
     return {**found, "trace": trace} if trace else found
 
 

@@ -156,5 +156,5 @@ cdef class Watch:
                 return 0
             self.noticed_ns = now
             rooms = {"parse": self.parse_ns, "handler": self.handler_ns, "encode": self.encode_ns}
-        self.recorder.notice(method, name, call.id, slot, spent_ns, rooms)
+        self.recorder.notice(call, name, slot, spent_ns, rooms)
         return 0

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from erlmcp.metrics.recorder import Labels, Recorder
+    from erlmcp.metrics.recorder import Recorder
+    from erlmcp.metrics.series import Labels
     from erlmcp.server.app import Server
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.errors import ConfigurationError
-from erlmcp.metrics.recorder import NO_LABELS, Labels, Recorder
+from erlmcp.metrics.recorder import Recorder
+from erlmcp.metrics.series import NO_LABELS, Labels
 from erlmcp.runtime.current import known_here, known_of
 from erlmcp.server.gauging import add_gauges
 from erlmcp.server.shown import Section, sections_of

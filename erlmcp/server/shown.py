@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from erlmcp.metrics.recorder import Row
+    from erlmcp.metrics.series import Row
     from erlmcp.server.app import Server
 
 Columns = list[tuple[str, str, str]]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from erlmcp import Server
+from erlmcp.gateway.app import gateway_of
+from erlmcp.gateway.upstream import Upstream
 from erlmcp.metrics.family import POINTS
 from erlmcp.metrics.prometheus import expose
 
@@ -26,7 +28,10 @@ def given() -> str:
         server.metrics.point(point).record(1000)
     server.board.show("http", type("Listener", (), {"connections": ()})())
     # Not running: what asks the executor is not given, and named here.
-    return expose(server.metrics).decode() + "erlmcp_inflight_requests\nerlmcp_thread_calls\n"
+    gateway = gateway_of({"shop": Server("shop")})
+    gateway.upstreams = {each.name: Upstream(each, gateway) for each in gateway.config.upstreams}
+    text = expose(server.metrics) + expose(gateway.metrics)
+    return text.decode() + "erlmcp_inflight_requests\nerlmcp_thread_calls\n"
 
 
 def expressions() -> list[str]:

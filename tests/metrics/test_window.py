@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlmcp.core import Histogram
-from erlmcp.metrics.recorder import SUB_BITS, VALUE_MAX
+from erlmcp.metrics.series import SUB_BITS, VALUE_MAX
 from erlmcp.metrics.window import (
     FIVE_MINUTES,
     HOUR,
