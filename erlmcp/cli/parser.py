@@ -164,6 +164,13 @@ def _add_serve(commands: Any) -> None:
         action="store_true",
         help="serve by the baseline (twins in Python, all flags off), and roll the compiled stack out beside it",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="serve HTTP by so many processes behind one port (default: 1)",
+    )
     parser.add_argument("--reload", action="store_true", help="restart when a Python file beside FILE changes")
     _add_serving(parser)
 

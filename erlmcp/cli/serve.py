@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from erlmcp.server.app import Server
 
 
+WORKERS_MAX = 1000
+
+
 def run(options: argparse.Namespace) -> int:
     elsewhere = [name for name in ("unix", "tcp", "stdio") if getattr(options, name)]
     if len(elsewhere) > 1:
@@ -29,6 +32,9 @@ def run(options: argparse.Namespace) -> int:
     check_http(options, f"--{elsewhere[0]}" if elsewhere else None)
     if options.reload and options.stdio:
         raise CommandError("--reload would leave the client of --stdio with a server that never met it; use HTTP")
+    is_worker = "ERLMCP_WORKER" in os.environ
+    if options.workers != 1 and not is_worker:
+        return _work(options)
     if options.reload:
         return _reload(options)
     apply_limits(options.limit)
@@ -38,6 +44,11 @@ def run(options: argparse.Namespace) -> int:
         server = load_server(options.target, options.module, keep_traceback=options.traceback)
     if options.dual_stack:
         server.rollout("stack", old=server.baseline())
+    if is_worker:
+        from erlmcp.server.worker import Place, Worker
+
+        place = Place.from_environment()
+        server.worker, options.port = Worker(place), place.port
     show_metrics(server, options)
     if options.control:
         server.control_path = control_path(options.control)
@@ -125,13 +136,41 @@ def explain(error: OSError, where: str, option: str) -> CommandError:
     return CommandError(f"cannot listen on {where}: {error.strerror or error}", CANNOT_REACH)
 
 
+def _work(options: argparse.Namespace) -> int:
+    """Serve by several processes."""
+    others = {
+        "--reload": options.reload,
+        "--unix": options.unix,
+        "--tcp": options.tcp,
+        "--stdio": options.stdio,
+        "--control": options.control,
+        "--metrics-port 0": options.metrics_port == 0,
+    }
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise CommandError(f"--workers {options.workers} goes without {', '.join(given)}")
+    if not 1 <= options.workers <= WORKERS_MAX:
+        raise CommandError(f"--workers {options.workers}: expected 1 to {WORKERS_MAX}")
+    from erlmcp.cli.workers import Supervisor, reserve
+
+    try:
+        reserved = reserve(options.host, options.port)
+    except OSError as error:
+        raise explain(error, f"{options.host}:{options.port}", "--port") from error
+    with reserved:
+        return Supervisor(command_again(), options.workers, reserved.getsockname()[1]).run()
+
+
+def command_again() -> list[str]:
+    """How this process was started: "-m" would look into the current folder first, the script does not."""
+    started = ["-m", "erlmcp"] if os.path.basename(sys.argv[0]) == "__main__.py" else [sys.argv[0]]
+    return [sys.executable, *started, *sys.argv[1:]]
+
+
 def _reload(options: argparse.Namespace) -> int:
     from erlmcp.cli.reload import Reloader
 
     place, _ = split_target(options.target or "")
     folder = Path(place).resolve().parent if options.target else Path.cwd()
-    words = [word for word in sys.argv[1:] if word != "--reload"]
-    # As this process was started: "-m" would look into the current folder first, the script does not.
-    started = ["-m", "erlmcp"] if os.path.basename(sys.argv[0]) == "__main__.py" else [sys.argv[0]]
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    return Reloader([sys.executable, *started, *words], folder).run()
+    return Reloader([word for word in command_again() if word != "--reload"], folder).run()

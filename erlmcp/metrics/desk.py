@@ -83,6 +83,7 @@ class Desk:
         self.recorder = recorder
         self.token = token
         self.ready = ready
+        self.together: Callable[[Ask, bool, bytes], None] | None = None  # answers for several processes
         self.streams: set[Stream] = set()
         self._open: dict[str, Page] = {LIVE: Desk._live, READY: Desk._ready}
         self._guarded: dict[str, Page] = dict(pages or {})
@@ -141,7 +142,10 @@ class Desk:
         assert self.recorder is not None
         is_open = prometheus.wants_openmetrics(ask.headers.get("accept"))
         kind = prometheus.OPENMETRICS if is_open else prometheus.TEXT
-        ask.answer(prometheus.expose(self.recorder, openmetrics=is_open), kind.encode())
+        if self.together is not None:
+            self.together(ask, is_open, kind.encode())
+        else:
+            ask.answer(prometheus.expose(self.recorder, openmetrics=is_open), kind.encode())
 
     def _trace(self, ask: Ask) -> None:
         """The traces of the ring that are newer than ``Last-Event-ID`` or ``?since=``, then what happens."""

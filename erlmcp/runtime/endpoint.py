@@ -97,6 +97,15 @@ class Desk(Protocol):
     def end_streams(self) -> None: ...
 
 
+class Elsewhere(Protocol):
+    """The other processes behind the same address; a session's id begins with ``prefix`` where it lives in this one."""
+
+    prefix: str
+
+    def take(self, request: HttpRequest, verdict: Verdict, reply: Any) -> bool:
+        """Hand a request over to the one whose session it names; False where it belongs here."""
+
+
 class HttpFront:
     """The front of the tool calls of one HTTP connection, one after the other."""
 
@@ -128,6 +137,7 @@ class Endpoint:
             limits.session_count_max, idle_ns=int(limits.session_idle_s * 1e9), now_ns=time.monotonic_ns()
         )
         self.desk: Desk | None = None
+        self.elsewhere: Elsewhere | None = None
         self._event_count_max = limits.event_count_max if event_store else 0
         self._timer: asyncio.TimerHandle | None = None
         self._event_age_s = limits.event_age_s
@@ -157,6 +167,8 @@ class Endpoint:
                     return
         if verdict.status:
             reply.plain(verdict.status, verdict.reason.encode(), verdict.extra)
+        elif self.elsewhere is not None and verdict.session_id and self.elsewhere.take(request, verdict, reply):
+            pass
         elif verdict.verb == "POST":
             self._post(request, verdict, reply)
         elif verdict.verb == "GET":
@@ -306,7 +318,7 @@ class Endpoint:
         except McpError as error:
             channel.refuse(call.id_raw, 200, error.code, error.message, error.data)
             return
-        id = secrets.token_urlsafe(24)
+        id = secrets.token_urlsafe(24) if self.elsewhere is None else self.elsewhere.prefix + secrets.token_urlsafe(24)
         session = Session(self.host, id=id, owner=owner_of(verdict))
         session.kind = reply.kind
         self.sessions.now_ns = time.monotonic_ns()

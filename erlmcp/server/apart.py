@@ -45,7 +45,7 @@ async def shown_apart(server: Server, host: str, port: int) -> AsyncIterator[Htt
     desk = make_desk(server, make_gate(server, "", host), lambda: "draining" if server.board.is_draining else "")
     listener = HttpListener(Counter(desk), server.routes, server.limits, server.turn)
     try:
-        await listener.listen(host, port)
+        await listener.listen(host, port, reuse_port=server.worker is not None)
     except OSError as error:
         raise ConfigurationError(
             f"metrics cannot be shown at {host}:{port}: {error.strerror or error}; choose another address "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -120,7 +121,8 @@ class Server(Doors, Agenda, Roster, Switched):
         self.allowed_hosts = tuple(allowed_hosts or ())
         self.allowed_origins = tuple(allowed_origins or ())
         self.metrics_token = read_token(metrics_token)
-        secret = state_secret.encode() if isinstance(state_secret, str) else state_secret
+        given = state_secret or os.environ.get("ERLMCP_STATE_SECRET")
+        secret = given.encode() if isinstance(given, str) else given
         self.state_secret: bytes = secret or secrets.token_bytes(32)
         self.lifespan_value: Any = None
         self.middleware: list[Middleware] = list(middleware)

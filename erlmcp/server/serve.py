@@ -108,13 +108,16 @@ async def http(
         )
         place = server.connection_rolls.put(listener.connections)
         endpoint.desk = make_desk(server, endpoint.gate, lambda: "draining" if listener.is_closing else "")
-        await listener.listen(host, port, bind_unix(unix) if unix else None, tls=tls, http2=http2)
+        is_one_of_many = server.worker is not None
+        sock = bind_unix(unix) if unix else None
+        await listener.listen(host, port, sock, tls=tls, http2=http2, reuse_port=is_one_of_many)
         try:
-            with server.board.showing("http", listener, endpoint):
-                try:
-                    yield listener
-                finally:
-                    await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
+            async with server.worker.open(server, endpoint) if server.worker else contextlib.nullcontext():
+                with server.board.showing("http", listener, endpoint):
+                    try:
+                        yield listener
+                    finally:
+                        await listener.close(server.limits.drain_timeout_s, _end_streams(server, handler))
         finally:
             handler.close()
             server.connection_rolls.take(place)
@@ -129,7 +132,10 @@ def make_desk(server: Server, gate: Gate, ready: Callable[[], str]) -> Desk:
     from erlmcp.metrics.desk import Desk
 
     shown = pages(server.board) if server.recorder is not None else {}
-    return Desk(gate, server.recorder, token=server.metrics_token, ready=ready, pages=shown)
+    desk = Desk(gate, server.recorder, token=server.metrics_token, ready=ready, pages=shown)
+    if server.worker is not None:
+        desk.together = functools.partial(server.worker.expose, server)
+    return desk
 
 
 def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
@@ -257,7 +263,8 @@ async def until_stopped(server: Server, opening: Any, announce: Callable[[Any], 
         async with opening as listener:
             lanes = server.lanes
             settle()
-            print(announce(listener), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{announce(listener)}\n")  # at once: other workers write, too
+            sys.stderr.flush()
             stopped = signals.enter_context(_stop_signals())
             await stopped.wait()
     return lanes
@@ -274,7 +281,8 @@ def run_http(
     speaks = server.flags.http2 and (tls is not None and find_spec("h2") is not None if http2 is None else http2)
 
     def announce(listener: Any) -> str:
-        return f"{server.name}: serving {route}:{listener.port}/{path.strip('/')} ({core.IMPLEMENTATION})"
+        which = "" if server.worker is None else f", worker {server.worker.place.index}"
+        return f"{server.name}: serving {route}:{listener.port}/{path.strip('/')} ({core.IMPLEMENTATION}{which})"
 
     run(until_stopped(server, http(server, host, port, path, tls=tls, http2=speaks), announce))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from erlmcp.server.service import Service
     from erlmcp.server.side import Side
     from erlmcp.server.trial import Trial
+    from erlmcp.server.worker import Worker
 
 TRIAL_OPTIONS: Final = {"rules", "era", "sticky", "compare", "has_shadow", "clock_ns"}
 
@@ -38,6 +39,7 @@ class Switched:
     codec: Codec | None
     quick_route: object
     control_path: str | None = None  # of the socket that an operator may speak to while it serves
+    worker: Worker | None = None  # which of several processes behind one address this is
     metrics_address: tuple[str, int] | None = None  # where metrics are shown besides, while it runs
     stack: Any = core.stack(core.IMPLEMENTATION)
     sides: WeakSet[Side]  # as long as a roll-out or a connection holds them

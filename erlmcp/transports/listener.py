@@ -123,9 +123,11 @@ class HttpListener:
         *,
         tls: ssl.SSLContext | None = None,
         http2: bool = False,
+        reuse_port: bool = False,
     ) -> None:
-        """Begin to accept; raises OSError where the address cannot be had. Either host and port, or a bound
-        ``sock``. With ``http2`` a connection may speak that too: by ALPN, or from its first bytes on."""
+        """Begin to accept; raises OSError where the address cannot be had. Either host and port, which with
+        ``reuse_port`` other processes have, too, or a bound ``sock``.
+        With ``http2`` a connection may speak that too: by ALPN, or from its first bytes on."""
         from erlmcp.transports.http1 import HttpConnection
 
         loop = asyncio.get_running_loop()
@@ -141,7 +143,9 @@ class HttpListener:
             if sock is not None:
                 self._server = await loop.create_unix_server(make, sock=sock, ssl=tls)
             else:
-                self._server = await loop.create_server(make, host, port, backlog=1024, ssl=tls)
+                self._server = await loop.create_server(
+                    make, host, port, backlog=1024, ssl=tls, reuse_port=reuse_port or None
+                )
         except BaseException:
             self._stop_sweep()
             raise
