@@ -85,3 +85,29 @@ async def test_a_call_on_a_line_of_its_own_is_not_sent_again_on_one_that_says_no
         with pytest.raises(McpError, match="not now"):
             await client.call_tool("echo", {})
     assert count == 1
+
+
+async def test_what_was_read_with_the_answers_of_a_client_is_kept_for_nobody() -> None:
+    upstream = Scripted("echo")
+    question = {"method": "elicitation/create", "params": {"message": "whose?", "requestedSchema": {"type": "object"}}}
+
+    def read(request: dict[str, Any]) -> bytes:
+        if "inputResponses" not in request["params"]:
+            asked = {"resultType": "input_required", "inputRequests": {"a": question}}
+            return result(request, json.dumps(asked).encode())
+        told = {"resultType": "complete", "contents": [{"uri": "x://y", "text": "mine"}], "ttlMs": 60_000}
+        return result(request, json.dumps({**told, "cacheScope": "public"}).encode())
+
+    upstream.answers["resources/read"] = read
+    gateway = scripted_gateway(upstream)
+    asked = 0
+
+    async def elicit(*_: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return {"action": "accept", "content": {}}
+
+    async with Client(gateway, mode="legacy", elicitation=elicit) as client:
+        for _ in range(2):
+            await client.read_resource("x://y")
+    assert asked == 2
