@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from erlmcp.errors import ConfigurationError
+from erlmcp.errors import ConfigurationError, McpError
 from erlmcp.gateway.access import NOBODY, Access, Caller
 from erlmcp.gateway.audit import Audit
 from erlmcp.gateway.cache import Answers
@@ -270,6 +270,19 @@ class Gateway(Server):
         if found is None:
             found = self._of_callers[place] = Upstream(upstream.config, self, as_whom=caller.name)
         return found
+
+    async def first_line(self, upstream: Upstream, caller: Caller) -> Line:
+        """A shared line of an upstream, or of what took its place while it was waited for. Raises McpError where it is
+        down."""
+        while True:
+            found = self.upstream_for(upstream, caller)
+            try:
+                return found.quick() or await found.shared()
+            except McpError:
+                now = self.upstreams.get(upstream.name)
+                if now is None or self.upstream_for(now, caller) is found:
+                    raise
+                upstream = now
 
     def server_of(self, config: UpstreamConfig) -> Any:
         """The Server of an upstream of this process."""

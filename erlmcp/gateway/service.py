@@ -185,13 +185,12 @@ class GatewayService(Service):
         return not ("elicitation" in capabilities or "sampling" in capabilities or "roots" in capabilities)
 
     async def _relay_slowly(self, exchange: Exchange, mount: Mount, caller: Caller) -> None:
-        upstream = self.gateway.upstream_for(mount.upstream, caller)
-        first = upstream.quick() or await upstream.shared()
+        first = await self.gateway.first_line(mount.upstream, caller)
         if not first.is_modern and exchange.peer.modern:
             params = exchange.call.params
             if isinstance(params, dict) and self.rounds.resume(exchange, params):
                 return
-        self.send(exchange, mount, *await self.gateway.line_for(exchange, upstream, first, self.may_share))
+        self.send(exchange, mount, *await self.gateway.line_for(exchange, first.upstream, first, self.may_share))
 
     def send(self, exchange: Exchange, mount: Mount, line: Line, timeout_s: float | None, attempt: int = 1) -> None:
         """Through the guards, to the upstream; in line before them where that is what it takes."""

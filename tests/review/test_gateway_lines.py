@@ -165,3 +165,19 @@ async def test_who_is_subscribed_hears_of_a_resource_after_its_upstream_was_relo
         (changed,) = gateway.config.upstreams
         gateway.reload(replace(gateway.config, upstreams=(replace(changed, timeout_s=59.0),)))
         await until(lambda: len(upstream.of("subscriptions/listen")) == 2)
+
+
+async def test_a_call_that_waits_for_a_start_gets_to_the_upstream_that_took_the_place() -> None:
+    upstream = Scripted("echo")
+    upstream.answers["tools/call"] = b'{"resultType":"complete","content":[]}'
+    gateway = scripted_gateway(upstream, restart_s=60.0)
+    async with Client(gateway, mode="2026-07-28") as client:
+        await client.list_tools()
+        held = upstream.answers.pop("server/discover")
+        (changed,) = gateway.config.upstreams
+        gateway.reload(replace(gateway.config, upstreams=(replace(changed, timeout_s=59.0),)))
+        call = asyncio.create_task(client.call_tool("echo", {}))
+        await until(lambda: bool(upstream.waiting) and gateway.turn.load.inflight > 0)
+        upstream.answers["server/discover"] = held
+        gateway.reload(replace(gateway.config, upstreams=(replace(changed, timeout_s=58.0),)))
+        await call
