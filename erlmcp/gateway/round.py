@@ -202,12 +202,17 @@ class Rounds:
             again.send()
 
     async def _ask_all(self, exchange: Exchange, asked: dict[str, Any]) -> dict[str, Any]:
-        questions = []
         for name, item in asked.items():
             if not isinstance(item, dict) or item.get("method") not in m.NEEDED_CAPABILITY:
                 raise InvalidAnswerError(f"the input request {name!r} names no method of the client's")
-            questions.append(self._ask(exchange, item["method"], item.get("params")))
-        return dict(zip(asked, await asyncio.gather(*questions), strict=True))
+        questions = [
+            asyncio.ensure_future(self._ask(exchange, item["method"], item.get("params"))) for item in asked.values()
+        ]
+        try:
+            return dict(zip(asked, await asyncio.gather(*questions), strict=True))
+        finally:
+            for question in questions:  # Where one failed, the others are asked for nothing.
+                question.cancel()
 
     async def _ask(self, exchange: Exchange, method: str, params: Any) -> dict[str, Any]:
         if method not in m.SERVER_REQUESTS[exchange.peer.version]:

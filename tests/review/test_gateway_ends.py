@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -111,3 +112,48 @@ async def test_what_was_read_with_the_answers_of_a_client_is_kept_for_nobody() -
         for _ in range(2):
             await client.read_resource("x://y")
     assert asked == 2
+
+
+async def test_of_questions_one_of_which_cannot_be_asked_none_is(recwarn: pytest.WarningsRecorder) -> None:
+    upstream = Scripted("echo")
+    question = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {"type": "object"}}}
+    asked = {"resultType": "input_required", "inputRequests": {"a": question, "b": {"method": "made/up"}}}
+    upstream.answers["tools/call"] = json.dumps(asked).encode()
+    gateway = scripted_gateway(upstream)
+
+    async def elicit(*_: Any) -> Any:
+        raise AssertionError("it was asked")
+
+    async with Client(gateway, mode="legacy", elicitation=elicit) as client:
+        with pytest.raises(McpError, match="names no method"):
+            await client.call_tool("echo", {})
+    gc.collect()
+    assert not recwarn.list
+
+
+async def test_a_question_that_fails_takes_the_others_of_its_round_back() -> None:
+    upstream = Scripted("echo")
+    question = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {"type": "object"}}}
+    asked = {
+        "resultType": "input_required",
+        "inputRequests": {"a": question, "b": {"method": "sampling/createMessage"}},
+    }
+    upstream.answers["tools/call"] = json.dumps(asked).encode()
+    gateway = scripted_gateway(upstream)
+    taken_back = asyncio.Event()
+
+    async def elicit(*_: Any) -> Any:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            taken_back.set()
+            raise
+
+    async def sample(*_: Any) -> Any:
+        raise McpError(-1, "no")
+
+    async with Client(gateway, mode="legacy", elicitation=elicit, sampling=sample) as client:
+        with pytest.raises(McpError, match="no"):
+            await client.call_tool("echo", {})
+        async with asyncio.timeout(5):
+            await taken_back.wait()
