@@ -63,7 +63,12 @@ class Teller:
         """An upstream of a handshake revision asks for the user, the model or the roots of a client."""
         exchange = None if forward is None else forward.exchange
         session: Session | None = line.session if exchange is None else exchange.session
-        if forward is not None and (forward.held is not None or (exchange is not None and exchange.peer.modern)):
+        held = None if forward is None or forward.held is None else forward.held.questions
+        most = line.limits.task_count_max
+        if len(line.conversation.tasks if held is None else held) >= most:
+            busy = f"Client busy: task_count_max={most} questions are being answered"
+            line.conversation.channel.answer(call.id_raw, None, McpError(SERVER_BUSY, busy))
+        elif forward is not None and (forward.held is not None or (exchange is not None and exchange.peer.modern)):
             self._rounds.asked(forward, call)
         elif session is None or not isinstance(call.id, str | int):
             line.answer_none(call)

@@ -157,3 +157,24 @@ async def test_a_question_that_fails_takes_the_others_of_its_round_back() -> Non
             await client.call_tool("echo", {})
         async with asyncio.timeout(5):
             await taken_back.wait()
+
+
+@pytest.mark.parametrize("modern", [True, False])
+async def test_an_upstream_that_asks_without_end_is_refused(talk: Any, modern: bool) -> None:
+    upstream = Scripted("echo", modern=False)
+    gateway = scripted_gateway(upstream)
+    capabilities = {"elicitation": {}}
+    async with gateway.running(), talk(gateway, "2026-07-28" if modern else "2025-11-25", capabilities) as client:
+        client.post("tools/call", {"name": "echo", "arguments": {}})
+        await until(lambda: bool(upstream.waiting))
+        (waiting,) = upstream.waiting
+        most = gateway.upstreams["a"].limits.task_count_max
+        for number in range(most + 10):
+            asking = {"jsonrpc": "2.0", "id": number, "method": "elicitation/create", "params": {"message": "?"}}
+            waiting["link"].say(json.dumps(asking).encode())
+        await until(lambda: sum(b'"Client busy' in line for line in upstream.seen) >= 10)
+        waiting["link"].say(result(waiting, b'{"content":[]}'))
+        for message in await client.settle():
+            if message.get("method") == "elicitation/create":
+                client.send({"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}})
+        await client.settle()
