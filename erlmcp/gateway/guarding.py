@@ -31,28 +31,33 @@ NO_GUARDS: tuple[Guard, ...] = ()
 class Passage:
     """The guards that one call is within, and its tokens of them."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_refusal")
 
     def __init__(self) -> None:
         self._held: list[tuple[Guard, int]] = []
+        self._refusal = 0  # what the guard said for whose place has to be waited
 
     def enter(self, guards: tuple[Guard, ...], caller: str) -> bool:
-        """False where a place has to be waited for (``enter_in_turn``). Raises RefusedError; nothing is held then."""
+        """False where a place has to be waited for (``enter_in_turn``), with what the guards before it gave. Raises
+        RefusedError; nothing is held then."""
         for guard in guards:
             token = guard.enter() if guard.callers is None else guard.enter_for(caller)
             if token <= 0:
-                self.cancel()
                 if guard.may_wait(token):
+                    self._refusal = token
                     return False
+                self.cancel()
                 raise guard.refusal(token, caller)
             self._held.append((guard, token))
         return True
 
     async def enter_in_turn(self, guards: tuple[Guard, ...], caller: str) -> None:
-        """Raises RefusedError; nothing is held then."""
+        """Go on where ``enter`` stopped. Raises RefusedError; nothing is held then."""
+        refusal, self._refusal = self._refusal, 0
         try:
-            for guard in guards:
-                token = await guard.enter_in_turn(caller)
+            for guard in guards[len(self._held) :]:
+                token = await (guard.turn(refusal) if refusal else guard.enter_in_turn(caller))
+                refusal = 0
                 if token <= 0:
                     raise guard.refusal(token, caller)
                 self._held.append((guard, token))

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stage import Scripted, result, scripted_gateway, until
 
-from erlmcp import Server
+from erlmcp import Client, Server
 from erlmcp.flags import Flags
 from erlmcp.limits import Limits
+from erlmcp.policy.bulkhead import BulkheadRule
+from erlmcp.policy.limiter import RateRule
 from erlmcp.policy.protection import Guards
 from erlmcp.runtime.lane import ThreadLanes
 
@@ -70,3 +73,31 @@ async def test_calls_that_their_callers_cancel_at_once_take_no_room_from_others(
                 goes_on.set()
                 await client.answer(id)
         assert load.inflight_max == 100
+
+
+async def test_a_call_that_waits_for_a_place_behind_a_gateway_costs_one_token_of_its_caller() -> None:
+    rate = RateRule(rate_per_s=0.001, burst=2, per="caller")
+    upstream = Scripted("echo")
+    guards = Guards(rate_limit=rate, bulkhead=BulkheadRule(1, queue_max=5, wait_s=30.0))
+    gateway = scripted_gateway(upstream, guards=guards)
+    async with Client(gateway, mode="2026-07-28") as client:
+        calls = [asyncio.create_task(client.call_tool("echo", {})) for _ in range(2)]
+        for _ in calls:
+            await until(lambda: bool(upstream.waiting))
+            request = upstream.waiting.pop()
+            request["link"].say(result(request, b'{"resultType":"complete","content":[]}'))
+        await asyncio.gather(*calls)
+
+
+async def test_a_call_that_waits_for_a_place_of_its_tool_costs_one_token_of_its_upstream() -> None:
+    upstream = Scripted("echo")
+    upstream_guards = Guards(rate_limit=RateRule(rate_per_s=0.001, burst=2))
+    tool_guards = Guards(bulkhead=BulkheadRule(1, queue_max=5, wait_s=30.0))
+    gateway = scripted_gateway(upstream, guards=upstream_guards, tool_guards=tool_guards)
+    async with Client(gateway, mode="2026-07-28") as client:
+        calls = [asyncio.create_task(client.call_tool("echo", {})) for _ in range(2)]
+        for _ in calls:
+            await until(lambda: bool(upstream.waiting))
+            request = upstream.waiting.pop()
+            request["link"].say(result(request, b'{"resultType":"complete","content":[]}'))
+        await asyncio.gather(*calls)
