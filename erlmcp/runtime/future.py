@@ -24,7 +24,7 @@ class Delivery:
     __slots__ = ("__weakref__", "_is_woken", "_lock", "_loop", "_ready")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._loop = weakref.ref(loop)  # ``delivery_of`` keeps this one by its loop, for as long as there is that
         self._lock = threading.Lock()
         self._ready: deque[Callable[[], object]] = deque()
         self._is_woken = False
@@ -34,9 +34,13 @@ class Delivery:
         with self._lock:
             self._ready.append(act)
             if not self._is_woken:
+                loop = self._loop()
                 try:
-                    self._loop.call_soon_threadsafe(self._deliver)
+                    if loop is None:
+                        raise RuntimeError("the event loop is gone")
+                    loop.call_soon_threadsafe(self._deliver)
                 except RuntimeError:
+                    self._ready.clear()
                     return
                 self._is_woken = True
 
@@ -48,7 +52,8 @@ class Delivery:
             try:
                 act()
             except Exception as fault:
-                self._loop.call_exception_handler({"message": "a thread's callback failed", "exception": fault})
+                context = {"message": "a thread's callback failed", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(context)
 
 
 _DELIVERIES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Delivery] = weakref.WeakKeyDictionary()
