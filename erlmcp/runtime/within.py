@@ -74,8 +74,9 @@ def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
     """The timers of a loop that functions are guarded on."""
     found = _TIMERS.get(loop)
     if found is None:
-        for known in [each for each in _TIMERS if each.is_closed()]:
-            del _TIMERS[known]
+        for known in list(_TIMERS):  # other threads have loops, too
+            if known.is_closed():
+                _TIMERS.pop(known, None)
         found = _TIMERS[loop] = Timers(loop)
     return found
 
