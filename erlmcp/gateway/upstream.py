@@ -439,10 +439,8 @@ class Upstream:
         return len(self._lent) + resting_count + len(self._owned) + len(self._spoken) < self.config.line_count_max
 
     def _check_room(self) -> None:
-        if not self._has_room():
-            idle = take_idle(self._resting, self._spoken, self._owned)
-            if idle is not None:
-                self._close_soon(idle)
+        if not self._has_room() and (idle := take_idle(self._resting, self._spoken, self._owned)) is not None:
+            self._close_soon(idle)
         if not self._has_room():
             text = f"{self.name} is busy: line_count_max={self.config.line_count_max} connections are open to it"
             raise McpError(SERVER_BUSY, text)
