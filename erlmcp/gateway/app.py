@@ -321,8 +321,7 @@ class Gateway(Server):
         for upstream in self._everybody():
             line = upstream.line_of(session)
             if line is not None and level is not None and "logging" in line.conversation.capabilities:
-                line.log_level = level
-                await line.conversation.ask(m.SET_LEVEL, {"level": level})
+                line.tell_level(level)
 
     def upstream_updated(self, line: Line, uri: str) -> None:
         self.answers.drop(line.upstream.place, uri)

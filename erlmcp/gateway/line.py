@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,14 @@ from erlmcp import core
 from erlmcp.client.bound import ClientLimits
 from erlmcp.client.conversation import NOTIFICATION, REQUEST, Conversation
 from erlmcp.client.question import Questions
-from erlmcp.errors import SERVER_BUSY, CallTimeoutError, ConnectionClosedError, McpError, MethodNotFoundError
+from erlmcp.errors import (
+    SERVER_BUSY,
+    CallTimeoutError,
+    ConnectionClosedError,
+    ErlmcpError,
+    McpError,
+    MethodNotFoundError,
+)
 from erlmcp.spec import key
 from erlmcp.spec import method as m
 from erlmcp.spec.version import LEGACY, MODERN, MODERN_VERSIONS
@@ -182,6 +190,14 @@ class Line:
         self._token += 1
         self.tokens[self._token] = forward
         return self._token
+
+    def tell_level(self, level: str) -> None:
+        """From which level on logs are wanted. Nobody waits for the answer."""
+        self.log_level = level
+        request = self.conversation.make(m.SET_LEVEL, {"level": level})
+        request.future.add_done_callback(lambda future: future.cancelled() or future.exception())
+        with suppress(ErlmcpError):
+            self.conversation.channel.send(request)
 
     # -- what the conversation tells, as its owner ---------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import Scripted, build_shop, result, scripted_gateway, until
+from stage import Scripted, build_shop, error, result, scripted_gateway, until
 
 from erlmcp import Client
 from erlmcp.gateway.app import Gateway
@@ -181,3 +181,18 @@ async def test_a_call_that_waits_for_a_start_gets_to_the_upstream_that_took_the_
         upstream.answers["server/discover"] = held
         gateway.reload(replace(gateway.config, upstreams=(replace(changed, timeout_s=58.0),)))
         await call
+
+
+async def test_an_upstream_that_does_not_answer_holds_up_no_level_of_logs(talk: Any) -> None:
+    silent, other = Scripted("echo", modern=False), Scripted("echo", modern=False)
+    for each in (silent, other):
+        each.answers["tools/call"] = DONE
+    gateway = scripted_gateway(silent, other)
+    async with gateway.running(), talk(gateway, "2025-11-25", {"elicitation": {}}) as client:
+        for name in ("a_echo", "b_echo"):
+            await client.call(name)
+        del silent.answers["logging/setLevel"]
+        other.answers["logging/setLevel"] = lambda request: error(request, -32603, "not here")
+        id = client.post("logging/setLevel", {"level": "error"})
+        await until(lambda: bool(other.of("logging/setLevel")))
+        assert "result" in await client.answer(id)
