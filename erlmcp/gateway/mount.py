@@ -56,7 +56,10 @@ class Mount:
     def __init__(
         self, upstream: Upstream, kind: str, name: str, exposed: str, descriptor: dict[str, Any], *, is_http: bool
     ) -> None:
-        """ValueError for a tool that must not be offered, as its header annotations break the rules."""
+        """ValueError for a tool that must not be offered, as it has no schema (no client could read a list with it), or
+        its header annotations break the rules."""
+        if kind == TOOL and not isinstance(descriptor.get("inputSchema"), dict):
+            raise ValueError("its inputSchema is no object")
         self.upstream = upstream
         self.kind = kind
         self.name = name

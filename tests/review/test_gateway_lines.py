@@ -196,3 +196,16 @@ async def test_an_upstream_that_does_not_answer_holds_up_no_level_of_logs(talk: 
         id = client.post("logging/setLevel", {"level": "error"})
         await until(lambda: bool(other.of("logging/setLevel")))
         assert "result" in await client.answer(id)
+
+
+async def test_a_tool_without_a_schema_is_left_out_and_those_of_others_can_be_listed() -> None:
+    broken, other = Scripted("echo"), Scripted("echo")
+    listed = [
+        {"name": "bare"},
+        {"name": "null", "inputSchema": None},
+        {"name": "good", "inputSchema": {"type": "object"}},
+    ]
+    broken.answers["tools/list"] = json.dumps({"tools": listed}).encode()
+    gateway = scripted_gateway(broken, other)
+    async with Client(gateway, mode="2026-07-28") as client:
+        assert [tool.name for tool in await client.list_tools()] == ["a_good", "b_echo"]
