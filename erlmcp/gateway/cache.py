@@ -29,6 +29,7 @@ class Answers:
 
     def __init__(self, count_max: int = COUNT_MAX, bytes_max: int = BYTES_MAX) -> None:
         self._core = core.Cache(count_max, bytes_max=bytes_max, now_ns=time.monotonic_ns())
+        self._dropped_ns: dict[str, int] = {}  # by upstream, when something of it was not true any more
 
     def __len__(self) -> int:
         return len(self._core)
@@ -45,10 +46,11 @@ class Answers:
                 return result
         return None
 
-    def keep(self, upstream: str, whose: str, uri: str, call: Call) -> bool:
-        """Keep an answer, where it says that it may be; whether it does."""
+    def keep(self, upstream: str, whose: str, uri: str, call: Call, asked_ns: int) -> bool:
+        """Keep an answer, where it says that it may be, and nothing of its upstream changed since it was asked for;
+        whether it does."""
         text = core.result_text(call)
-        if text is None or b'"ttlMs"' not in text:
+        if text is None or b'"ttlMs"' not in text or asked_ns <= self._dropped_ns.get(upstream, 0):
             return False
         result = call.result
         if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
@@ -65,10 +67,12 @@ class Answers:
 
     def drop(self, upstream: str, uri: str | None = None) -> None:
         """It is not true any more: one resource, or all that an upstream gave."""
+        self._dropped_ns[upstream] = time.monotonic_ns()
         self._core.invalidate_tag(upstream if uri is None else _tag(upstream, uri))
 
     def clear(self) -> None:
         self._core.clear()
+        self._dropped_ns.clear()
 
 
 def _key(upstream: str, owner: str, uri: str) -> str:

@@ -96,12 +96,12 @@ class Reads:
         exchange.result(kept if exchange.peer.modern else result_for_legacy(kept))
         return True
 
-    def keep(self, upstream: Upstream, exchange: Exchange, mount: Mount, call: Call) -> None:
-        """An upstream of 2026-07-28 answered a read."""
+    def keep(self, upstream: Upstream, exchange: Exchange, mount: Mount, call: Call, asked_ns: int) -> None:
+        """An upstream of 2026-07-28 answered a read of that time."""
         service = self._service
         if upstream.config.cache and is_plain(exchange):
             whose = service.whose(exchange, service.caller_of(exchange))
-            if service.gateway.answers.keep(upstream.place, whose, mount.exposed, call):
+            if service.gateway.answers.keep(upstream.place, whose, mount.exposed, call, asked_ns):
                 self._unkept.pop((upstream.place, mount.exposed), None)
             else:
                 if len(self._unkept) >= UNKEPT_COUNT_MAX:

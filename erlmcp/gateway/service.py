@@ -324,7 +324,7 @@ class GatewayService(Service):
     def _hand_back(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         is_modern, is_result = forward.line.is_modern, call.kind == RESULT
         if is_result and is_modern and forward.method == m.RESOURCES_READ and not forward.round_count:
-            self.reads.keep(forward.line.upstream, exchange, forward.mount, call)
+            self.reads.keep(forward.line.upstream, exchange, forward.mount, call, forward.began_ns)
         if exchange.peer.modern == is_modern:
             if is_result:
                 outcome = forward.outcome(call)

@@ -178,3 +178,22 @@ async def test_an_upstream_that_asks_without_end_is_refused(talk: Any, modern: b
             if message.get("method") == "elicitation/create":
                 client.send({"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}})
         await client.settle()
+
+
+async def test_what_was_being_read_when_its_resource_changed_is_not_kept(talk: Any) -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream)
+    told = {"resultType": "complete", "contents": [{"uri": "x://y", "text": "?"}], "ttlMs": 60_000}
+    answer = json.dumps({**told, "cacheScope": "public"}).encode()
+    async with gateway.running(), talk(gateway, "2026-07-28") as client:
+        id = client.post("resources/read", {"uri": "x://y"})
+        await until(lambda: bool(upstream.waiting))
+        request = upstream.waiting.pop()
+        updated = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "x://y"}}
+        request["link"].say(json.dumps(updated).encode())
+        request["link"].say(result(request, answer))
+        await client.answer(id)
+        upstream.answers["resources/read"] = answer
+        for _ in range(2):
+            await client.result("resources/read", {"uri": "x://y"})
+        assert len(upstream.of("resources/read")) == 2
