@@ -104,9 +104,13 @@ class Reads:
             if service.gateway.answers.keep(upstream.place, whose, mount.exposed, call, asked_ns):
                 self._unkept.pop((upstream.place, mount.exposed), None)
             else:
-                if len(self._unkept) >= UNKEPT_COUNT_MAX:
-                    self._unkept.clear()
-                self._unkept[upstream.place, mount.exposed] = None
+                self.keeps_not(upstream.place, mount.exposed)
+
+    def keeps_not(self, upstream: str, uri: str) -> None:
+        """The next who ask for it do not wait for each other."""
+        if len(self._unkept) >= UNKEPT_COUNT_MAX:
+            self._unkept.clear()
+        self._unkept[upstream, uri] = None
 
     def again(self, exchange: Exchange) -> None:
         """Who waited for a load that is nothing for it asks by itself: what was kept by now is looked at first."""
@@ -193,7 +197,16 @@ class Load:
         """Those who wait are kept alive by their own channels."""
 
     def ask(self, id: int, method: str, params: dict[str, Any] | None) -> None:
-        raise NoBackChannelError(f"{method}: a read that several wait for asks nobody")
+        """Who asked first is asked, and the answer will be that client's alone: the others read by themselves."""
+        joined = self._end()
+        is_there = self._first in joined
+        if is_there:
+            self._joined[self._first] = None
+        self._reads.keeps_not(self._place[0], self._place[2])
+        self._others(joined)
+        if not is_there:
+            raise NoBackChannelError(f"{method}: who began the read has left")
+        self._first.channel.ask(id, method, params)
 
 
 class Aside:

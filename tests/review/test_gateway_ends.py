@@ -88,30 +88,54 @@ async def test_a_call_on_a_line_of_its_own_is_not_sent_again_on_one_that_says_no
     assert count == 1
 
 
-async def test_what_was_read_with_the_answers_of_a_client_is_kept_for_nobody() -> None:
-    upstream = Scripted("echo")
-    question = {"method": "elicitation/create", "params": {"message": "whose?", "requestedSchema": {"type": "object"}}}
+QUESTION = {"method": "elicitation/create", "params": {"message": "whose?", "requestedSchema": {"type": "object"}}}
 
-    def read(request: dict[str, Any]) -> bytes:
-        if "inputResponses" not in request["params"]:
-            asked = {"resultType": "input_required", "inputRequests": {"a": question}}
-            return result(request, json.dumps(asked).encode())
-        told = {"resultType": "complete", "contents": [{"uri": "x://y", "text": "mine"}], "ttlMs": 60_000}
-        return result(request, json.dumps({**told, "cacheScope": "public"}).encode())
 
-    upstream.answers["resources/read"] = read
-    gateway = scripted_gateway(upstream)
-    asked = 0
+def read(request: dict[str, Any]) -> bytes:
+    """A resource that its reader is asked for, whatever it says of being kept."""
+    if "inputResponses" not in request["params"]:
+        asked = {"resultType": "input_required", "inputRequests": {"a": QUESTION}}
+        return result(request, json.dumps(asked).encode())
+    told = {"resultType": "complete", "contents": [{"uri": "x://y", "text": "mine"}], "ttlMs": 60_000}
+    return result(request, json.dumps({**told, "cacheScope": "public"}).encode())
 
-    async def elicit(*_: Any) -> Any:
-        nonlocal asked
-        asked += 1
+
+class Asked:
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self, *_: Any) -> Any:
+        self.count += 1
         return {"action": "accept", "content": {}}
 
-    async with Client(gateway, mode="legacy", elicitation=elicit) as client:
+
+async def test_what_was_read_with_the_answers_of_a_client_is_kept_for_nobody() -> None:
+    upstream = Scripted("echo")
+    upstream.answers["resources/read"] = read
+    gateway = scripted_gateway(upstream)
+    asked = Asked()
+    async with Client(gateway, mode="legacy", elicitation=asked) as client:
         for _ in range(2):
             await client.read_resource("x://y")
-    assert asked == 2
+    assert asked.count == 2
+
+
+async def test_of_several_who_read_at_once_each_is_asked_for_itself() -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream)
+    asked = Asked(), Asked()
+    async with (
+        Client(gateway, mode="legacy", elicitation=asked[0]) as first,
+        Client(gateway, mode="legacy", elicitation=asked[1]) as second,
+    ):
+        reads = [asyncio.create_task(client.read_resource("x://y")) for client in (first, second)]
+        await until(lambda: gateway.turn.load.inflight >= 2)
+        upstream.answers["resources/read"] = read
+        for request in upstream.waiting:
+            request["link"].say(read(request))
+        for found in await asyncio.gather(*reads):
+            assert found.contents[0].text == "mine"
+    assert [each.count for each in asked] == [1, 1]
 
 
 async def test_of_questions_one_of_which_cannot_be_asked_none_is(recwarn: pytest.WarningsRecorder) -> None:
