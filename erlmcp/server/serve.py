@@ -263,9 +263,9 @@ async def until_stopped(server: Server, opening: Any, announce: Callable[[Any], 
         async with opening as listener:
             lanes = server.lanes
             settle()
+            stopped = signals.enter_context(_stop_signals())  # before it is told: who hears it may end it
             sys.stderr.write(f"{announce(listener)}\n")  # at once: other workers write, too
             sys.stderr.flush()
-            stopped = signals.enter_context(_stop_signals())
             await stopped.wait()
     return lanes
 
