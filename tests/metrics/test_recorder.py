@@ -210,7 +210,7 @@ def test_of_a_flood_of_errors_a_hundred_a_second_leave_a_trace_and_then_a_sample
         for _ in range(count):
             now_ns = time.perf_counter_ns()
             exchange = SimpleNamespace(
-                call=call, peer=peer, channel=channel, began_ns=now_ns, handler_ns=0, handled_ns=0
+                call=call, peer=peer, channel=channel, began_ns=now_ns, handler_ns=0, handled_ns=0, upstream_ns=0
             )
             recorder.finish(exchange, "", "-32000", "Server busy")
         return len(recorder.traces.rings["error"]) - before
