@@ -15,7 +15,7 @@ from erlmcp.gateway.cache import Answers
 from erlmcp.gateway.canary import Canary
 from erlmcp.gateway.config import Credential, GatewayConfig, UpstreamConfig
 from erlmcp.gateway.follow import Followers, GatewayHub
-from erlmcp.gateway.gauging import Tally, add_gauges
+from erlmcp.gateway.gauging import add_gauges
 from erlmcp.gateway.line import Line, log_level_of, voice_of
 from erlmcp.gateway.mount import TOOL
 from erlmcp.gateway.mounts import Mounts
@@ -81,7 +81,6 @@ class Gateway(Server):
         self.service: GatewayService = GatewayService(self)
         self.service.install()
         self.quick_route = None
-        self.tally = None if self.recorder is None else Tally(self.recorder)
         add_gauges(self, self.metrics)
 
     def add_tool(self, fn: Callable[..., Any], **options: Any) -> Any:

@@ -8,7 +8,6 @@ Invariant: it ends exactly once, by an answer, a failure or a cancellation; then
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,10 +118,11 @@ class Forward(Request):
         if not self.is_over:
             self.line.answer_count += 1
             self._end(is_answered=True)
-            self._count(self.outcome, call)
+            upstream = self.line.upstream
+            if upstream.tally is not None:
+                upstream.tally.answered(self, self.outcome(call))
             if self.passage is not None:
                 self.passage.answered(call)
-            upstream = self.line.upstream
             if upstream.trial is not None:
                 upstream.trial.record(self, is_trouble(call))
             if upstream.replicas is not None:
@@ -132,7 +132,8 @@ class Forward(Request):
     def set_exception(self, error: BaseException) -> None:
         if not self.is_over:
             self._end()
-            self._count(error_name, error)
+            if self.line.upstream.tally is not None:
+                self.line.upstream.tally.answered(self, error_name(error))
             if self.passage is not None:
                 self.passage.failed(error)
             upstream, is_failure = self.line.upstream, isinstance(error, Exception) and speaks_against(error)
@@ -148,7 +149,8 @@ class Forward(Request):
         """The client does not want the answer any more, or nobody waits for its next round."""
         if not self.is_over:
             self.is_over = True
-            self._count(str, "cancelled")
+            if self.line.upstream.tally is not None:
+                self.line.upstream.tally.answered(self, "cancelled")
             talk = self.line.talk
             if talk is not None:
                 talk.channel.cancel(self, "the client no longer wants it")
@@ -177,11 +179,6 @@ class Forward(Request):
     def may_go_again(self) -> bool:
         """Whether another line would do: not where it is its client's, nor after a question to that."""
         return self.is_shared and not self.round_count
-
-    def _count(self, name: Callable[[Any], str], outcome: Any) -> None:
-        tally = self.line.upstream.gateway.tally
-        if tally is not None:
-            tally.answered(self, name(outcome))
 
     def outcome(self, call: Call) -> str:
         """What an answer is for those who count: "", tool_error, or the code of an error."""

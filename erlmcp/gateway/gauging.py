@@ -15,7 +15,6 @@ from erlmcp.errors import CallTimeoutError, ErlmcpError, McpError
 from erlmcp.metrics import family as f
 
 if TYPE_CHECKING:
-    from erlmcp import core
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.forward import Forward
     from erlmcp.gateway.upstream import Upstream
@@ -38,23 +37,25 @@ COLUMNS: Final = [
 
 
 class Tally:
-    """Records what was asked of upstreams, by upstream, method and error."""
+    """Records what was asked of one upstream, by method and error."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
-        self._known: dict[tuple[str, str, str], core.Histogram] = {}
+        self._name = name
+        self._known: dict[tuple[str, str], Callable[[int], None]] = {}
 
     def answered(self, forward: Forward, error: str) -> None:
-        """A request of an upstream ended: ``error`` is "", tool_error, cancelled, or what ``error_name`` gives."""
-        key = forward.line.upstream.name, forward.method, error
-        found = self._known.get(key)
-        if found is None:
-            labels = {"upstream": key[0], f.METHOD: key[1], f.ERROR: error}
-            found = self._known[key] = self._recorder.series_of(f.UPSTREAM_OPERATION, labels).hot
-        spent_ns = max(1, monotonic_ns() - forward.began_ns)
-        found.record(spent_ns)
-        if forward.exchange is not None:
-            forward.exchange.upstream_ns += spent_ns
+        """A request ended: ``error`` is "", tool_error, cancelled, or what ``error_name`` gives."""
+        spent_ns = monotonic_ns() - forward.began_ns or 1
+        exchange = forward.exchange
+        if exchange is not None:
+            exchange.upstream_ns += spent_ns
+        record = self._known.get((forward.method, error))
+        if record is None:
+            labels = {"upstream": self._name, f.METHOD: forward.method, f.ERROR: error}
+            record = self._recorder.series_of(f.UPSTREAM_OPERATION, labels).hot.record
+            self._known[forward.method, error] = record
+        record(spent_ns)
 
 
 def code_name(code: object) -> str:
@@ -124,8 +125,20 @@ def _inflight_count(upstream: Upstream) -> int:
 
 
 def _lines(upstream: Upstream) -> Values:
-    for kind, count in upstream.census().items():
+    for kind, count in _census(upstream).items():
         yield {"kind": kind}, count
+
+
+def _census(upstream: Upstream) -> dict[str, int]:
+    """Open connections by what they are for."""
+    resting = sum(map(len, upstream._resting.values()))
+    groups = {
+        "shared": upstream.shared_lines,
+        "voice": upstream._spoken,
+        "session": upstream._owned,
+        "lent": upstream._lent,
+    }
+    return {**{name: len(group) for name, group in groups.items()}, "resting": resting}
 
 
 def _lines_max(upstream: Upstream) -> Values:
@@ -221,7 +234,7 @@ def _row(name: str, group: list[Upstream], times: Row) -> Row:
         "state": first.state,
         "why": first.why,
         "inflight": sum(map(_inflight_count, group)),
-        "lines": sum(sum(each.census().values()) for each in group),
+        "lines": sum(sum(_census(each).values()) for each in group),
         "restarts": sum(_restart_count(each) for each in group),
         "breaker": next((state for state in ("open", "half-open", "closed") if state in states), ""),
         "refused": sum(told["refused"] for one in group for part in PARTS for _, told in _guards(one, part)),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.client.bound import ClientLimits
 from erlmcp.errors import SERVER_BUSY, ErlmcpError, McpError
 from erlmcp.gateway.config import Credential, UpstreamConfig, hidden, secrets_of
+from erlmcp.gateway.gauging import Tally
 from erlmcp.gateway.guarding import Protection
 from erlmcp.gateway.hearing import Hearing
 from erlmcp.gateway.line import Line, Voice, is_open, joined, take_idle
@@ -59,6 +60,7 @@ class Upstream:
         self.as_whom = as_whom  # the caller with whose credential its lines are opened
         self.trial: Canary | None = None  # of which this is the old version or the new one
         self._secrets = secrets_of(config, gateway.credential_of(as_whom, config.name))
+        self.tally = None if gateway.recorder is None else Tally(gateway.recorder, config.name)
         self.protection = Protection(config, gateway.flags)
         self.limits = ClientLimits(timeout_s=config.timeout_s, connect_timeout_s=config.start_timeout_s)
         self.state = IDLE
@@ -163,14 +165,6 @@ class Upstream:
         found += [line for group in self._resting.values() for line in group]
         tasks = [*self._spoken.values(), *self._owned.values()]
         return [*found, *(task.result() for task in tasks if task.done() and is_open(task)), *self._lent]
-
-    def census(self) -> dict[str, int]:
-        """Open connections by what they are for."""
-        groups = {"shared": self.shared_lines, "voice": self._spoken, "session": self._owned, "lent": self._lent}
-        return {
-            **{name: len(group) for name, group in groups.items()},
-            "resting": sum(map(len, self._resting.values())),
-        }
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coro)

@@ -12,7 +12,7 @@ from erlmcp.bench import metrics
 
 def test_both_servers_are_measured_by_turns_and_the_cpus_are_given_back(capsys: pytest.CaptureFixture[str]) -> None:
     before = os.sched_getaffinity(0)
-    assert metrics.main(["--rounds", "2", "--seconds", "0.05", "--only", "http", "--json"]) == 0
+    assert metrics.main(["--rounds", "2", "--seconds", "0.2", "--only", "http", "--json"]) == 0
     assert os.sched_getaffinity(0) == before
     found = json.loads(capsys.readouterr().out)
     (row,) = found["rows"]
