@@ -56,6 +56,8 @@ class Watching:
     def use(self, conversation: Conversation | None) -> None:
         """From here on this is the client's conversation."""
         before, self._conversation = self._conversation, conversation
+        if before is conversation:
+            return
         if before is not None:
             self._leave(before)
         if conversation is None:

@@ -256,8 +256,9 @@ def instrument(
     meter = metrics.get_meter(SCOPE, version, meter_provider, SCHEMA)
     caller = Caller(tracer, meter, capture_arguments, capture_results)
     if not hasattr(target, "middleware"):
-        target.watching = target.watching or target.watched()
-        target.watching.observers.append(caller)
+        client = getattr(target, "_client", target)  # of one without an event loop of the program's
+        client.watching = client.watching or client.watched()
+        client.watching.observers.append(caller)
         return
     found = Telemetry(target, tracer, meter, caller, capture_arguments, capture_results, session_ids)
     target.recorder = target.metrics

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp_types import ElicitResult
 
-from erlmcp import Client, Context, McpError, Server, ToolError
+from erlmcp import Client, Context, McpError, Server, ToolError, sync
 from erlmcp.metrics import family as f
 from erlmcp.server.serve import http
 
@@ -166,6 +166,15 @@ async def test_durations_are_recorded_with_the_buckets_of_the_conventions(seen: 
     assert list(point.explicit_bounds) == list(f.SECONDS_BOUNDS)
     (session,) = seen.points("mcp.client.session.duration")
     assert session.attributes == {"mcp.protocol.version": "2025-11-25"}
+
+
+def test_a_client_without_an_event_loop_goes_on_with_the_span_of_its_thread(seen: Seen) -> None:
+    begin = seen.tracers.get_tracer("test").start_as_current_span
+    with seen.instrument(sync.Client(make_server())) as client, begin("work") as work:
+        client.call_tool("add", {"a": 1, "b": 2})
+    span = seen.spans()["tools/call add"]
+    assert span.parent is not None
+    assert span.parent.span_id == work.get_span_context().span_id
 
 
 async def test_what_a_server_asks_its_client_is_a_client_span_within_its_call(seen: Seen) -> None:
