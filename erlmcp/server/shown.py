@@ -1,4 +1,5 @@
-"""The tables of a server's dashboard that are no table of tools: pools and queues, caches, guards, roll-outs.
+"""The tables of a server's dashboard that are no table of tools: pools and queues, caches, guards, roll-outs,
+and what is asked of others.
 
 A section is a title, its columns (key, label, kind of value) and a function that gives its rows; the function is handed
 what adds durations up over the span that a reader looks at.
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from erlmcp.metrics import family as f
+
 if TYPE_CHECKING:
-    from erlmcp.metrics.series import Row
+    from erlmcp.metrics.series import Row, Series
     from erlmcp.server.app import Server
 
 Columns = list[tuple[str, str, str]]
@@ -34,6 +37,10 @@ ROLLOUTS: Final = [
     ("old", "Calls, old", "count"), ("old_errors", "Errors, old", "count"), ("new", "Calls, new", "count"),
     ("new_errors", "Errors, new", "count"), ("wrong", "Answers that differ", "count"),
 ]  # fmt: skip
+ASKED: Final = [
+    ("name", "Server or client", "text"), ("rate", "A second", "count"), ("calls", "Calls", "count"),
+    ("errors", "Errors", "count"), ("p50", "p50", "time"), ("p95", "p95", "time"), ("p99", "p99", "time"),
+]  # fmt: skip
 
 
 def sections_of(server: Server) -> dict[str, Section]:
@@ -43,6 +50,7 @@ def sections_of(server: Server) -> dict[str, Section]:
         "caches": ("Caches", CACHES, lambda _: list(_caches(server))),
         "guards": ("Breakers and limits", GUARDS, lambda _: list(_guards(server))),
         "rollouts": ("Roll-outs", ROLLOUTS, lambda _: list(_rollouts(server))),
+        "asked": ("Asked of others", ASKED, lambda add_up: list(_asked(server, add_up))),
     }
 
 
@@ -108,3 +116,14 @@ def _rollouts(server: Server) -> Iterator[Row]:
             "new_errors": told["new"]["errors"],
             "wrong": told["wrong"],
         }
+
+
+def _asked(server: Server, add_up: Any) -> Iterator[Row]:
+    """What clients that record here asked of their servers, and this server of its clients."""
+    groups: dict[str, list[Series]] = {}
+    for series in server.metrics.series(f.CLIENT_OPERATION):
+        address, port = series.label(f.SERVER_ADDRESS), series.label(f.SERVER_PORT)
+        name = ":".join(filter(None, (address, port))) or series.label(f.METHOD)
+        groups.setdefault(name, []).append(series)
+    for name, found in sorted(groups.items()):
+        yield {"name": name, **add_up(found)}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from erlmcp import BreakerRule, Flags, Guards, Limits, RateRule, Server, core
+import pytest
+
+from erlmcp import BreakerRule, Client, Flags, Guards, Limits, McpError, RateRule, Server, core
 from erlmcp.aio import Cache, Pool
 from erlmcp.cli.top import section_table, shown
 from erlmcp.dashboard.feed import Feed
 from erlmcp.metrics.prometheus import expose
+from erlmcp.server.serve import tcp
 
 WAIT_S = 30
 
@@ -99,6 +102,25 @@ async def test_guards_and_roll_outs_are_rows_and_sections_without_rows_are_not_s
     row = rows_of(server, "rollouts")["flags"]
     assert 0 <= row["share"] <= 1
     assert (row["old_errors"], row["new_errors"]) == (0, 0)
+
+
+async def test_what_a_client_asks_is_shown_by_the_server_that_it_asks(talk: Any) -> None:
+    server, other = Server("x"), Server("y")
+
+    @other.tool
+    async def plain() -> str:
+        return "x"
+
+    async with tcp(other) as listener, talk(server):
+        async with Client(f"tcp://127.0.0.1:{listener.port}", metrics=server.metrics) as client:
+            for _ in range(4):
+                await client.call_tool("plain")
+            with pytest.raises(McpError):
+                await client.call_tool("no")
+        server.metrics.tick()
+        row = rows_of(server, "asked")[f"127.0.0.1:{listener.port}"]
+    assert (row["calls"], row["errors"]) == (6, 1)  # with that of the beginning
+    assert row["p99"] > 0
 
 
 def test_the_terminal_shows_a_section_as_the_page_does() -> None:
