@@ -323,6 +323,7 @@ class Gateway(Server):
                 line.tell_level(level)
 
     def upstream_updated(self, line: Line, uri: str) -> None:
+        uri = line.upstream.config.uri_prefix + uri
         self.answers.drop(line.upstream.place, uri)
         session = line.session
         if session is None:

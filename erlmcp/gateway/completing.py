@@ -45,7 +45,7 @@ async def _complete_slowly(
     upstream = service.gateway.upstream_for(mount.upstream, caller)
     first = upstream.quick() or await upstream.shared()
     line, _ = await service.gateway.line_for(exchange, upstream, first, service.may_share)
-    given = {**params, "ref": {**reference, "name": mount.name}} if is_prompt else dict(params)
+    given: dict[str, Any] = {**params, "ref": {**reference, "name" if is_prompt else "uri": mount.name}}
     meta = meta_for(exchange, line, None)
     if meta is not None:
         given["_meta"] = raw(meta)

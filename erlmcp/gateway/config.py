@@ -49,7 +49,8 @@ class CanaryConfig:
 class UpstreamConfig:
     """One server behind the gateway. ``kind``: stdio, http, tcp, unix or server.
 
-    ``prefix`` stands before the names of its tools and prompts, the separator included. ``session``: "own" gives every
+    ``prefix`` stands before the names of its tools and prompts, the separator included, and ``uri_prefix`` before the
+    URIs of its resources. ``session``: "own" gives every
     handshake session downstream a conversation of its own, "shared" none, "auto" those whose client answers questions
     or sets a log level.
     """
@@ -66,6 +67,7 @@ class UpstreamConfig:
     address: str = ""  # host:port, or a path
     target: Any = None  # of a server in this process: the object, or FILE:OBJECT
     prefix: str = ""
+    uri_prefix: str = ""
     rename: dict[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ INSTANCE_COUNT_MAX: Final = 64
 LINE_COUNT_MAX: Final = 10_000
 COUNTS: Final = {"instances": INSTANCE_COUNT_MAX, "line_count_max": LINE_COUNT_MAX, "start_queue_max": 100_000}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.-]*")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
 Fields = dict[str, Any]
@@ -104,6 +105,7 @@ def _read_names(table: Table, found: Fields) -> None:
         found["prefix"] = table.text("prefix", "") or ""
     if (separator := table.text("separator")) is not None:
         found["separator"] = separator
+    _read_uri_prefix(table, found)
     if "rename" in table:
         found["rename"] = table.map_of_texts("rename")
     if (allow := table.texts("allow")) is not None:
@@ -119,6 +121,17 @@ def _read_names(table: Table, found: Fields) -> None:
         each.finish()
     if overrides:
         found["override"] = overrides
+
+
+def _read_uri_prefix(table: Table, found: Fields) -> None:
+    given = table.raw("uri_prefix")
+    if isinstance(given, bool):
+        found["uri_prefix"] = given
+    elif "uri_prefix" in table:
+        text = table.text("uri_prefix", "") or ""
+        if text and not _SCHEME.fullmatch(text.rstrip("+")):
+            table.report("uri_prefix", f"{text!r} is no beginning of a URI", "letters and digits, a letter first")
+        found["uri_prefix"] = text
 
 
 def check_headers(table: Table, headers: Mapping[str, str]) -> None:
@@ -148,6 +161,7 @@ def judge_entry(name: str, table: Table, found: Fields, defaults: Mapping[str, A
             table.report(key, f"means nothing for {ways[0]}", "remove it")
     given: Fields = {**defaults, **{key: found[key] for key in _KEPT if key in found}}
     given["prefix"] = _prefix_of(name, found, defaults)
+    given["uri_prefix"] = _uri_prefix_of(name, found)
     del given["separator"]
     made = UpstreamConfig(name, kind, **{**given, **_JUDGES[kind](table, found)})
     if made.restart_max_s < made.restart_s:
@@ -168,6 +182,15 @@ def _prefix_of(name: str, found: Fields, defaults: Mapping[str, Any]) -> str:
     if prefix is False or prefix == "":
         return ""
     return (_UNFIT.sub("_", name) if prefix is True else prefix) + separator
+
+
+def _uri_prefix_of(name: str, found: Fields) -> str:
+    """What makes another scheme of every URI: the name, and a plus sign."""
+    prefix = found.get("uri_prefix", False)
+    if prefix is False or prefix == "":
+        return ""
+    text = _UNFIT.sub("-", name).replace("_", "-") if prefix is True else prefix.rstrip("+")
+    return (text if text[0].isalpha() else f"x-{text}") + "+"
 
 
 def _judge_command(table: Table, found: Fields) -> Fields:

@@ -60,10 +60,10 @@ class Followers:
         if isinstance(who, Session) and not line.is_modern:
             line, _ = await gateway.line_for(exchange, upstream, line, gateway.service.may_share)
             if line.session is who:
-                await line.conversation.ask(m.SUBSCRIBE, {"uri": uri})
+                await line.conversation.ask(m.SUBSCRIBE, {"uri": mount.name})
                 where = line
         if where is upstream:
-            await upstream.hearing.hold(uri)
+            await upstream.hearing.hold(mount.name)
         self._of.setdefault(who, {})[uri] = where
 
     async def subscribe(self, uris: set[str], uri: str, exchange: Exchange, caller: Caller) -> None:
@@ -85,9 +85,9 @@ class Followers:
         if isinstance(where, Line):
             talk = where.talk
             if talk is not None:
-                talk.spawn(_unsubscribe(where, uri))
+                talk.spawn(_unsubscribe(where, uri.removeprefix(where.upstream.config.uri_prefix)))
         elif where is not None:
-            where.hearing.drop(uri)
+            where.hearing.drop(uri.removeprefix(where.config.uri_prefix))
         if not self._of.get(who, True):
             del self._of[who]
 
@@ -96,7 +96,7 @@ class Followers:
         for held in self._of.values():
             for uri in [uri for uri, where in held.items() if where is old]:
                 held[uri] = new
-                new.hearing.inherit(uri)
+                new.hearing.inherit(uri.removeprefix(new.config.uri_prefix))
 
     def leave(self, who: Who) -> None:
         for uri in list(self._of.get(who, ())):

@@ -76,7 +76,7 @@ class Mount:
         if kind == TOOL:
             self._read_mirrors(descriptor.get("inputSchema"), is_http)
         elif kind == TEMPLATE:
-            self.pattern = make_pattern(name)
+            self.pattern = make_pattern(exposed)
 
     def _read_mirrors(self, schema: Any, is_http: bool) -> None:
         if is_http:
@@ -152,7 +152,7 @@ def is_offered(config: UpstreamConfig, kind: str, name: str) -> bool:
 
 def exposed_name(config: UpstreamConfig, kind: str, name: str) -> str:
     if kind in (RESOURCE, TEMPLATE):
-        return name
+        return config.uri_prefix + name
     return config.rename.get(name) or config.prefix + name
 
 

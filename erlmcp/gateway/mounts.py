@@ -97,7 +97,8 @@ class Mounts:
         return found
 
     def by_uri(self, uri: str) -> Mount:
-        """Where a resource is read: where it is listed, where a template fits, or the one upstream that has any.
+        """Where a resource is read: where it is listed, where a template fits, by its prefix, or the one upstream that
+        has any without.
 
         Raises ResourceNotFoundError.
         """
@@ -106,10 +107,18 @@ class Mounts:
             return listed
         for mount in self.tables[TEMPLATE].values():
             if mount.pattern is not None and mount.pattern.match(uri, safe=False) is not None:
-                return Mount(mount.upstream, RESOURCE, uri, uri, {}, is_http=False)
-        if len(self._readers) == 1:
-            return Mount(self._readers[0], RESOURCE, uri, uri, {}, is_http=False)
+                return self._unlisted(mount.upstream, uri)
+        prefixed = [each for each in self._readers if each.config.uri_prefix and uri.startswith(each.config.uri_prefix)]
+        for each in prefixed:
+            return self._unlisted(each, uri)
+        plain = [each for each in self._readers if not each.config.uri_prefix]
+        if len(plain) == 1:
+            return self._unlisted(plain[0], uri)
         raise ResourceNotFoundError(uri)
+
+    @staticmethod
+    def _unlisted(upstream: Upstream, uri: str) -> Mount:
+        return Mount(upstream, RESOURCE, uri.removeprefix(upstream.config.uri_prefix), uri, {}, is_http=False)
 
     def template(self, text: str) -> Mount | None:
         """By the template itself, or the URI of a resource."""

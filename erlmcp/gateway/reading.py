@@ -22,7 +22,7 @@ from erlmcp.errors import (
     ResourceNotFoundError,
 )
 from erlmcp.gateway.cache import is_plain
-from erlmcp.gateway.translate import result_for_legacy
+from erlmcp.gateway.translate import result_for_legacy, with_prefix
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.spec import method as m
 
@@ -93,6 +93,8 @@ class Reads:
             return False
         if gateway.audit is not None:
             gateway.audit.note(mount, m.RESOURCES_READ, caller.name, "cached", 0.0, None)
+        if prefix := mount.upstream.config.uri_prefix:
+            kept = with_prefix(kept, prefix)
         exchange.result(kept if exchange.peer.modern else result_for_legacy(kept))
         return True
 

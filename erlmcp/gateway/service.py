@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +36,19 @@ from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
 from erlmcp.gateway.reading import Reads
 from erlmcp.gateway.round import Rounds
+from erlmcp.gateway.subscribing import listen, subscribe
 from erlmcp.gateway.task import Tasks
 from erlmcp.gateway.telling import Teller
-from erlmcp.gateway.translate import as_object, error_across, meta_for, mirrors, result_for_legacy, result_for_modern
+from erlmcp.gateway.translate import (
+    as_object,
+    error_across,
+    for_modern,
+    meta_for,
+    mirrors,
+    result_for_legacy,
+    result_for_modern,
+    with_prefix,
+)
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.load import busy
 from erlmcp.runtime.quick import Ready
@@ -86,12 +95,12 @@ class GatewayService(Service):
             routes.set_method(method, self.tasks.relay, "taskId")
         routes.set_method(m.COMPLETE, partial(complete, self))
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
-            routes.set_method(method, partial(self._subscribe_through, is_on))
+            routes.set_method(method, partial(subscribe, self, is_on))
         for method, handle in ((m.DISCOVER, self._discover), (m.SET_LEVEL, self._set_level_through)):
             routes.set_method(method, self._route(handle), is_critical=method in CRITICAL)
         routes.set_method(m.INITIALIZE, self._initialize, is_critical=True)
         routes.set_method(m.PING, lambda exchange: exchange.result({}), is_critical=True)
-        routes.set_method(m.LISTEN, self._listen_through)
+        routes.set_method(m.LISTEN, partial(listen, self))
         routes.set_method(m.INITIALIZED, lambda session, call: None)
         routes.set_method(m.CANCELLED, self._cancelled, is_critical=True)
         routes.set_method(m.PROGRESS, lambda session, call: None)
@@ -325,7 +334,10 @@ class GatewayService(Service):
         is_modern, is_result = forward.line.is_modern, call.kind == RESULT
         if is_result and is_modern and forward.method == m.RESOURCES_READ and not forward.round_count:
             self.reads.keep(forward.line.upstream, exchange, forward.mount, call, forward.began_ns)
-        if exchange.peer.modern == is_modern:
+        prefix = forward.mount.upstream.config.uri_prefix
+        if prefix and is_result and forward.method in m.MULTI_ROUND:
+            self._hand_prefixed(forward, exchange, call, prefix)
+        elif exchange.peer.modern == is_modern:
             if is_result:
                 outcome = forward.outcome(call)
                 if forward.method == m.TOOLS_CALL:
@@ -352,6 +364,22 @@ class GatewayService(Service):
             text = result_for_modern(call, forward.method)
             self._note(forward, exchange, forward.outcome(call) or "ok", None)
             exchange.result(raw(text))
+
+    def _hand_prefixed(self, forward: Forward, exchange: Exchange, call: Call, prefix: str) -> None:
+        """A result whose URIs are other ones here."""
+        result, is_modern = as_object(call), forward.line.is_modern
+        if is_modern and not exchange.peer.modern and result.get("resultType", "complete") != "complete":
+            self._hand_to_legacy(forward, exchange, call)
+            return
+        if forward.method == m.TOOLS_CALL and is_modern == exchange.peer.modern:
+            self.tasks.note(forward, exchange, call)
+        self._note(forward, exchange, forward.outcome(call) or "ok", None)
+        result = with_prefix(result, prefix)
+        if exchange.peer.modern and not is_modern:
+            result = for_modern(result, forward.method)
+        elif is_modern and not exchange.peer.modern:
+            result = result_for_legacy(result)
+        exchange.result(result)
 
     def _hand_to_legacy(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         result = as_object(call)
@@ -402,49 +430,11 @@ class GatewayService(Service):
         await self.gateway.start_idle()
         self._list_ready(self.gateway.mounts.listing(kind, self.caller_of(exchange)), exchange)
 
-    # -- subscriptions, levels, roots ----------------------------------------------------------------------------------
+    # -- levels, roots -------------------------------------------------------------------------------------------------
 
-    def _subscribe_through(self, is_on: bool, exchange: Exchange) -> None:
-        params = exchange.call.params
-        uri = params.get("uri") if isinstance(params, dict) else None
-        if not isinstance(uri, str):
-            raise InvalidParamsError("Invalid params: uri must be a string")
-        self.drive(exchange, self._subscribe_slowly(is_on, uri, exchange))
-
-    async def _subscribe_slowly(self, is_on: bool, uri: str, exchange: Exchange) -> None:
-        session, gateway = exchange.session, self.gateway
-        uris = session.resources = session.resources or set()
-        if not is_on:
-            if uri in uris:
-                uris.discard(uri)
-                gateway.followers.drop(session, uri)
-        elif uri not in uris:
-            if len(uris) >= gateway.limits.subscription_count_max:
-                most = gateway.limits.subscription_count_max
-                raise InvalidParamsError(f"subscription_count_max={most} resources are subscribed to")
-            await gateway.followers.subscribe(uris, uri, exchange, self.caller_of(exchange))
-        exchange.result({})
-
-    def _listen_through(self, exchange: Exchange) -> None:
-        self.drive(exchange, self._listen_slowly(exchange))
-
-    async def _listen_slowly(self, exchange: Exchange) -> None:
-        """The upstreams of the resources first, then what every server does."""
-        params = exchange.call.params
-        wanted = params.get("notifications") if isinstance(params, dict) else None
-        uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
-        caller = self.caller_of(exchange)
-        try:
-            if isinstance(uris, list):
-                for uri in uris[: self.gateway.limits.subscription_count_max]:
-                    if isinstance(uri, str):
-                        with suppress(McpError):  # What nobody offers changes never.
-                            await self.gateway.followers.follow(exchange, uri, exchange, caller)
-            if not exchange.done:
-                self._listen(exchange)
-        finally:
-            if exchange.ended is None:
-                self.gateway.followers.leave(exchange)
+    def listen(self, exchange: Exchange) -> None:
+        """Keep a listen stream open, as every server does."""
+        self._listen(exchange)
 
     async def _set_level_through(self, context: Any) -> dict[str, Any]:
         found = await self._set_level(context)

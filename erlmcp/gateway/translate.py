@@ -95,6 +95,41 @@ def result_for_legacy(result: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def with_prefix(result: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """A result of a read, a call or a prompt with the URIs of its resources as the gateway has them."""
+    found = dict(result)
+    for name in ("contents", "content"):
+        if isinstance(items := found.get(name), list):
+            found[name] = [_prefixed(item, prefix, is_resource=name == "contents") for item in items]
+    if isinstance(messages := found.get("messages"), list):
+        found["messages"] = [
+            {**each, "content": _prefixed(each["content"], prefix)}
+            if isinstance(each, dict) and "content" in each
+            else each
+            for each in messages
+        ]
+    return found
+
+
+def _prefixed(item: Any, prefix: str, *, is_resource: bool = False) -> Any:
+    if isinstance(item, list):
+        return [_prefixed(each, prefix) for each in item]
+    if not isinstance(item, dict):
+        return item
+    if item.get("type") == "resource":
+        return {**item, "resource": _prefixed(item.get("resource"), prefix, is_resource=True)}
+    if (is_resource or item.get("type") == "resource_link") and isinstance(uri := item.get("uri"), str):
+        return {**item, "uri": prefix + uri}
+    return item
+
+
+def for_modern(result: dict[str, Any], method: str) -> dict[str, Any]:
+    """A result of a handshake revision as one of 2026-07-28."""
+    found = {name: value for name, value in result.items() if name not in _OF_MODERN}
+    hints = {"ttlMs": 0, "cacheScope": "private"} if method in CACHEABLE else {}
+    return {"resultType": "complete", **hints, **found}
+
+
 def as_object(call: Call) -> dict[str, Any]:
     result = call.result
     if not isinstance(result, dict):
