@@ -11,6 +11,7 @@ import pytest
 
 from erlmcp.bench import gateway
 from erlmcp.bench.peers import Row
+from erlmcp.bench.process import PEERS, Running
 
 
 def test_our_gateways_are_measured_beside_the_upstream_itself(
@@ -70,3 +71,25 @@ def test_each_peer_is_started_as_it_wants_to_be(tmp_path: Path) -> None:
         assert "4711" in words
     config = json.loads((tmp_path / "stdio-True-stateful.json").read_text())
     assert config["mcpServers"]["bench"]["guards"]["breaker"] is True
+
+
+def test_a_thousand_idle_sessions_cost_a_gateway_four_mib_at_most(tmp_path: Path) -> None:
+    """The mark for idle downstream sessions; they are opened on top of some, so that what is made once is there."""
+    upstream = Running(PEERS[0], "stateless", sys.executable)
+    upstream.start()
+    try:
+        gate = next(each for each in gateway.gates("http", upstream.url, tmp_path) if each.name == "erlmcp")
+        running = Running(gate, "stateful", sys.executable)
+        running.start()
+        try:
+            for _ in range(200):
+                running.open_session()
+            before_mb = running.rss_mb()
+            for _ in range(1000):
+                running.open_session()
+            assert (running.rss_mb() - before_mb) * 1e6 <= 4 * (1 << 20)
+            running.check()
+        finally:
+            running.stop()
+    finally:
+        upstream.stop()
