@@ -50,7 +50,7 @@ class Mount:
 
     __slots__ = (
         "descriptor", "exposed", "is_idempotent", "kind", "mirrored", "name", "name_text", "pattern", "plan",
-        "upstream",
+        "upstream", "uri_prefix",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Mount:
         if kind == TOOL and not isinstance(descriptor.get("inputSchema"), dict):
             raise ValueError("its inputSchema is no object")
         self.upstream = upstream
+        self.uri_prefix = upstream.config.uri_prefix
         self.kind = kind
         self.name = name
         self.exposed = exposed

@@ -155,7 +155,7 @@ class GatewayService(Service):
             if upstream.trial is not None:
                 upstream = upstream.trial.pick(exchange, mount, self.whose(exchange, caller))
             load = gateway.turn.load
-            if load.inflight * 2 >= load.inflight_max:
+            if load.is_half_full:
                 self._check_share(upstream, load)
             line = upstream.quick(exchange.call)
             if line is not None and self.may_share(exchange, line):
@@ -334,13 +334,12 @@ class GatewayService(Service):
         is_modern, is_result = forward.line.is_modern, call.kind == RESULT
         if is_result and is_modern and forward.method == m.RESOURCES_READ and not forward.round_count:
             self.reads.keep(forward.line.upstream, exchange, forward.mount, call, forward.began_ns)
-        prefix = forward.mount.upstream.config.uri_prefix
-        if prefix and is_result and forward.method in m.MULTI_ROUND:
-            self._hand_prefixed(forward, exchange, call, prefix)
+        if forward.mount.uri_prefix and is_result and forward.method in m.MULTI_ROUND:
+            self._hand_prefixed(forward, exchange, call)
         elif exchange.peer.modern == is_modern:
             if is_result:
                 outcome = forward.outcome(call)
-                if forward.method == m.TOOLS_CALL:
+                if forward.line.upstream.has_tasks and forward.method == m.TOOLS_CALL:
                     self.tasks.note(forward, exchange, call)
                 exchange.whole(core.relay_answer(call, exchange.call.id_raw), 0, outcome)
                 if self.gateway.audit is not None:
@@ -365,7 +364,7 @@ class GatewayService(Service):
             self._note(forward, exchange, forward.outcome(call) or "ok", None)
             exchange.result(raw(text))
 
-    def _hand_prefixed(self, forward: Forward, exchange: Exchange, call: Call, prefix: str) -> None:
+    def _hand_prefixed(self, forward: Forward, exchange: Exchange, call: Call) -> None:
         """A result whose URIs are other ones here."""
         result, is_modern = as_object(call), forward.line.is_modern
         if is_modern and not exchange.peer.modern and result.get("resultType", "complete") != "complete":
@@ -374,7 +373,7 @@ class GatewayService(Service):
         if forward.method == m.TOOLS_CALL and is_modern == exchange.peer.modern:
             self.tasks.note(forward, exchange, call)
         self._note(forward, exchange, forward.outcome(call) or "ok", None)
-        result = with_prefix(result, prefix)
+        result = with_prefix(result, forward.mount.uri_prefix)
         if exchange.peer.modern and not is_modern:
             result = for_modern(result, forward.method)
         elif is_modern and not exchange.peer.modern:

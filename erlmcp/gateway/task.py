@@ -145,5 +145,10 @@ class Tasks:
                 standalone.notify(m.TASK_STATUS, params)
 
 
+def has_tasks(capabilities: dict[str, Any]) -> bool:
+    """Whether a server that declares these may make tasks, of either kind."""
+    return "tasks" in capabilities or EXTENSION in _object(capabilities.get("extensions"))
+
+
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}

@@ -5,6 +5,7 @@ Where both ends are of one era nothing is changed but a progress token: the byte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
@@ -33,15 +34,18 @@ _COMPLETE: Final = b'{"resultType":"complete"'
 _UNCACHED: Final = b',"ttlMs":0,"cacheScope":"private"'
 PARAM_HEADER: Final = "mcp-param-"
 _OF_MODERN: Final = ("resultType", "ttlMs", "cacheScope")
+WITHOUT_COUNT_MAX: Final = 1024
+# The headers of requests that are known to mirror nothing, by identity: requests of one head share them.
+_WITHOUT: Final[dict[int, Mapping[str, str]]] = {}
 
 
 def meta_for(exchange: Exchange, line: Line, token: int | None) -> bytes | None:
     """The text of the ``_meta`` that goes upstream; None where the client's own may go as it is."""
-    meta = exchange.call.meta
-    given: dict[str, Any] = {} if meta is None else meta.values
     peer = exchange.peer
     if peer.modern == line.is_modern and token is None:
         return None
+    meta = exchange.call.meta
+    given: dict[str, Any] = {} if meta is None else meta.values
     if peer.modern == line.is_modern:
         found = dict(given)
     else:
@@ -165,7 +169,12 @@ def mirrors(exchange: Exchange, mount: Mount) -> dict[str, str] | None:
     if mount.mirrored:
         arguments = exchange.call.arguments
         found = annotation.headers_of(mount.mirrored, arguments if isinstance(arguments, dict) else {})
-    for name, value in (exchange.headers or {}).items():
-        if name.startswith(PARAM_HEADER) and name not in mount.plan.param_headers:
-            found[name] = value
+    headers = exchange.headers
+    if headers is not None and _WITHOUT.get(id(headers)) is not headers:
+        given = {name: value for name, value in headers.items() if name.startswith(PARAM_HEADER)}
+        if not given:
+            if len(_WITHOUT) >= WITHOUT_COUNT_MAX:
+                _WITHOUT.clear()
+            _WITHOUT[id(headers)] = headers
+        found.update((name, value) for name, value in given.items() if name not in mount.plan.param_headers)
     return found or None

@@ -26,6 +26,7 @@ from erlmcp.gateway.hearing import Hearing
 from erlmcp.gateway.line import Line, Voice, is_open, joined, take_idle
 from erlmcp.gateway.mount import LISTS, Catalog, fetch
 from erlmcp.gateway.replicas import Replicas
+from erlmcp.gateway.task import has_tasks
 from erlmcp.gateway.way import channel_of
 from erlmcp.spec import method as m
 
@@ -74,6 +75,7 @@ class Upstream:
         self.instructions: str | None = None
         self.server_info: dict[str, Any] = {}
         self.capabilities: dict[str, Any] = {}
+        self.has_tasks = False
         self._main: list[Line | None] = [None] * config.instances
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_started = False
@@ -236,6 +238,7 @@ class Upstream:
             self.is_modern = line.is_modern
             self.server_info, self.instructions = talk.server_info, talk.instructions
             self.capabilities = talk.capabilities
+            self.has_tasks = has_tasks(talk.capabilities)
             self.catalog = catalog
         self.gateway.answers.drop(self.place)
         if self.replicas is not None:

@@ -110,6 +110,11 @@ class Load:
         """How many calls may be in flight now."""
         return int(self._size.limit)
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of the calls are in flight that may be."""
+        return self.inflight * 2 >= self._size.limit  # type: ignore[no-any-return]
+
     # -- calls that wait -----------------------------------------------------------------------------------------------
 
     def enter(self, exchange: Exchange) -> None:
