@@ -633,6 +633,8 @@ RULES = (
         GATEWAY + "relay.py::test_a_callers_credentials_go_no_further",
         GATEWAY + "callers.py::test_nothing_of_one_caller_reaches_another",
         GATEWAY + "cache.py::test_a_private_answer_is_its_callers_alone",
+        GATEWAY + "reading.py::test_callers_load_each_their_own",
+        GATEWAY + "task.py::test_a_task_is_its_callers_alone",
     ),
     rule(
         "gateway-through",

@@ -57,11 +57,21 @@ def read_guards(table: Table, name: str) -> Guards | None:
 
 def read_balance(table: Table) -> BalanceRule | None:
     """The rule of replicas; None where it is not there or wrong, which is reported."""
-    if not isinstance(table.raw("balance"), dict):
-        table.table("balance")  # reports what is no table
+    inner = table.table("balance")
+    if inner is None:
         return None
-    found: BalanceRule | None = _read_rule(table, "balance", BalanceRule)
-    return found
+    given: dict[str, Any] = {}
+    for each in fields(BalanceRule):
+        if each.name in inner:
+            is_whole = isinstance(each.default, int)
+            number = inner.number(each.name, each.default, is_whole=is_whole, least=1 if is_whole else 0)  # type: ignore[arg-type]
+            given[each.name] = int(number) if is_whole else float(number)
+    inner.finish()
+    try:
+        return BalanceRule(**given)
+    except ValueError as error:
+        inner.report("", str(error), "see docs/gateway.md")
+        return None
 
 
 def _read_rule(table: Table, key: str, kind: type) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from erlmcp import Client, Context, McpError, Server
 from erlmcp.gateway import upstream as room
 from erlmcp.gateway.app import Gateway
 from erlmcp.gateway.config import GatewayConfig, UpstreamConfig
+from erlmcp.gateway.load import load
+from erlmcp.gateway.problem import ConfigError
 from erlmcp.policy.balance import BalanceRule
 
 DONE = b'{"resultType":"complete","content":[]}'
@@ -232,6 +235,32 @@ async def test_one_upstream_alone_may_have_all_places(talk: Any) -> None:
             ended(request)
         for id in ids:
             assert "result" in await client.answer(id)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "text"),
+    [
+        ("balance = { eject_s = 9, eject_s_max = 3 }", "balance", "eject_s_max is the largest wait"),
+        ("balance = { failure_max = 0 }", "balance.failure_max", "is 0"),
+        ('balance = { eject_s = "soon" }', "balance.eject_s", "is a text"),
+        ("balance = { patience = 1 }", "balance.patience", "no key that is known here"),
+        ("balance = 3", "balance", "is a number"),
+        ("start_queue_max = 0", "start_queue_max", "is 0"),
+    ],
+)
+def test_a_mistake_in_how_calls_are_shared_is_told(tmp_path: Path, line: str, key: str, text: str) -> None:
+    file = tmp_path / "erlmcp.toml"
+    file.write_text(f'[servers.r]\nurls = ["http://127.0.0.1:1/mcp", "http://127.0.0.1:2/mcp"]\n{line}\n')
+    with pytest.raises(ConfigError) as caught:
+        load([file], {})
+    (problem,) = caught.value.problems
+    assert (problem.key, text in problem.text, problem.line) == (f"servers.r.{key}", True, 3), problem
+
+
+def test_a_rule_of_sharing_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "erlmcp.toml"
+    file.write_text('[servers.r]\nurl = "http://127.0.0.1:1/mcp"\ninstances = 2\nbalance = { eject_s = 3.5 }\n')
+    assert load([file], {}).upstreams[0].balance == BalanceRule(eject_s=3.5)
 
 
 async def test_a_probe_of_health_waits_behind_no_call(talk: Any) -> None:
