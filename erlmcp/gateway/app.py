@@ -146,7 +146,7 @@ class Gateway(Server):
             self.service.rounds.close()
             self.service.reads.clear()
             self.service.tasks.clear()
-            await asyncio.gather(*(each.aclose() for each in self._everybody()), *self._closings)
+            await asyncio.gather(*(each.aclose() for each in self.everybody()), *self._closings)
             self.upstreams.clear()
             self._of_callers.clear()
             self.answers.clear()
@@ -192,10 +192,10 @@ class Gateway(Server):
 
     def _use(self, traced: Traced) -> None:
         super()._use(traced)
-        for upstream in self._everybody():
+        for upstream in self.everybody():
             upstream.use_flags(traced.flags)
 
-    def _everybody(self) -> list[Upstream]:
+    def everybody(self) -> list[Upstream]:
         """The upstreams, and those of callers with credentials of their own."""
         return [*self.upstreams.values(), *self._of_callers.values()]
 
@@ -312,12 +312,12 @@ class Gateway(Server):
     def session_ended(self, session: Session) -> None:
         self.followers.leave(session)
         self.service.tasks.leave(session)
-        for upstream in self._everybody():
+        for upstream in self.everybody():
             upstream.release(session)
 
     async def set_level(self, session: Session, level: str | None) -> None:
         """Tell the upstreams that a session has a line of its own to."""
-        for upstream in self._everybody():
+        for upstream in self.everybody():
             line = upstream.line_of(session)
             if line is not None and level is not None and "logging" in line.conversation.capabilities:
                 line.tell_level(level)

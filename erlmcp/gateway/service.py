@@ -166,7 +166,7 @@ class GatewayService(Service):
     def _check_share(self, upstream: Upstream, load: Load) -> None:
         """Half of what may be in flight is everybody's, the other half belongs to the upstreams in equal shares: one
         that is slow fills the first and its own, and refuses then, instead of what the calls of others need."""
-        upstreams = self.gateway.upstreams.values()
+        upstreams = self.gateway.everybody()
         half = load.inflight_max / 2
         share = half / max(1, len(upstreams))
         if upstream.inflight_count < share:

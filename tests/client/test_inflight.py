@@ -38,12 +38,12 @@ class Wire(Pipe):
         found = [json.loads(line) for line in data.splitlines()]
         self.ids += [each["id"] for each in found if "id" in each]
 
-    def ask(self, count: int, timeout_s: float = 1000.0) -> None:
+    def ask(self, count: int, timeout_s: float = 1000.0, method: str = "tools/list") -> None:
         """Send so many."""
         for _ in range(count):
             future = asyncio.get_running_loop().create_future()
             deadline_ns = self.clock.monotonic_ns() + int(timeout_s * 1e9)
-            self.requests.append(Request("tools/call", None, future, deadline_ns=deadline_ns, timeout_s=timeout_s))
+            self.requests.append(Request(method, None, future, deadline_ns=deadline_ns, timeout_s=timeout_s))
             self.send(self.requests[-1])
         self._flush()
 
@@ -108,3 +108,20 @@ async def test_it_is_fixed_where_the_bounds_leave_nothing_between_or_nothing_is_
     wire = Wire(clock, count_min, flags=flags)
     wire.ask(300)
     assert [wire.answer(MS_NS), wire.answer(9 * MS_NS), wire.answer(MS_NS)] == [found] * 3
+
+
+@pytest.mark.parametrize("method", ["ping", "server/discover"])
+async def test_whether_the_server_lives_is_asked_past_the_limit(clock: SimpleNamespace, method: str) -> None:
+    wire = Wire(clock, 4)
+    wire.ask(10)
+    wire.ask(1, method=method)
+    assert len(wire.ids) == 5
+    assert wire.requests[-1].id == wire.ids[-1]
+    assert wire.answer(MS_NS) == 5
+    wire._pause()
+    wire.ids.clear()
+    wire.ask(1, method=method)
+    assert not wire.ids  # A server that does not read is asked nothing.
+    wire._resume()
+    wire._flush()
+    assert wire.requests[-1].id in wire.ids
