@@ -63,8 +63,9 @@ def read_balance(table: Table) -> BalanceRule | None:
     given: dict[str, Any] = {}
     for each in fields(BalanceRule):
         if each.name in inner:
-            is_whole = isinstance(each.default, int)
-            number = inner.number(each.name, each.default, is_whole=is_whole, least=1 if is_whole else 0)  # type: ignore[arg-type]
+            usual: Any = each.default
+            is_whole = isinstance(usual, int)
+            number = inner.number(each.name, usual, is_whole=is_whole, least=1 if is_whole else 0)
             given[each.name] = int(number) if is_whole else float(number)
     inner.finish()
     try:
