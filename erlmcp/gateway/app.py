@@ -201,7 +201,7 @@ class Gateway(Server):
 
     def known_upstreams(self) -> list[Upstream]:
         """All of them, with the versions on trial."""
-        everybody = self._everybody()
+        everybody = self.everybody()
         trials = [each.trial for each in everybody if each.trial is not None]
         return everybody + [trial.new for trial in trials]
 

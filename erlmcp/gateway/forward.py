@@ -17,6 +17,7 @@ from erlmcp.client.guarding import TROUBLE, speaks_against
 from erlmcp.errors import ConnectionClosedError, ErlmcpError
 from erlmcp.gateway.gauging import code_name, error_name
 from erlmcp.metrics.family import TOOL_ERROR
+from erlmcp.spec.method import NAME_KEYS
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
@@ -54,7 +55,7 @@ class Forward(Request):
         self.id = 0
         self.method = exchange.call.method or ""
         self.params = params
-        self.name = mount.name_of_header(self.method)
+        self.name = mount.name if self.method in NAME_KEYS else None
         self.headers = headers
         self.began_ns = monotonic_ns()
         self.deadline_ns = self.began_ns + int(timeout_s * SECOND_NS)
@@ -91,7 +92,7 @@ class Forward(Request):
             self.told = self.hear
         exchange.waits(self, None)  # type: ignore[arg-type]  # it can be cancelled, which is all that is asked of it
         try:
-            line.conversation.channel.send(self)
+            (line.talk or line.conversation).channel.send(self)
         except ErlmcpError as error:
             self.set_exception(error)
 
@@ -107,12 +108,6 @@ class Forward(Request):
 
     def cancelled(self) -> bool:
         return False
-
-    def settle(self, call: Call) -> None:
-        self.set_result(call)
-
-    def fail(self, error: Exception) -> None:
-        self.set_exception(error)
 
     def set_result(self, call: Call) -> None:
         if not self.is_over:
@@ -145,6 +140,10 @@ class Forward(Request):
                 upstream.unreached(self.line, error)
             self.service.failed(self, error)
 
+    # What a channel asks of a request.
+    settle = set_result
+    fail = set_exception
+
     def cancel(self, *_: object) -> None:
         """The client does not want the answer any more, or nobody waits for its next round."""
         if not self.is_over:
@@ -173,7 +172,8 @@ class Forward(Request):
         line.forwards.pop(self, None)
         if self.token is not None:
             line.tokens.pop(self.token, None)
-        line.give_back(is_whole=is_answered or not self.is_sent)
+        if line.is_lent:
+            line.give_back(is_whole=is_answered or not self.is_sent)
 
     @property
     def may_go_again(self) -> bool:

@@ -87,10 +87,6 @@ class Mount:
         except ConfigurationError:
             self.plan.param_headers = {}
 
-    def name_of_header(self, method: str) -> str | None:
-        """What Mcp-Name says of a request to the upstream."""
-        return self.name if method in m.NAME_KEYS else None
-
 
 def make_pattern(template: str) -> UriTemplate | None:
     """None for a template that URIs cannot be matched against."""

@@ -155,7 +155,7 @@ class GatewayService(Service):
             if upstream.trial is not None:
                 upstream = upstream.trial.pick(exchange, mount, self.whose(exchange, caller))
             load = gateway.turn.load
-            if load.is_half_full:
+            if load.inflight >= load.half_count_min and load.is_half_full:
                 self._check_share(upstream, load)
             line = upstream.quick(exchange.call)
             if line is not None and self.may_share(exchange, line):
@@ -182,10 +182,12 @@ class GatewayService(Service):
     @staticmethod
     def may_share(exchange: Exchange, line: Line) -> bool:
         """Whether a call may go over the shared line: nothing can be asked or told on it that is one client's."""
+        if line.is_modern and line.is_http:
+            return True  # Each request says by itself who asks.
         peer, config = exchange.peer, line.upstream.config
         level = log_level_of(peer, exchange.session.log_level)
         if line.is_modern:
-            return line.is_http or level is None  # Each request says by itself who asks.
+            return level is None
         if level is not None or (config.session == "own" and not peer.modern):
             return False
         if config.session == "shared" and not peer.modern:
@@ -241,7 +243,11 @@ class GatewayService(Service):
         try:
             if call.meta is not None and exchange.progress_token is not None:
                 forward.token = line.take_token(forward)
-            params: Any = raw(core.relay_params(call, mount.name_text, meta_for(exchange, line, forward.token)))
+            meta = None
+            if forward.token is not None or exchange.peer.modern != line.is_modern:
+                meta = meta_for(exchange, line, forward.token)
+            text = core.relay_params(call, mount.name_text, meta)
+            params: Any = None if text is None else core.Raw.trusted(text)
             forward.params = params
             if line.is_http and line.is_modern:
                 forward.headers = mirrors(exchange, mount)
@@ -274,7 +280,7 @@ class GatewayService(Service):
         """The upstream's answer is there."""
         if call.kind != RESULT and self._goes_again(forward, call):
             return
-        if not self.rounds.keep(forward, call):
+        if forward.held is None or not self.rounds.keep(forward, call):
             self.settle(forward, call)
 
     def failed(self, forward: Forward, error: BaseException) -> None:

@@ -71,6 +71,7 @@ class Load:
         "_timer",
         "_turn",
         "_usual",
+        "half_count_min",
         "inflight",
         "shed_count",
     )
@@ -91,6 +92,8 @@ class Load:
         self._size = make_size(
             host.admission, int(limits.total_inflight_count_min), int(limits.total_inflight_count_max)
         )
+        # How many calls have to be in flight, at least, for half of all that may be: what may be is never less.
+        self.half_count_min = self._size.limit / 2
         self.inflight = 0  # calls whose handlers wait
         self.shed_count = 0  # requests refused so far
         self._is_refusing = False
