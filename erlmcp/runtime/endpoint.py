@@ -289,7 +289,7 @@ class Endpoint:
             self._take(call, session, verdict, reply)
             return
         own = self._channel(session, verdict, reply)
-        session.receive(call, own, dict(verdict.headers))
+        session.receive(call, own, verdict.headers)  # type: ignore[arg-type]  # read alone, and shared
 
     def _take(self, call: Call, session: Session, verdict: Verdict, reply: Reply) -> None:
         """Notifications and answers, alone or in a batch: 202 without a body."""

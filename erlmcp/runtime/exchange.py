@@ -21,6 +21,7 @@ from erlmcp.runtime.current import task_name
 from erlmcp.runtime.executor import cancel_soon
 from erlmcp.spec import key
 from erlmcp.spec.method import PROGRESS
+from erlmcp.wire.header import credential_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -162,7 +163,7 @@ class Exchange:
     @property
     def owner(self) -> object:
         """Among whom calls take turns: the caller's credential over HTTP, where there is one; else the conversation."""
-        return self.session if self.headers is None else self.headers.get("authorization", self.session)
+        return self.session if self.headers is None else credential_of(self.headers) or self.session
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.errors import ConfigurationError
+from erlmcp.wire.header import credential_of
 
 if TYPE_CHECKING:
     from erlmcp.flags import Flags
@@ -109,7 +110,7 @@ def caller_of(exchange: Exchange) -> str:
     Over HTTP, callers without either are one."""
     headers = exchange.headers
     if headers:
-        credential = headers.get("authorization", "")
+        credential = credential_of(headers)
         if credential:
             return _digest(credential)
         if exchange.session.id is None:

@@ -27,6 +27,7 @@ from erlmcp.runtime.session import Session
 from erlmcp.server.shadow import Compare, Shadow, may_be_copied
 from erlmcp.server.watch import FirstLink, WatchedLink, is_failure
 from erlmcp.spec import method as m
+from erlmcp.wire.header import credential_of
 
 if TYPE_CHECKING:
     from erlmcp.core import Outbound, Template
@@ -177,7 +178,7 @@ class Trial:
         if self.sticky == "call":
             return None
         headers = exchange.headers or {}
-        credential = headers.get("authorization") if self.sticky == "caller" else None
+        credential = credential_of(headers) if self.sticky == "caller" else None
         if credential:
             return hashlib.sha256(credential.encode("utf-8", "replace")).digest()
         session: Any = exchange.session

@@ -3,10 +3,10 @@ before)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from erlmcp.spec import key
 from erlmcp.spec.version import LEGACY_VERSIONS, MODERN_VERSIONS
@@ -52,7 +52,36 @@ def split_host(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-@dataclass(slots=True)
+class Admitted(Mapping[str, str]):
+    """The headers of a request whose caller is known; not to be changed. ``owner`` is a name for the caller that stays
+    the same when its credential is renewed, ``principal`` what else is known of it."""
+
+    __slots__ = ("_headers", "get", "owner", "principal")
+
+    def __init__(self, headers: Mapping[str, str], owner: str, principal: Any) -> None:
+        self._headers = headers
+        self.get = headers.get  # type: ignore[method-assign]  # without a call in between
+        self.owner = owner
+        self.principal = principal
+
+    def __getitem__(self, name: str) -> str:
+        return self._headers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+
+def credential_of(headers: Mapping[str, str]) -> str:
+    """Who asks: the caller, where somebody found out, else what it showed; "" for neither."""
+    if headers.__class__ is Admitted:
+        return headers.owner
+    return headers.get("authorization") or headers.get("x-api-key", "")
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Verdict:
     """What a head means here. ``status`` is 0, or that of the answer to a head that is refused, with ``reason`` and
     ``extra`` header lines."""
@@ -76,7 +105,7 @@ class Verdict:
 
     @property
     def credential(self) -> str:
-        return self.headers.get("authorization") or self.headers.get("x-api-key", "")
+        return credential_of(self.headers)
 
 
 def refuse(status: int, reason: str, extra: bytes = b"") -> Verdict:
@@ -153,5 +182,5 @@ _PREFLIGHT: Final = (
 def _cors(origin: str) -> bytes:
     return (
         b"Access-Control-Allow-Origin: " + origin.encode("latin-1") + b"\r\n"
-        b"Access-Control-Expose-Headers: Mcp-Session-Id\r\nVary: Origin\r\n"
+        b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\nVary: Origin\r\n"
     )

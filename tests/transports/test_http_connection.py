@@ -264,7 +264,7 @@ def test_answers_to_a_page_name_its_origin_and_expose_the_session(drive: Drive) 
             headers = {"Origin": "https://app.example.com"}
             found = await ask_once(listener.port, post(initialize(), headers))
             assert found.headers["access-control-allow-origin"] == "https://app.example.com"
-            assert found.headers["access-control-expose-headers"] == "Mcp-Session-Id"
+            assert found.headers["access-control-expose-headers"] == "Mcp-Session-Id, WWW-Authenticate"
             assert (await ask_once(listener.port, post(b"{", headers))).headers["vary"] == "Origin"
 
     drive(main())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from erlmcp.wire.header import Gate, judge_head, split_host
+from erlmcp.wire.header import Admitted, Gate, Verdict, credential_of, judge_head, split_host
 
 LOCAL = Gate("/mcp", True)
 OPEN = Gate("/mcp", False)
@@ -182,3 +182,23 @@ def test_a_routing_header_that_came_twice_is_told(name: str) -> None:
     found = judge(counts={name: 2}, mcp_protocol_version="2026-07-28")
     assert (found.doubled, found.quick) == (name, False)
     assert judge(counts={name: 1}).doubled is None
+
+
+def test_who_asks_is_the_caller_where_it_is_known_and_else_what_it_showed() -> None:
+    shown = {"authorization": "Bearer one", "x-api-key": "two", "host": "h"}
+    assert credential_of(shown) == "Bearer one"
+    assert credential_of({"x-api-key": "two"}) == "two"
+    assert credential_of({"host": "h"}) == ""
+    known = Admitted(shown, "alice", principal=7)
+    assert (credential_of(known), known.principal) == ("alice", 7)
+    assert Verdict(headers=known).credential == "alice"
+    assert credential_of(Admitted({"authorization": "Bearer one"}, "", None)) == ""
+
+
+def test_the_headers_of_a_known_caller_are_read_as_any_and_not_changed() -> None:
+    found: Any = Admitted({"host": "h", "accept": "*/*"}, "alice", None)
+    assert dict(found) == {"host": "h", "accept": "*/*"}
+    assert (found["host"], found.get("none"), found.get("none", "x"), len(found)) == ("h", None, "x", 2)
+    assert "accept" in found
+    with pytest.raises(TypeError):
+        found["host"] = "other"
