@@ -58,6 +58,9 @@ class Limits:
     event_age_s: float = 3600.0
     subscription_count_max: int = 1024
     sse_keepalive_s: float = 15.0
+    # Who may come in
+    auth_failure_count_max: int = 20
+    auth_failure_s: float = 60.0
     # Metrics
     metric_series_max: int = 2000
     trace_count_max: int = 128

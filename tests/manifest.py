@@ -631,7 +631,7 @@ RULES = (
         f"{MODERN} basic: authorization; a server MUST NOT use earlier requests as context",
         "A gateway never passes the client's credentials on, and nothing of one client reaches another.",
         GATEWAY + "relay.py::test_a_callers_credentials_go_no_further",
-        GATEWAY + "callers.py::test_nothing_of_one_caller_reaches_another",
+        GATEWAY + "callers.py::test_nothing_of_one_key_or_token_reaches_another",
         GATEWAY + "cache.py::test_a_private_answer_is_its_callers_alone",
         GATEWAY + "reading.py::test_callers_load_each_their_own",
         GATEWAY + "task.py::test_a_task_is_its_callers_alone",
@@ -642,6 +642,14 @@ RULES = (
         "requestState goes through a gateway unchanged, and so do Mcp-Param headers that it does not know.",
         GATEWAY + "relay.py::test_state_and_answers_of_a_round_go_through_untouched",
         GATEWAY + "mounts.py::test_headers_of_arguments_that_nobody_here_knows_are_handed_on",
+    ),
+    rule(
+        "authorization",
+        f"{MODERN} basic: authorization; RFC 9728, 9068, 8707, 6750",
+        "A protected server names its issuers, checks each token, and tells by 401 and 403 what is missing.",
+        "auth/test_porter.py::test_the_metadata_of_the_resource_is_everybodys",
+        "auth/test_token.py::test_a_token_that_does_not_hold_is_refused_with_why",
+        GATEWAY + "oauth.py::test_who_needs_another_scope_is_told_which",
     ),
 )
 

@@ -33,6 +33,7 @@ FLOORS = {
     "metrics": 5,
     "dashboard": 5,
     "stores": 5,
+    "auth": 5,
     "aio": 5,
     "server": 6,
     "client": 6,
@@ -51,6 +52,7 @@ FORBIDDEN = {("transports", "policy")}
 ALLOWED: dict[tuple[str, str], str] = {
     ("transports", "runtime"): "a transport feeds the driver; the driver never imports a transport",
     ("aio", "runtime"): "the awaiting face of the thread pool that runs a server's ordinary functions; there is one",
+    ("auth", "runtime"): "the endpoint that asks who comes is an endpoint; the other one knows no keeper",
     ("dashboard", "metrics"): "a page of what was recorded; the recorder does not know that there is one",
 }
 # Only these import the compiled rooms or their twins; tests and asv_benchmarks are not part of the package.

@@ -39,7 +39,11 @@ def run(options: argparse.Namespace) -> int:
     for note in config.notes:
         print(f"erlmcp: {note}", file=sys.stderr)
     if is_check:
-        print(f"{', '.join(config.files)}: {len(config.upstreams)} servers, {len(config.keys)} keys, no mistakes")
+        counts = f"{len(config.upstreams)} servers, {len(config.keys)} keys"
+        if config.oauth is not None:
+            count = len(config.oauth.auth.issuers)
+            counts += f", tokens of {count} issuer{'s' if count > 1 else ''}"
+        print(f"{', '.join(config.files)}: {counts}, no mistakes")
         return 0
     start_logging(options.log_level, options.log_format)
     from erlmcp.gateway.app import Gateway
@@ -86,7 +90,7 @@ def read(files: list[str]) -> GatewayConfig:
     try:
         return load(files)
     except ConfigError as error:
-        lines = "\n".join(f"  {problem}" for problem in error.problems)
+        lines = "\n".join(f"  {each}" for each in sorted(error.problems, key=lambda each: (each.file, each.line)))
         count = len(error.problems)
         raise CommandError(
             f"{count} mistake{'s' if count > 1 else ''} in the configuration\n{lines}", CANNOT_LOAD

@@ -29,9 +29,10 @@ from erlmcp.spec import method as m
 if TYPE_CHECKING:
     from erlmcp.flags import Flags, Traced
     from erlmcp.gateway.reload import Watcher
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.session import Session
-    from erlmcp.transports.asgi import AsgiApp
+    from erlmcp.wire.header import Gate
 
 log = logging.getLogger("erlmcp.gateway")
 
@@ -55,8 +56,11 @@ class Gateway(Server):
         watcher: Watcher | None = None,
         **options: Any,
     ) -> None:
+        if "auth" in options:
+            raise ConfigurationError("a gateway asks for the tokens of its configuration: GatewayConfig(oauth=...)")
         self.config = config
-        self.access = Access(config)
+        limits = limits or Limits.load(**config.limits)
+        self.access = Access(config, limits)
         self.upstreams: dict[str, Upstream] = {}
         self._of_callers: dict[tuple[str, str], Upstream] = {}  # (upstream, caller) with credentials of their own
         self.audit: Audit | None = None
@@ -64,7 +68,7 @@ class Gateway(Server):
         self._watcher = watcher
         super().__init__(
             config.name,
-            limits=limits or Limits.load(**config.limits),
+            limits=limits,
             flags=flags,
             lifespan=self._life,
             allowed_hosts=config.allowed_hosts,
@@ -115,12 +119,11 @@ class Gateway(Server):
     def has_prompts(self) -> bool:
         return True
 
-    def asgi(self, path: str = "/mcp") -> AsgiApp:
-        """As that of any server; keys are looked at, too."""
+    def make_endpoint(self, gate: Gate) -> Endpoint:
+        """One that looks at keys and tokens."""
         from erlmcp.gateway.serve import Door
-        from erlmcp.server.serve import asgi
 
-        return asgi(self, path, Door)
+        return Door(self, gate, event_store=self.event_store)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -143,6 +146,7 @@ class Gateway(Server):
         finally:
             if self._watcher is not None:
                 self._watcher.stop()
+            self.access.close()
             self.service.rounds.close()
             self.service.reads.clear()
             self.service.tasks.clear()
@@ -214,7 +218,8 @@ class Gateway(Server):
         touched = [name for name, each in self.upstreams.items() if wanted.get(name) != each.config]
         touched += [name for name in wanted if name not in self.upstreams]
         old_upstreams = self.upstreams
-        upstreams = {  # before anything is changed: one of them may be impossible
+        access = Access(config, self.limits)  # before anything is changed: this may be impossible, or one of those
+        upstreams = {
             name: old_upstreams[name] if name not in touched else self._make(each) for name, each in wanted.items()
         }
         credentials = {key.name: key.credentials for key in config.keys}
@@ -223,7 +228,8 @@ class Gateway(Server):
             old = self.credential_of(caller, name)
             if name in touched or credentials.get(caller, {}).get(name) != old:
                 self._retire(self._of_callers.pop(place))
-        self.config, self.access = config, Access(config)
+        access.succeed(self.access)
+        self.config, self.access = config, access
         self.mounts.collision = config.collision
         self.upstreams = upstreams
         for name, upstream in old_upstreams.items():

@@ -3,9 +3,9 @@
     {"at": "2026-11-28T08:00:00.123Z", "caller": "alice", "method": "tools/call", "name": "files_read", "upstream":
      "files", "outcome": "ok", "ms": 1.234}
 
-``outcome`` is ok, tool_error (a result that says isError), error with its ``code``, cancelled, or cached. Arguments are
-there only where they were asked for. Lines are gathered for ``FLUSH_S`` and written by one call; a disk that is slow
-stops the gateway rather than losing a line.
+A caller by a token has its ``issuer`` beside it. ``outcome`` is ok, tool_error (a result that says isError), error with
+its ``code``, cancelled, or cached. Arguments are there only where they were asked for. Lines are gathered for
+``FLUSH_S`` and written by one call; a disk that is slow stops the gateway rather than losing a line.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 
 if TYPE_CHECKING:
+    from erlmcp.gateway.access import Caller
     from erlmcp.gateway.mount import Mount
 
 STDERR: Final = "-"
@@ -52,7 +53,14 @@ class Audit:
         os.close(old)
 
     def note(
-        self, mount: Mount, method: str, caller: str, outcome: str, ms: float, code: int | None, arguments: Any = None
+        self,
+        mount: Mount,
+        method: str,
+        caller: Caller,
+        outcome: str,
+        ms: float,
+        code: int | None,
+        arguments: Any = None,
     ) -> None:
         """One line. ``arguments`` are for a log that has them."""
         line = b'{"at":"%b",%b,"outcome":"%b","ms":%.3f' % (
@@ -74,11 +82,12 @@ class Audit:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
         return b"%b.%03dZ" % (self._text, int((now - second) * 1000))
 
-    def _who(self, mount: Mount, method: str, caller: str) -> bytes:
-        place = caller, method, mount.exposed, mount.upstream.name
+    def _who(self, mount: Mount, method: str, caller: Caller) -> bytes:
+        place = caller.id, method, mount.exposed, mount.upstream.name
         found = self._known.get(place)
         if found is None:
-            values = {"caller": caller or None, "method": place[1], "name": place[2], "upstream": place[3]}
+            values = {"caller": caller.name or None, **({"issuer": caller.issuer} if caller.issuer else {})}
+            values |= {"method": method, "name": mount.exposed, "upstream": mount.upstream.name}
             if len(self._known) >= KNOWN_COUNT_MAX:
                 self._known.clear()
             found = self._known[place] = core.encode(values)[1:-1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from erlmcp.auth.rule import Auth
 from erlmcp.policy.balance import BalanceRule
 from erlmcp.policy.protection import Guards
 
@@ -102,6 +103,24 @@ class KeyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantConfig:
+    """What somebody may see, by patterns of the gateway's names and of URIs."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthConfig:
+    """Callers that are known by access tokens. All see no more than ``grant`` lets; where there are ``grants``, by
+    scope, each sees what one of those opens that its token has."""
+
+    auth: Auth
+    grant: GrantConfig = field(default_factory=GrantConfig)
+    grants: dict[str, GrantConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """All of it. ``files`` are where it was read from, ``notes`` what was passed over there."""
 
@@ -114,6 +133,7 @@ class GatewayConfig:
     collision: str = "first"
     start_timeout_s: float = 30.0
     keys: tuple[KeyConfig, ...] = ()
+    oauth: OAuthConfig | None = None
     anonymous: bool = True
     audit: str | None = None
     audit_arguments: bool = False
@@ -125,8 +145,8 @@ class GatewayConfig:
 
 
 def shown(value: Any) -> Any:
-    """A configuration as JSON values, its secrets masked: all values of env and headers, the digests of keys, and what
-    looks like a secret in arguments and URLs."""
+    """A configuration as JSON values, its secrets masked: all values of env and headers, the digests of keys,
+    secrets and what is in key sets, and what looks like a secret in arguments and URLs."""
     if is_dataclass(value) and not isinstance(value, type):
         found: dict[str, Any] = {}
         for item in fields(value):
@@ -147,8 +167,10 @@ def shown(value: Any) -> Any:
 def _shown_field(name: str, value: Any) -> Any:
     if name in ("env", "headers"):
         return dict.fromkeys(value, MASK)
-    if name == "digest":
+    if name in ("digest", "secret"):
         return MASK
+    if name == "jwks":  # which may hold what is not to be shown, by mistake
+        return {"keys": [each.get("kid") for each in value.get("keys", ()) if isinstance(each, dict)]}
     if name == "command":
         return _masked_words(value)
     if name == "url":

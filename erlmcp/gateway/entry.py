@@ -135,7 +135,10 @@ def _read_uri_prefix(table: Table, found: Fields) -> None:
 
 
 def check_headers(table: Table, headers: Mapping[str, str]) -> None:
+    told = {problem.key for problem in table.document.problems}
     for name, value in headers.items():
+        if table.path(f"headers.{name}") in told:
+            continue  # what it holds is not what was meant
         if not _HEADER_NAME.fullmatch(name):
             table.report(f"headers.{name}", "is no name of a header", "letters, digits and dashes make one")
         elif not value.isprintable() or value != value.strip():

@@ -51,6 +51,7 @@ class Followers:
     async def follow(self, who: Who, uri: str, exchange: Exchange, caller: Caller) -> None:
         """Hear of a resource until ``drop`` or ``leave``. McpError where nobody has it, or who has it refuses."""
         gateway = self._gateway
+        caller.demand(uri)
         if uri in self._of.get(who, {}):
             return
         mount = gateway.mounts.by_uri(uri)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from erlmcp.gateway.config import GatewayConfig, KeyConfig, UpstreamConfig
 from erlmcp.gateway.document import Document, Table
 from erlmcp.gateway.entry import Fields, judge_entry, read_credentials, read_entry
+from erlmcp.gateway.oauth import read_oauth
 from erlmcp.gateway.problem import ConfigError, Problem, nearest
 from erlmcp.gateway.rule import read_guards
 from erlmcp.limits import Limits
@@ -123,6 +124,9 @@ class Reader:
         self._read_defaults(table, found)
         if (limits := table.table("limits")) is not None:
             found["limits"] = self._limits(limits)
+        if (oauth := table.table("oauth")) is not None:
+            found["oauth"] = read_oauth(oauth)
+            found.setdefault("anonymous", False)
         for name, each in table.tables("keys").items():
             if (key := self._key(name, each)) is not None:
                 keys[name] = each, key

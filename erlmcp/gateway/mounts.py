@@ -86,7 +86,7 @@ class Mounts:
 
     def listing(self, kind: str, caller: Caller) -> Listing:
         """The list of one kind, as a caller sees it."""
-        whose = caller.name if caller.is_limited else ""
+        whose = caller.view.key
         found = self._listings.get((kind, whose))
         if found is None:
             found = Listing(LISTS[kind][1], _fit_tool if kind == TOOL else fit_other, None)

@@ -92,7 +92,7 @@ class Reads:
         if kept is None:
             return False
         if gateway.audit is not None:
-            gateway.audit.note(mount, m.RESOURCES_READ, caller.name, "cached", 0.0, None)
+            gateway.audit.note(mount, m.RESOURCES_READ, caller, "cached", 0.0, None)
         if prefix := mount.upstream.config.uri_prefix:
             kept = with_prefix(kept, prefix)
         exchange.result(kept if exchange.peer.modern else result_for_legacy(kept))

@@ -1,4 +1,4 @@
-"""A gateway over HTTP: whose keys are no good is told so before anything else is read."""
+"""A gateway over HTTP: who shows no good credential is told so before anything else is done."""
 
 from __future__ import annotations
 
@@ -8,40 +8,54 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from erlmcp.gateway.access import REFUSAL
-from erlmcp.runtime.endpoint import Endpoint
+from erlmcp.auth.challenge import INSUFFICIENT_SCOPE, Refusal
+from erlmcp.auth.porter import Porter
 from erlmcp.server import serve
+from erlmcp.spec import method as m
+from erlmcp.wire.header import Admitted
 
 if TYPE_CHECKING:
     import ssl
 
-    from erlmcp.core import Head
+    from erlmcp.auth.keeper import Keeper
+    from erlmcp.core import HttpRequest
     from erlmcp.gateway.app import Gateway
-    from erlmcp.runtime.session import Host
+    from erlmcp.runtime.reply import Reply
     from erlmcp.transports.listener import HttpListener
     from erlmcp.wire.header import Gate, Verdict
 
-CHALLENGE = b'WWW-Authenticate: Bearer realm="erlmcp", error="invalid_token"\r\n'
+_NAMED = frozenset(m.NAME_KEYS)
 
 
-class Door(Endpoint):
+class Door(Porter):
     """The endpoint of a gateway. A verdict on a head holds until the keys are others (``renew``)."""
 
-    def __init__(self, host: Host, gate: Gate, **options: Any) -> None:
-        super().__init__(host, gate, **options)
-        self._gateway: Gateway = host  # type: ignore[assignment]  # it is made by one alone
-        self._gateway.doors.add(self)
+    def __init__(self, gateway: Gateway, gate: Gate, **options: Any) -> None:
+        self._gateway = gateway
+        super().__init__(gateway, gate, gateway.access, **options)
+        gateway.doors.add(self)
 
-    def judge(self, head: Head) -> Verdict:
-        verdict = super().judge(head)
-        if not verdict.status and self._gateway.access.caller(verdict.headers) is None:
-            verdict.status, verdict.reason, verdict.quick = 401, REFUSAL, False
-            verdict.extra = CHALLENGE + verdict.extra
-        return verdict
+    def pass_on(self, request: HttpRequest, verdict: Verdict, reply: Reply) -> None:
+        """Who needs another scope for what it names is told which, so that it can ask for it."""
+        if self._has_grants and verdict.headers.__class__ is Admitted:
+            caller, call = verdict.headers.principal, request.call
+            if caller.is_limited and call is not None and call.name is not None and call.method in _NAMED:
+                missing = self._gateway.access.missing_of(caller, call.name)
+                if missing:
+                    refusal = Refusal(403, INSUFFICIENT_SCOPE, f"this needs the scope {' '.join(missing)}", missing)
+                    self.refuse(refusal, verdict, reply)
+                    return
+        super().pass_on(request, verdict, reply)
+
+    def use(self, keeper: Keeper) -> None:
+        super().use(keeper)
+        oauth = self._gateway.config.oauth
+        self._has_grants = oauth is not None and bool(oauth.grants)
 
     def renew(self) -> None:
         """Judge every head anew: a gate of another identity is another gate."""
         self.gate = replace(self.gate)
+        self.use(self._gateway.access)
 
     def close(self) -> None:
         self._gateway.doors.discard(self)
@@ -54,7 +68,7 @@ def http(
     """Serve within this context (``erlmcp.server.serve.http``), where the configuration says unless it is said here."""
     config = gateway.config
     where = host or config.host, config.port if port is None else port, path or config.path
-    return serve.http(gateway, *where, make_endpoint=Door, **options)
+    return serve.http(gateway, *where, **options)
 
 
 def run_http(

@@ -28,7 +28,7 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
-from erlmcp.gateway.access import NOBODY, REFUSAL, Caller
+from erlmcp.gateway.access import NOBODY, Caller
 from erlmcp.gateway.completing import complete
 from erlmcp.gateway.forward import Forward, raw
 from erlmcp.gateway.guarding import Passage, timeout_of
@@ -54,6 +54,7 @@ from erlmcp.runtime.load import busy
 from erlmcp.runtime.quick import Ready
 from erlmcp.server.service import CRITICAL, Service
 from erlmcp.spec import method as m
+from erlmcp.wire.header import credential_of
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
@@ -120,14 +121,13 @@ class GatewayService(Service):
         """Raises McpError for a credential that is no good, wherever it came in."""
         caller = self.gateway.access.of(exchange)
         if caller is None:
-            raise McpError(INVALID_REQUEST, REFUSAL)
+            raise McpError(INVALID_REQUEST, self.gateway.access.needed)
         return caller
 
     def owner_of(self, exchange: Exchange) -> str:
-        """Whom a held call is bound to: a digest of the request's credential."""
-        headers = exchange.headers or {}
-        given = headers.get("authorization") or headers.get("x-api-key") or ""
-        return hashlib.sha256(given.encode("latin-1", "replace")).hexdigest()[:16] if given else ""
+        """Whom a held call is bound to: the caller, or a digest of what the request shows where nobody looked."""
+        given = credential_of(exchange.headers or {})
+        return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:16] if given else ""
 
     def mount_of(self, exchange: Exchange, caller: Caller) -> Mount:
         """What a request names. Raises McpError where there is none, or none for this caller."""
@@ -177,7 +177,7 @@ class GatewayService(Service):
 
     def whose(self, exchange: Exchange, caller: Caller) -> str:
         """Whose a private answer is."""
-        return caller.name or self.owner_of(exchange)
+        return caller.id or self.owner_of(exchange)
 
     @staticmethod
     def may_share(exchange: Exchange, line: Line) -> bool:
@@ -417,7 +417,7 @@ class GatewayService(Service):
         audit = self.gateway.audit
         if audit is not None:
             arguments = exchange.call.arguments if audit.with_arguments else None
-            caller = self.caller_of(exchange).name
+            caller = self.gateway.access.of(exchange) or NOBODY
             audit.note(forward.mount, forward.method, caller, outcome, forward.elapsed_ms, code, arguments)
 
     # -- lists ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ async def _listen_slowly(service: GatewayService, exchange: Exchange) -> None:
         if isinstance(uris, list):
             for uri in uris[: service.gateway.limits.subscription_count_max]:
                 if isinstance(uri, str):
+                    caller.demand(uri)
                     with suppress(McpError):  # What nobody offers changes never.
                         await followers.follow(exchange, uri, exchange, caller)
         if not exchange.done:

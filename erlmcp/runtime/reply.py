@@ -45,6 +45,11 @@ class Reply(Protocol):
 
     front: object | None  # the endpoint's own, kept with the connection
     kind: str  # http, http2 or asgi
+
+    @property
+    def client(self) -> object:
+        """The address of the client, as sockets tell it; None where there is none."""
+
     gone: Callable[[], None] | None  # called when the client closes the connection before the answer is whole
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None: ...

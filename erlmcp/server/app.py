@@ -27,7 +27,7 @@ from erlmcp.runtime.turn import Turn
 from erlmcp.server.agenda import Agenda
 from erlmcp.server.content import dump_model
 from erlmcp.server.context import Context, is_context
-from erlmcp.server.door import Doors
+from erlmcp.server.door import Doors, make_keeper
 from erlmcp.server.guarding import Guarding
 from erlmcp.server.listing import Listing
 from erlmcp.server.observe import Board, read_token, wants_metrics
@@ -43,6 +43,7 @@ from erlmcp.spec import method as m
 from erlmcp.spec.descriptor import fit_other, fit_tool
 
 if TYPE_CHECKING:
+    from erlmcp.auth.rule import Auth
     from erlmcp.policy.protection import Guards
     from erlmcp.policy.timeouts import TimeoutRule
 
@@ -64,7 +65,7 @@ class Server(Doors, Agenda, Roster, Switched):
     ``allowed_origins`` extend what is let in over HTTP (docs/security.md). ``admission`` moves the limit of calls in
     flight: "gradient", "aimd" or "fixed" (docs/execution.md). ``metrics=False`` records and shows nothing;
     ``metrics_token`` is what who wants to see them must bring: the only way where the address is not local
-    (docs/metrics.md).
+    (docs/metrics.md). ``auth`` lets in over HTTP only who shows an access token that it takes (docs/security.md).
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Server(Doors, Agenda, Roster, Switched):
         admission: str = "gradient",
         metrics: bool | None = None,
         metrics_token: str | None = None,
+        auth: Auth | None = None,
     ) -> None:
         if cache_scope not in ("public", "private"):
             raise ConfigurationError(f"cache_scope must be 'public' or 'private', got {cache_scope!r}")
@@ -118,8 +120,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.event_store = event_store
         self.sse_transport = sse_transport
         self.admission = admission_of(admission)
-        self.allowed_hosts = tuple(allowed_hosts or ())
-        self.allowed_origins = tuple(allowed_origins or ())
+        self.allowed_hosts, self.allowed_origins = tuple(allowed_hosts or ()), tuple(allowed_origins or ())
         self.metrics_token = read_token(metrics_token)
         given = state_secret or os.environ.get("ERLMCP_STATE_SECRET")
         secret = given.encode() if isinstance(given, str) else given
@@ -135,6 +136,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.board = Board(self)
         self.metrics = self.board.recorder
         self.recorder: Recorder | None = self.metrics if wants_metrics(metrics) else None
+        self.keeper = make_keeper(self, auth)
         self.service = Service(self)
         self._begin_flags(flags)
 
@@ -443,6 +445,8 @@ class Server(Doors, Agenda, Roster, Switched):
     def _close(self) -> None:
         if self.recorder is not None:
             self.recorder.stop()
+        if self.keeper is not None:
+            self.keeper.close()
         self.executor.close()
         self.lanes.close()
         self.timers.close()

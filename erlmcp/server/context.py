@@ -22,8 +22,10 @@ from erlmcp.server.input import (
 )
 from erlmcp.spec import key as k
 from erlmcp.spec import method as m
+from erlmcp.wire.header import credential_of
 
 if TYPE_CHECKING:
+    from erlmcp.auth.rule import Principal
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.scheduler import Job
     from erlmcp.server.app import Server
@@ -103,6 +105,11 @@ class Context:
     def headers(self) -> Mapping[str, str]:
         """The HTTP request's headers, names in lower case; empty on other transports."""
         return self._exchange.headers or _NO_HEADERS
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who calls, where ``Server(auth=...)`` asked for an access token; None on transports without one."""
+        return getattr(self._exchange.headers, "principal", None)
 
     @property
     def session_id(self) -> str | None:
@@ -356,5 +363,5 @@ def _answer(question: Elicit | Sample | ListRoots, answer: dict[str, Any]) -> An
 
 def owner_of(context: Context) -> str:
     """Whom a requestState is bound to: a digest of the request's credential."""
-    credential = context.headers.get("authorization", "")
+    credential = credential_of(context.headers)
     return hashlib.sha256(credential.encode()).hexdigest()[:16] if credential else ""

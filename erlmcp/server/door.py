@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from erlmcp.errors import ConfigurationError
 from erlmcp.runtime.link import Link
 
 if TYPE_CHECKING:
+    from erlmcp.auth.keeper import Keeper
+    from erlmcp.auth.rule import Auth
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
     from erlmcp.transports.memory import MemoryConnection
+    from erlmcp.wire.header import Gate
 
 
 class Doors:
@@ -25,6 +30,17 @@ class Doors:
         """A conversation over a byte stream of your own: ``feed`` it what you read; it calls ``write``. The server
         must be running. ``kind`` is what the metrics call it: stdio, tcp, unix or memory."""
         return self._server._make_link(write, kind)
+
+    def make_endpoint(self, gate: Gate) -> Endpoint:
+        """What takes the requests that come over HTTP."""
+        from erlmcp.runtime.endpoint import Endpoint
+
+        server = self._server
+        if server.keeper is None:
+            return Endpoint(server, gate, event_store=server.event_store)
+        from erlmcp.auth.porter import Porter
+
+        return Porter(server, gate, server.keeper, event_store=server.event_store)
 
     @asynccontextmanager
     async def memory(self) -> AsyncIterator[MemoryConnection]:
@@ -64,3 +80,14 @@ class Doors:
         from erlmcp.server.serve import run_unix
 
         run_unix(self._server, path)
+
+
+def make_keeper(server: Server, auth: Auth | None) -> Keeper | None:
+    """What lets in by access tokens. Raises ConfigurationError where that cannot be."""
+    if auth is None:
+        return None
+    if server.sse_transport:
+        raise ConfigurationError("auth and sse_transport cannot be together: that transport asks for no tokens")
+    from erlmcp.auth.keeper import Keeper
+
+    return Keeper(auth, server.limits, server.name)

@@ -82,21 +82,18 @@ async def http(
     *,
     tls: ssl.SSLContext | None = None,
     http2: bool = False,
-    make_endpoint: Callable[..., Any] | None = None,
 ) -> AsyncIterator[HttpListener]:
     """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains.
 
     ``http2`` (extra ``http2``): by ALPN with ``tls``, whose context is told so, and by prior knowledge without.
-    ``make_endpoint`` gives what takes the requests, an ``Endpoint`` where it is not said.
     """
-    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.quick import make_stride
     from erlmcp.transports.listener import HttpListener
     from erlmcp.transports.stream import bind_unix
 
     async with server.running():
         gate = make_gate(server, path, host)
-        endpoint = (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
+        endpoint = server.make_endpoint(gate)
         handler: Any = endpoint
         if server.sse_transport:
             from erlmcp.runtime.oldsse import OldSse
@@ -148,16 +145,15 @@ def _end_streams(server: Server, handler: Any) -> Callable[[], None]:
     return end
 
 
-def asgi(server: Server, path: str, make_endpoint: Callable[..., Any] | None = None) -> AsgiApp:
+def asgi(server: Server, path: str) -> AsgiApp:
     """The endpoint for another ASGI server. Which hosts may be asked for is that server's business, unless
     ``allowed_hosts`` says so; Origins are checked against the Host."""
-    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.transports.asgi import AsgiApp
 
     gate = make_gate(server, path, "asgi")
 
     def make_handler() -> Any:
-        endpoint = (make_endpoint or Endpoint)(server, gate, event_store=server.event_store)
+        endpoint = server.make_endpoint(gate)
         server.board.show("asgi", None, endpoint)
         endpoint.desk = make_desk(server, gate, lambda: "")
         return endpoint

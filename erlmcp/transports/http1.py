@@ -327,6 +327,10 @@ class HttpConnection(asyncio.Protocol):
         if gone is not None:
             gone()
 
+    @property
+    def client(self) -> object:
+        return None if self.transport is None else self.transport.get_extra_info("peername")
+
     # -- the reply -----------------------------------------------------------------------------------------------------
 
     def begin(self, status: int, extra: bytes) -> Outbound:

@@ -111,6 +111,11 @@ class Http2Reply:
     def transport(self) -> asyncio.Transport | None:
         return self._connection.transport
 
+    @property
+    def client(self) -> object:
+        transport = self._connection.transport
+        return None if transport is None else transport.get_extra_info("peername")
+
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None:
         more = [("content-type", content_type.decode() + "; charset=utf-8")] if body else []
         self._answer(status, extra, more, body)

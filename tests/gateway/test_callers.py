@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from stage import Scripted, build_shop, result, scripted_gateway, until
+from stage import ROOT, Scripted, build_shop, result, scripted_gateway, until
+
+sys.path.insert(0, str(ROOT / "tests/auth"))
+
+from issuer import pem, rule, token
+from knock import META, Knock
 
 from erlmcp import Client, Context, McpError, Server, ToolError
 from erlmcp.errors import HttpStatusError
 from erlmcp.gateway.access import Access
 from erlmcp.gateway.app import Gateway
-from erlmcp.gateway.config import Credential, GatewayConfig, KeyConfig, UpstreamConfig
+from erlmcp.gateway.config import Credential, GatewayConfig, GrantConfig, KeyConfig, OAuthConfig, UpstreamConfig
 from erlmcp.gateway.load import load
 from erlmcp.gateway.serve import http as gateway_http
 from erlmcp.server.serve import http as server_http
@@ -114,6 +121,161 @@ def test_nothing_of_one_caller_reaches_another(run: Any, talk: Any, steps: list[
                     assert whose(message) <= {party.number}, (party.number, message)
             said = [message for message in map(json.loads, upstream.seen) if "result" in message]
             assert all(len(whose(message)) == 1 for message in said)
+
+    run(play)
+
+
+# -- the same with keys and tokens, over HTTP: what is called, read, listed and asked, with what credential ------------
+
+ELSEWHERE = "https://other.test"
+ASKING = {**META, "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+MOVE = st.tuples(st.integers(0, 5), st.sampled_from(["call", "read", "list", "hidden", "ask", "answer", "steal"]))
+GRANTS = {"all": GrantConfig(), "read": GrantConfig(allow=("b_who", "b://*"))}
+
+
+@dataclass
+class Visitor:
+    """Who comes: ``show`` gives a credential, another one each time where it is a token. ``sees`` are its tools."""
+
+    name: str
+    show: Callable[[int], str]
+    sees: set[str]
+    user: str = "gateway"
+
+
+VISITORS = [
+    Visitor("key alice", lambda _: KEYS["alice"], {"b_who", "b_ask"}, user="alice"),
+    Visitor("key bob", lambda _: KEYS["bob"], {"b_who"}),
+    Visitor("token alice", lambda n: token(scope="all", n=n), {"b_who", "b_ask"}),
+    Visitor("token bob", lambda n: token(sub="bob", scope="read", n=n), {"b_who"}),
+    Visitor("token alice elsewhere", lambda n: token("r2", iss=ELSEWHERE, scope="all", n=n), {"b_who", "b_ask"}),
+    Visitor("stranger", lambda n: token("e2", scope="all", n=n), set()),
+]
+
+
+def build_told() -> Server:
+    """What answers with what it was asked, and who seems to ask."""
+    server = Server("told")
+
+    @server.tool
+    async def who(ctx: Context, whose: int) -> list[Any]:
+        await asyncio.sleep(0)
+        return [whose, ctx.headers.get("x-user", "nobody")]
+
+    @server.tool
+    async def ask(ctx: Context, whose: int) -> list[Any]:
+        found = await ctx.elicit(f"{whose}?", {"type": "object", "properties": {"whose": {"type": "integer"}}})
+        return [whose, (found.data or {}).get("whose")]
+
+    return server
+
+
+def build_kept() -> Server:
+    """What is read differs each time, and is kept for who read it."""
+    server, reads = Server("kept", cache_ttl_ms=60_000, cache_scope="private"), itertools.count()
+
+    @server.resource("b://mine")
+    async def mine() -> str:
+        return f"read {next(reads)}"
+
+    return server
+
+
+class Play:
+    """One run of the property: ``open`` are the rounds that wait for their visitor, ``texts`` what each has read."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.open: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(VISITORS))}
+        self.texts: dict[int, set[str]] = {number: set() for number in range(len(VISITORS))}
+
+    async def request(self, number: int, at: int, method: str, name: str, params: dict[str, Any]) -> Any:
+        """The result, the error, or the status of a refusal."""
+        async with Knock(self.port) as knock:
+            answer = await knock.request(method, name, params, VISITORS[number].show(at % 3))
+        if answer.status != 200:
+            return answer.status
+        message = json.loads(answer.body)
+        return message.get("result", message.get("error"))
+
+    async def move(self, number: int, kind: str, at: int) -> None:
+        visitor, ways = VISITORS[number], {"call": self.call, "read": self.read, "list": self.list}
+        if not visitor.sees:
+            assert await self.request(number, at, "tools/list", "", {}) == 401
+        elif kind in ways:
+            await ways[kind](number, at)
+        elif "b_ask" not in visitor.sees:
+            found = await self.request(number, at, "tools/call", "b_ask", {"name": "b_ask", "arguments": {"whose": 0}})
+            assert found == 403 or "Unknown tool" in found["message"]
+        elif kind == "ask":
+            params = {"name": "b_ask", "arguments": {"whose": number}, "_meta": ASKING}
+            found = await self.request(number, at, "tools/call", "b_ask", params)
+            ((key, question),) = found["inputRequests"].items()
+            assert question["params"]["message"] == f"{number}?"
+            responses = {key: {"action": "accept", "content": {"whose": number}}}
+            self.open[number].append({**params, "inputResponses": responses, "requestState": found["requestState"]})
+        elif kind == "answer" and self.open[number]:
+            found = await self.request(number, at, "tools/call", "b_ask", self.open[number].pop())
+            assert found["structuredContent"]["result"] == [number, number]
+        elif kind == "steal":
+            for other, rounds in self.open.items():
+                if other != number and rounds:
+                    found = await self.request(number, at, "tools/call", "b_ask", rounds[-1])
+                    assert "requestState" in found["message"]
+
+    async def call(self, number: int, at: int) -> None:
+        params = {"name": "b_who", "arguments": {"whose": number}}
+        found = await self.request(number, at, "tools/call", "b_who", params)
+        assert found["structuredContent"]["result"] == [number, VISITORS[number].user]
+
+    async def read(self, number: int, at: int) -> None:
+        found = await self.request(number, at, "resources/read", "b://mine", {"uri": "b://mine"})
+        self.texts[number].add(found["contents"][0]["text"])
+
+    async def list(self, number: int, at: int) -> None:
+        found = await self.request(number, at, "tools/list", "", {})
+        assert {tool["name"] for tool in found["tools"]} == VISITORS[number].sees
+
+
+ALL_OF_IT = [
+    [(0, "ask"), (2, "ask"), (4, "ask")],
+    [(0, "steal"), (2, "steal"), (4, "steal"), (3, "hidden"), (1, "hidden")],
+    [(number, "read") for number in range(6)],
+    [(number, "read") for number in range(6)],
+    [(number, "call") for number in range(6)],
+    [(number, "list") for number in range(6)],
+    [(0, "answer"), (2, "answer"), (4, "answer")],
+]
+
+
+@example(turns=ALL_OF_IT)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.lists(MOVE, min_size=1, max_size=6, unique_by=lambda move: move[0]), min_size=2, max_size=8))
+def test_nothing_of_one_key_or_token_reaches_another(run: Any, turns: list[Any]) -> None:
+    """Visitors at the same time, with keys and with tokens that change: two of them are called alice, by different
+    issuers, as is a key. Each gets its own answers, by its own credential, of what it may see."""
+    first, second = rule(key=pem("r1")), rule(key=pem("r2"))
+    auth = replace(first, issuers=(*first.issuers, replace(second.issuers[0], issuer=ELSEWHERE)))
+    keys = (key("alice", credentials={"b": Credential({"X-User": "alice"})}), key("bob", deny=("b_ask",)))
+
+    async def play() -> None:
+        async with server_http(build_told()) as told:
+            url = f"http://127.0.0.1:{told.port}/mcp"
+            own = {"X-User": "gateway"}
+            upstreams = (
+                UpstreamConfig("b", "http", url=url, headers=own, mode="legacy", prefix="b_"),
+                UpstreamConfig("kept", "server", target=build_kept(), mode="2026-07-28"),
+            )
+            oauth = OAuthConfig(auth, grants=GRANTS)
+            limits = {"auth_failure_count_max": 1000}
+            config = GatewayConfig(upstreams, keys=keys, oauth=oauth, anonymous=False, limits=limits)
+            async with gateway_http(Gateway(config), port=0) as front:
+                game = Play(front.port)
+                for at, moves in enumerate(turns):
+                    await asyncio.gather(*(game.move(number, kind, at) for number, kind in moves))
+                assert all(len(texts) <= 1 for texts in game.texts.values())  # each has its own, and has it kept
+                everybody = [text for texts in game.texts.values() for text in texts]
+                assert len(everybody) == len(set(everybody))
 
     run(play)
 
