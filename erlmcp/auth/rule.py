@@ -15,7 +15,7 @@ PUBLIC: Final = (
 )  # fmt: skip
 SECRET: Final = ("HS256", "HS384", "HS512")
 SOURCES: Final = ("jwks_url", "jwks", "key", "secret")
-SECRET_BYTES_MIN: Final = 32  # of a key of HMAC: as many as its digest has (RFC 7518, section 3.2)
+SECRET_BYTES_MIN: Final = dict(zip(SECRET, (32, 48, 64), strict=True))  # as the digest has (RFC 7518, section 3.2)
 Mistake = tuple[str, str, str]  # of which key, what it is, and the mend
 
 
@@ -98,9 +98,9 @@ def mistakes_of_issuer(issuer: Issuer) -> Iterator[Mistake]:
         yield given[1], f"stands beside {given[0]}", f"keep {given[0]} or {given[1]}, not both"
     if issuer.jwks_url and not is_safe_url(issuer.jwks_url):
         yield "jwks_url", f"{issuer.jwks_url!r} is no https:// address", "for instance https://login.example.org/keys"
-    if issuer.secret and len(issuer.secret.encode()) < SECRET_BYTES_MIN:
-        count = len(issuer.secret.encode())
-        yield "secret", f"has {count} bytes", f"take {SECRET_BYTES_MIN} or more, at random"
+    least = max((SECRET_BYTES_MIN.get(name, 0) for name in issuer.algorithms), default=0) or SECRET_BYTES_MIN["HS256"]
+    if issuer.secret and len(issuer.secret.encode()) < least:
+        yield "secret", f"has {len(issuer.secret.encode())} bytes", f"take {least} or more, at random"
     known = SECRET if given == ["secret"] else PUBLIC
     for name in issuer.algorithms:
         if name.lower() == "none":

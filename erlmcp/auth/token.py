@@ -24,9 +24,10 @@ from erlmcp.auth.rule import Auth, Issuer, Principal
 from erlmcp.errors import ConfigurationError, JsonError, LimitError
 
 TOKEN_CHARS_MAX: Final = 16 * 1024
-KNOWN_COUNT_MAX: Final = 4096  # tokens that are remembered
+KNOWN_COUNT_MAX: Final = 10_000  # tokens that are remembered
 KNOWN_S_MAX: Final = 24 * 3600.0  # ... for so long at most
 NAME_CHARS_MAX: Final = 256
+TIME_MAX: Final = 1 << 53
 KEY_TRIES_MAX: Final = 8  # keys that are tried for a token that names none
 RETRY_S: Final = 5.0
 TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
@@ -134,7 +135,7 @@ class Verifier:
                 )
             except jwt.InvalidSignatureError:
                 continue
-            except jwt.PyJWTError as error:
+            except (jwt.PyJWTError, TypeError, ValueError, OverflowError) as error:  # times that are no numbers
                 raise _Fault(_explained(error)) from None
         raise _Fault(invalid("the token's signature is wrong"))
 
@@ -146,7 +147,7 @@ class Verifier:
         if not scopes.issuperset(self.rule.scopes):
             wanted = " ".join(self.rule.scopes)
             raise _Fault(Refusal(403, INSUFFICIENT_SCOPE, f"the token needs the scopes {wanted}", self.rule.scopes))
-        return Principal(name, issuer.issuer, scopes, claims, int(claims["exp"]))
+        return Principal(name, issuer.issuer, scopes, claims, min(int(claims["exp"]), TIME_MAX))
 
     def _keep(self, token: str, principal: Principal) -> Admission:
         made = Admission(principal.id, self._make(principal), principal.issuer, ends=True)
@@ -191,7 +192,7 @@ def _unread(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return found[0], found[1]
 
 
-def _explained(error: jwt.PyJWTError) -> Refusal:
+def _explained(error: Exception) -> Refusal:
     """What is wrong with a token whose signature holds, or that is no token."""
     for kind, reason in (
         (jwt.ExpiredSignatureError, "the token has expired"),

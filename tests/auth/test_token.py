@@ -68,6 +68,8 @@ WRONG: list[tuple[str, dict[str, Any], str, bool]] = [
     ("for a line break", {"sub": "a\nb"}, "does not say who calls", False),
     ("for a number", {"sub": 7}, "does not say who calls", False),
     ("with an end that is no number", {"exp": "soon"}, "not of the right kinds", False),
+    ("with an end that is a list", {"exp": [1]}, "not of the right kinds", False),
+    ("with a beginning that is a table", {"nbf": {}}, "not of the right kinds", False),
     ("by another's key", {"key": "stranger"}, "signature is wrong", True),
     ("by a key that is not there", {"kid": "r2"}, "does not have", True),
     ("an ID token of another kind", {"headers": {"typ": "dpop+jwt"}}, "no access token", True),
@@ -100,6 +102,15 @@ async def test_times_hold_within_the_leeway_alone() -> None:
     early = {"nbf": int(time.time()) + 20}
     assert isinstance(Verifier(rule(leeway_s=60)).look(token(**early)), Admission)
     assert "not valid yet" in refused(Verifier(rule(leeway_s=5)), token(**early)).reason
+
+
+@pytest.mark.parametrize("end", [10**400, 1e300, 2**63])
+async def test_an_end_that_never_comes_is_far_enough(end: Any) -> None:
+    verifier = Verifier(rule(kids=("o1",)))
+    found = verifier.look(token("o1", exp=end))
+    assert isinstance(found, Admission)
+    assert found.principal.until == min(int(end), 2**53)
+    verifier.close()
 
 
 async def test_an_audience_is_one_of_those_that_are_named() -> None:
@@ -299,6 +310,7 @@ def test_a_token_that_was_altered_anywhere_is_refused(run: Any, data: st.DataObj
         (lambda: Issuer(NAME, jwks_url="https://a.test/", key="x"), "stands beside jwks_url"),
         (lambda: Issuer(NAME, jwks_url="http://a.test/keys"), "no https:// address"),
         (lambda: Issuer(NAME, secret="short"), "has 5 bytes"),
+        (lambda: Issuer(NAME, secret=SECRET, algorithms=("HS256", "HS512")), "37 bytes; take 64 or more"),
         (lambda: Issuer(NAME, secret=SECRET, algorithms=("RS256",)), "RS256 is for public keys"),
         (lambda: Issuer(NAME, key="x", algorithms=("HS256",)), "HS256 is for a secret"),
         (lambda: Issuer(NAME, key="x", algorithms=("none",)), "lists none"),
