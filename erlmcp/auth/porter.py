@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from erlmcp.auth.challenge import Refusal
 from erlmcp.auth.failure import peer_of
 from erlmcp.runtime.endpoint import Endpoint
+from erlmcp.spec import method as m
 from erlmcp.wire.header import Admitted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from erlmcp.auth.keeper import Keeper
     from erlmcp.core import HttpRequest
+    from erlmcp.runtime.exchange import Exchange
     from erlmcp.runtime.reply import Reply
     from erlmcp.runtime.session import Host
     from erlmcp.wire.header import Gate, Verdict
@@ -98,10 +100,27 @@ class Porter(Endpoint):
             self.refuse(found, verdict, reply)
         else:
             if found.principal is not None:
-                verdict.headers = Admitted(verdict.headers, found.owner, found.principal)
+                verdict.headers = Admitted(verdict.headers, found.owner, found.principal, found)
             found.hold(verdict)
             verdict.gate = self.gate
             self.pass_on(request, verdict, reply)
+
+    # -- streams that stay open ----------------------------------------------------------------------------------------
+
+    def wait(self, exchange: Exchange, reply: Reply) -> None:
+        super().wait(exchange, reply)
+        headers: Any = exchange.headers
+        if exchange.call.method == m.LISTEN and headers.__class__ is Admitted:
+            headers.admission.tie(lambda: not exchange.done, exchange.cancel)
+
+    def _get(self, verdict: Verdict, reply: Reply) -> None:
+        super()._get(verdict, reply)
+        headers: Any = verdict.headers
+        if reply.gone is not None and headers.__class__ is Admitted:  # it is a stream
+            gone = reply.gone
+            headers.admission.tie(lambda: reply.gone is gone, lambda: _close(reply))
+
+    # -- keys that have to be fetched ----------------------------------------------------------------------------------
 
     def _wait(self, request: HttpRequest, verdict: Verdict, reply: Reply) -> None:
         task = self.host.loop.create_task(self._ask_later(request, verdict, reply))
@@ -126,3 +145,11 @@ class Porter(Endpoint):
         for task in self._waiting:
             task.cancel()
         super().close()
+
+
+def _close(reply: Reply) -> None:
+    """End a stream as when its client leaves."""
+    gone, reply.gone = reply.gone, None
+    if gone is not None:
+        gone()
+    reply.finish()

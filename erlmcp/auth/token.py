@@ -152,21 +152,23 @@ class Verifier:
     def _keep(self, token: str, principal: Principal) -> Admission:
         made = Admission(principal.id, self._make(principal), principal.issuer, ends=True)
         left_s = min(principal.until + self.rule.leeway_s - time.time(), KNOWN_S_MAX)
-        made.timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._drop, token)
+        made.timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._end, token, made)
         if len(self._known) >= KNOWN_COUNT_MAX:
-            self._drop(next(iter(self._known)))  # the one that was shown first
+            self._known.pop(next(iter(self._known))).forget()  # the one that was shown first
         self._known[token] = made
         return made
 
-    def _drop(self, token: str) -> None:
-        found = self._known.pop(token, None)
-        if found is not None:
-            found.end()
+    def _end(self, token: str, admission: Admission) -> None:
+        """Its time is over."""
+        if self._known.get(token) is admission:
+            del self._known[token]
+        admission.end()
 
     def _forget(self, issuer: str) -> None:
         """An issuer took keys away: what they signed is checked again."""
-        for token in [token for token, each in self._known.items() if each.issuer == issuer]:
-            self._drop(token)
+        for token, admission in [*self._known.items()]:
+            if admission.issuer == issuer:
+                self._end(token, admission)
 
 
 class _Fault(Exception):

@@ -54,12 +54,14 @@ def split_host(host: str) -> str:
 
 class Admitted(Mapping[str, str]):
     """The headers of a request whose caller is known; not to be changed. ``owner`` is a name for the caller that stays
-    the same when its credential is renewed, ``principal`` what else is known of it."""
+    the same when its credential is renewed, ``principal`` what else is known of it, ``admission`` is kept here by who
+    let it in."""
 
-    __slots__ = ("_headers", "get", "owner", "principal")
+    __slots__ = ("_headers", "admission", "get", "owner", "principal")
 
-    def __init__(self, headers: Mapping[str, str], owner: str, principal: Any) -> None:
+    def __init__(self, headers: Mapping[str, str], owner: str, principal: Any, admission: Any = None) -> None:
         self._headers = headers
+        self.admission = admission
         self.get = headers.get  # type: ignore[method-assign]  # without a call in between
         self.owner = owner
         self.principal = principal

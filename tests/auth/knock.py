@@ -62,6 +62,11 @@ class Knock:
             body = await self._reader.readexactly(int(headers.get("content-length", "0"))) if has_body else b""
         return Answer(int(first.split(" ")[1]), headers, body)
 
+    async def until_closed(self) -> bytes:
+        """What comes on a stream until its end."""
+        async with asyncio.timeout(WAIT_S):
+            return await self._reader.readuntil(b"0\r\n\r\n")
+
     async def ask(self, verb: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         await self.send(verb, target, body, {name.replace("_", "-"): value for name, value in headers.items()})
         return await self.hear(has_body=verb != "HEAD")

@@ -14,6 +14,7 @@ from knock import Knock
 
 from erlmcp import Client, ConfigurationError, Context, Limits, Server
 from erlmcp.auth import Auth, Principal
+from erlmcp.auth.admission import Admission
 from erlmcp.errors import HttpStatusError
 from erlmcp.server.serve import http
 
@@ -150,6 +151,73 @@ async def test_a_token_lets_in_until_it_ends_and_no_longer() -> None:
                 answers.append(await knock.call("echo", {"text": "in"}, text))
         assert len(answers) > 3
         assert answers[-1].body == b"the token has expired"
+
+
+LISTEN = {"notifications": {"toolsListChanged": True}}
+STREAM = "application/json, text/event-stream"
+
+
+async def test_a_stream_that_is_open_ends_with_its_token() -> None:
+    """By its own time, before which it hears of changes."""
+    server = build(rule(leeway_s=1.5))
+    async with http(server) as listener, Knock(listener.port) as knock:
+        text = token(exp=int(time.time()))
+        opened = await knock.request("subscriptions/listen", "", LISTEN, text, Accept=STREAM)
+        assert opened.status == 200
+        server.remove_tool("echo")
+        heard = await knock.until_closed()
+        assert b"notifications/tools/list_changed" in heard
+        assert len(server.hub) == 0
+        assert (await knock.call("who", {}, text)).status == 401
+
+
+async def test_the_stream_of_a_session_ends_with_its_token_and_the_session_does_not() -> None:
+    server = build(rule())
+    async with http(server) as listener, Knock(listener.port) as knock, Knock(listener.port) as other:
+        opening = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        fixed = {"Content_Type": "application/json", "Accept": STREAM}
+        text = token()
+
+        async def post(message: Any, text: str, **more: str) -> Any:
+            data = json.dumps({"jsonrpc": "2.0", **message}).encode()
+            return await knock.ask("POST", "/mcp", data, **fixed, **more, Authorization=f"Bearer {text}")
+
+        opened = await post({"id": 1, "method": "initialize", "params": opening}, text)
+        session = {"Mcp_Session_Id": opened.headers["mcp-session-id"]}
+        stream = await other.ask("GET", "/mcp", **fixed, **session, Authorization=f"Bearer {text}")
+        assert stream.headers["content-type"] == "text/event-stream"
+        verifier: Any = server.keeper.verifier  # type: ignore[union-attr]
+        verifier._end(text, verifier._known[text])  # as its timer does
+        await other.until_closed()
+        call = {"id": 2, "method": "tools/call", "params": {"name": "who", "arguments": {}}}
+        assert (await post(call, token(n=2), **session)).text == "alice mcp"
+        again = await other.ask("GET", "/mcp", **fixed, **session, Authorization=f"Bearer {token(n=2)}")
+        assert again.status == 200
+
+
+async def test_a_token_that_is_only_forgotten_keeps_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erlmcp.auth.token.KNOWN_COUNT_MAX", 1)
+    server = build(rule())
+    async with http(server) as listener, Knock(listener.port) as knock, Knock(listener.port) as other:
+        await knock.request("subscriptions/listen", "", LISTEN, token(), Accept=STREAM)
+        assert (await other.call("who", {}, token(sub="bob"))).status == 200
+        assert len(server.hub) == 1
+
+
+def test_what_is_tied_to_an_admission_is_passed_over_once_it_is_closed() -> None:
+    open_ones, stopped = set(range(0, 1000, 10)), []
+    admission = Admission("o", None, ends=True)
+    for number in range(1000):
+        admission.tie(lambda number=number: number in open_ones, lambda number=number: stopped.append(number))  # type: ignore[misc]
+    assert len(admission._ties) < 700
+    admission.end()
+    assert stopped == sorted(open_ones)
+    admission.end()
+    assert len(stopped) == len(open_ones)
+    endless = Admission("o", None)
+    endless.tie(lambda: True, lambda: stopped.append(-1))
+    endless.end()
+    assert -1 not in stopped
 
 
 async def test_a_session_outlives_its_token_and_belongs_to_its_caller() -> None:

@@ -237,7 +237,7 @@ async def test_a_token_is_checked_once_and_forgotten_when_it_ends(monkeypatch: p
     assert len(checks) == 1
     verdict = Verdict(gate=Gate("/mcp", local=True))
     found.hold(verdict)
-    verifier._drop(text)  # as its timer does
+    verifier._end(text, found)  # as its timer does
     assert verdict.gate is None
     assert not verifier.knows(text)
     verifier.close()

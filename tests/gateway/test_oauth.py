@@ -310,10 +310,23 @@ async def test_a_call_that_outlives_its_token_is_answered_and_told_of(tmp_path: 
         text = token()
         call = asyncio.create_task(knock.call("s_wait", {}, text))
         await until(lambda: bool(server.executor.running))
-        gateway.access.verifier._drop(text)  # as its timer does
+        gateway.access.verifier._forget(NAME)  # as its timer does
         gate.set()
         assert (await call).text == "done"
     assert json.loads(audit.read_text())["caller"] == "alice"
+
+
+async def test_a_stream_of_a_gateway_ends_with_its_token_and_follows_nothing_more() -> None:
+    wanted = {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["shop://opening"]}}
+    async with serving(config(build_shop())) as (gateway, _, knock):
+        text = token()
+        accept = "application/json, text/event-stream"
+        opened = await knock.request("subscriptions/listen", "", wanted, text, Accept=accept)
+        assert opened.headers["content-type"] == "text/event-stream"
+        assert (len(gateway.hub), len(gateway.followers)) == (1, 1)
+        gateway.access.verifier._forget(NAME)  # as where the issuer takes a key away
+        await knock.until_closed()
+        assert (len(gateway.hub), len(gateway.followers)) == (0, 0)
 
 
 # -- reloading ---------------------------------------------------------------------------------------------------------
