@@ -18,7 +18,6 @@ INVALID_REQUEST: Final = "invalid_request"
 INVALID_TOKEN: Final = "invalid_token"
 INSUFFICIENT_SCOPE: Final = "insufficient_scope"
 REALM: Final = "erlmcp"
-NO_TOKENS: Final = "no access tokens are taken here"
 
 
 @dataclass(frozen=True, slots=True)

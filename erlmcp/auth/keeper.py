@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from erlmcp.auth.token import Verifier
 
 NEEDED: Final = "An access token is needed: Authorization: Bearer TOKEN"
+NO_TOKENS: Final = "no access tokens are taken here"
 BEARER: Final = "bearer"
 MEND: Final = "pip install 'erlmcp[oauth]'"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, section 2.1
@@ -64,9 +65,7 @@ class Keeper:
         token = token_of(headers)
         if isinstance(token, Refusal):
             return token
-        if self.verifier is None:
-            return challenge.invalid(challenge.NO_TOKENS)
-        return self.verifier.look(token, may_wait=may_wait)
+        return challenge.invalid(NO_TOKENS) if self.verifier is None else self.verifier.look(token, may_wait=may_wait)
 
     def knows(self, headers: Mapping[str, str]) -> bool:
         """Whether there is nothing to find out: it was let in before, or shows nothing."""

@@ -200,6 +200,38 @@ async def test_an_answer_that_is_no_key_set_is_told(caplog: Any) -> None:
             await fetched(server.url)
 
 
+async def test_what_speaks_no_http_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        with pytest.raises(OSError, match="no HTTP: BadStatusLine"):
+            await fetched(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+
+async def test_an_answer_that_drips_is_given_up_when_its_time_is_over() -> None:
+    """Each byte comes in time, and all of them would not."""
+    is_over, is_done = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not is_over.is_set():
+            writer.write(b" ")
+            await asyncio.sleep(0.01)
+        writer.close()
+        is_done.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+            await asyncio.to_thread(fetch_json, url, 0.2, 10_000)
+        is_over.set()
+        await is_done.wait()
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with key_server("o1") as other, key_server("o1") as server:
         server.status, server.headers = 302, f"Location: {other.url}\r\n"

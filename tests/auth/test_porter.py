@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -208,7 +210,7 @@ def test_what_is_tied_to_an_admission_is_passed_over_once_it_is_closed() -> None
     open_ones, stopped = set(range(0, 1000, 10)), []
     admission = Admission("o", None, ends=True)
     for number in range(1000):
-        admission.tie(lambda number=number: number in open_ones, lambda number=number: stopped.append(number))  # type: ignore[misc]
+        admission.tie(partial(open_ones.__contains__, number), partial(stopped.append, number))
     assert len(admission._ties) < 700
     admission.end()
     assert stopped == sorted(open_ones)
@@ -276,6 +278,43 @@ async def test_a_client_that_leaves_while_keys_are_fetched_leaves_nothing() -> N
                     await asyncio.sleep(0.001)
             keys.is_open.set()
             await keys.answered.wait()
+
+
+async def test_what_goes_wrong_after_a_wait_is_answered(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    async with key_server("r1") as keys:
+        keys.is_open.clear()
+        async with http(build(rule(keys.url))) as listener, Knock(listener.port) as knock:
+            await keys.came.wait()
+            porter: Any = listener.handler
+            call = asyncio.create_task(knock.call("echo", {"text": "in"}, token()))
+            async with asyncio.timeout(WAIT_S):
+                while not porter._waiting:
+                    await asyncio.sleep(0.001)
+            monkeypatch.setattr(porter, "_ask", None)
+            keys.is_open.set()
+            assert (await call).status == 500
+    assert "a request could not be handled" in caplog.text
+
+
+async def test_a_server_that_stops_waits_for_no_keys() -> None:
+    async with key_server("r1") as keys:
+        keys.is_open.clear()
+        server = build(rule(keys.url), limits=Limits(drain_timeout_s=0.01))
+        async with AsyncExitStack() as stack:
+            listener = await stack.enter_async_context(http(server))
+            knock = await stack.enter_async_context(Knock(listener.port))
+            await keys.came.wait()
+            porter: Any = listener.handler
+            await knock.send("POST", "/mcp", b"{}", {
+                "Content-Type": "application/json", "Authorization": f"Bearer {token()}",
+            })  # fmt: skip
+            async with asyncio.timeout(WAIT_S):
+                while not porter._waiting:
+                    await asyncio.sleep(0.001)
+            (task,) = porter._waiting
+        assert task.cancelled()
+        keys.is_open.set()
+        await keys.answered.wait()
 
 
 async def test_while_the_keys_cannot_be_had_the_server_says_so(caplog: Any) -> None:

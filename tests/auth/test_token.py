@@ -309,6 +309,8 @@ def test_a_token_that_was_altered_anywhere_is_refused(run: Any, data: st.DataObj
         (lambda: Issuer(NAME), "says nowhere how"),
         (lambda: Issuer(NAME, jwks_url="https://a.test/", key="x"), "stands beside jwks_url"),
         (lambda: Issuer(NAME, jwks_url="http://a.test/keys"), "no https:// address"),
+        (lambda: Issuer(NAME, jwks_url="http://[a/keys"), "no https:// address"),
+        (lambda: Issuer(NAME, jwks_url="keys.json"), "no https:// address"),
         (lambda: Issuer(NAME, secret="short"), "has 5 bytes"),
         (lambda: Issuer(NAME, secret=SECRET, algorithms=("HS256", "HS512")), "37 bytes; take 64 or more"),
         (lambda: Issuer(NAME, secret=SECRET, algorithms=("RS256",)), "RS256 is for public keys"),
