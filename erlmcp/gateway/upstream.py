@@ -78,6 +78,7 @@ class Upstream:
         self.has_tasks = False
         self._main: list[Line | None] = [None] * config.instances
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._is_started = False
         # None where there is one.
         self.replicas = Replicas(self.name, config.instances, config.balance) if config.instances > 1 else None
@@ -147,7 +148,7 @@ class Upstream:
         self._main = [None] * len(self._main)
         for kept in (self._resting, self._spoken, self._owned, self._lent):
             kept.clear()
-        await asyncio.gather(*(line.aclose() for line in lines), return_exceptions=True)
+        await asyncio.gather(*(line.aclose() for line in lines), *self._closing, return_exceptions=True)
         if self._canary is not None:
             await self._canary.aclose()
 
@@ -199,7 +200,7 @@ class Upstream:
                 await line.aclose()
                 raise
             except Exception as error:
-                await line.aclose()
+                await asyncio.shield(self._close(line))
                 why = str(error) or type(error).__name__
                 if not isinstance(error, ErlmcpError | OSError | TimeoutError):
                     log.exception("%s could not be started", self.name)
@@ -208,7 +209,7 @@ class Upstream:
                 is_judged = True
                 why = await self._watch(line)
                 self._main[index] = None
-                await line.aclose()
+                await asyncio.shield(self._close(line))
                 if time.monotonic() - began > config.restart_max_s:
                     wait_s = 0.0  # What lasted is opened again at once.
             pause_s = wait_s * random.uniform(0.75, 1.25)
@@ -372,7 +373,7 @@ class Upstream:
         if task is not None:
             task.cancel()
             if task.done() and not task.cancelled() and task.exception() is None:
-                self.spawn(task.result().aclose())
+                self._close(task.result())
 
     async def _opened(self, voice: Voice, session: Session | None) -> Line:
         line = Line(self, voice, session)
@@ -429,7 +430,14 @@ class Upstream:
 
     def _close_soon(self, line: Line) -> None:
         if self.state != STOPPED:
-            self.spawn(line.aclose())
+            self._close(line)
+
+    def _close(self, line: Line) -> asyncio.Task[None]:
+        """Where it began it goes on to its end: a process that is left in the midst of it would stay."""
+        task = asyncio.get_running_loop().create_task(line.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     def _has_room(self) -> bool:
         resting_count = sum(map(len, self._resting.values()))

@@ -209,3 +209,25 @@ async def test_a_tool_without_a_schema_is_left_out_and_those_of_others_can_be_li
     gateway = scripted_gateway(broken, other)
     async with Client(gateway, mode="2026-07-28") as client:
         assert [tool.name for tool in await client.list_tools()] == ["a_good", "b_echo"]
+
+
+async def test_a_line_that_is_being_closed_is_closed_when_the_gateway_stops(talk: Any) -> None:
+    begun = asyncio.Event()
+    ended = 0
+
+    class Slow(Scripted):
+        async def stop(self) -> None:
+            nonlocal ended
+            begun.set()
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            ended += 1
+
+    upstream = Slow("echo", modern=False)
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2026-07-28", {"elicitation": {}}) as client:
+        id = client.post("tools/call", {"name": "echo", "arguments": {}})
+        await until(lambda: bool(upstream.waiting))
+        client.notify("notifications/cancelled", {"requestId": id})
+        await begun.wait()
+    assert ended == len(upstream.links)
