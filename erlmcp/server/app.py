@@ -52,6 +52,13 @@ Middleware = Callable[[Context, Callable[[Context], Awaitable[Any]]], Awaitable[
 Lifespan = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
+def read_secret(given: bytes | str | None) -> bytes:
+    """With what states are sealed: what was given, that of the environment, or one that ends with the process."""
+    found = given or os.environ.get("ERLMCP_STATE_SECRET")
+    secret = found.encode() if isinstance(found, str) else found
+    return secret or secrets.token_bytes(32)
+
+
 class Server(Doors, Agenda, Roster, Switched):
     """An MCP server of both eras.
 
@@ -122,9 +129,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.admission = admission_of(admission)
         self.allowed_hosts, self.allowed_origins = tuple(allowed_hosts or ()), tuple(allowed_origins or ())
         self.metrics_token = read_token(metrics_token)
-        given = state_secret or os.environ.get("ERLMCP_STATE_SECRET")
-        secret = given.encode() if isinstance(given, str) else given
-        self.state_secret: bytes = secret or secrets.token_bytes(32)
+        self.state_secret = read_secret(state_secret)
         self.lifespan_value: Any = None
         self.middleware: list[Middleware] = list(middleware)
         stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": self.info}}
