@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from erlmcp.client.bound import ClientLimits as ClientLimits
     from erlmcp.client.client import Client as Client
     from erlmcp.client.result import CallResult as CallResult
+    from erlmcp.compat.fastmcp.server.server import FastMCP as FastMCP
     from erlmcp.errors import CallTimeoutError as CallTimeoutError
     from erlmcp.errors import ConfigurationError as ConfigurationError
     from erlmcp.errors import ConnectionClosedError as ConnectionClosedError
@@ -53,6 +54,7 @@ _HOME = {
     "ClientLimits": "client.bound",
     "Client": "client.client",
     "CallResult": "client.result",
+    "FastMCP": "compat.fastmcp.server.server",
     "CallTimeoutError": "errors",
     "ConfigurationError": "errors",
     "ConnectionClosedError": "errors",

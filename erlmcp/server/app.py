@@ -75,6 +75,8 @@ class Server(Doors, Agenda, Roster, Switched):
     (docs/metrics.md). ``auth`` lets in over HTTP only who shows an access token that it takes (docs/security.md).
     """
 
+    service_class: type[Service] = Service
+
     def __init__(
         self,
         name: str,
@@ -142,7 +144,7 @@ class Server(Doors, Agenda, Roster, Switched):
         self.metrics = self.board.recorder
         self.recorder: Recorder | None = self.metrics if wants_metrics(metrics) else None
         self.keeper = make_keeper(self, auth)
-        self.service = Service(self)
+        self.service = self.service_class(self)
         self._begin_flags(flags)
 
     def _make_tables(self, page_size: int | None) -> None:

@@ -35,6 +35,12 @@ class Listing:
         del self.descriptors[name]
         self._kept.clear()
 
+    def over(self, descriptors: dict[str, dict[str, Any]]) -> Listing:
+        """A list of others, with the same pages."""
+        made = Listing(self.field, self._fit, self._page_size)
+        made.descriptors = descriptors
+        return made
+
     def page(self, version: str, cursor: object) -> dict[str, Any]:
         """One page for a revision; raises InvalidParamsError (-32602) for a cursor that was not given out here."""
         names = list(self.descriptors)

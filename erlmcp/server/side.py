@@ -45,7 +45,7 @@ class Side:
         self.tools: dict[str, Tool] = {}
         self.quick_route: object = None
         self._stride: tuple[Any, Stride | None] = (None, None)
-        self.service: Service = Service(self)  # type: ignore[arg-type]
+        self.service: Service = server.service_class(self)  # type: ignore[arg-type]
         self.service.install()
         for name, tool in server.tools.items():
             self.set_entry(m.TOOLS_CALL, name, tool)
@@ -82,7 +82,7 @@ class Side:
         is_critical = method == m.TOOLS_CALL and entry.plan.priority == "critical"
         if method == m.TOOLS_CALL:
             guard = self.whole.guarding.again(entry.guard, self.flags)
-            entry = self.tools[name] = Tool(self, entry.plan, guard)  # type: ignore[arg-type]
+            entry = self.tools[name] = entry.again(self, guard)
         self.routes.set_entry(method, name, entry, is_critical=is_critical)
 
     def drop_entry(self, method: str, name: str) -> None:

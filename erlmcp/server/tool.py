@@ -78,6 +78,10 @@ class Tool(Entry):
         self.plain = self._template(b"", structured=False)
         self.switch(server.flags)
 
+    def again(self, server: Server, guard: Guard | None) -> Tool:
+        """The same tool on another side."""
+        return Tool(server, self.plan, guard)
+
     def switch(self, flags: Flags) -> None:
         """Go by these flags from now on."""
         hands_on = self.plan.timeout_s is not None and flags.adaptive_timeouts

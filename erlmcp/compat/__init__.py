@@ -1,0 +1,1 @@
+"""Floor 7: façades for apps that were written for other SDKs."""
