@@ -3,6 +3,7 @@ needed; and what pydantic says of arguments that do not fit, which is what FastM
 
 from __future__ import annotations
 
+import collections.abc as abc
 import copy
 import inspect
 import typing
@@ -17,6 +18,7 @@ WRAPS = "x-fastmcp-wrap-result"
 DEPTH_MAX = 64
 # Keywords whose value maps names to schemas: a title in there is a name.
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_SEQUENCES = (list, tuple, abc.Sequence)
 _VALUES = frozenset({"default", "const", "enum", "examples"})
 
 
@@ -99,9 +101,10 @@ class _Output(SchemaBuilder):
 
 def _says_nothing(hint: Any) -> bool:
     bare = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-    if bare in (list, tuple, typing.Sequence, typing.List, typing.Tuple):  # noqa: UP006
+    of_what = [each for each in typing.get_args(bare) if each is not ...]
+    if (typing.get_origin(bare) or bare) in _SEQUENCES and all(each in (Any, object) for each in of_what):
         return True
-    return bare in (bytes, bytearray) or any(_says_bytes(each) for each in typing.get_args(bare))
+    return _says_bytes(bare)
 
 
 def _says_bytes(hint: Any) -> bool:
@@ -123,7 +126,8 @@ def validator(plan: ToolPlan) -> Any:
         return given
 
     collect.__name__ = collect.__qualname__ = getattr(target, "__name__", type(target).__name__)
-    collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
+    made: Any = collect
+    made.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)
     collect.__annotations__ = {each.name: each.annotation for each in parameters}
     adapter: Any = TypeAdapter
     return adapter(collect)

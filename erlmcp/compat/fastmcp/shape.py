@@ -32,7 +32,13 @@ class Settings:
     transport: str = field(default_factory=lambda: _word("TRANSPORT", "stdio"))
     mask_error_details: bool = field(default_factory=lambda: _flag("MASK_ERROR_DETAILS"))
     strict_input_validation: bool = field(default_factory=lambda: _flag("STRICT_INPUT_VALIDATION"))
-    client_raise_first_exceptiongroup_error: bool = True
+
+    def chosen(self, masks: bool | None, strict: bool | None) -> tuple[bool, bool]:
+        """Whether errors are masked and arguments strict: as given, or else as set here."""
+        return (
+            self.mask_error_details if masks is None else masks,
+            self.strict_input_validation if strict is None else strict,
+        )
 
 
 settings: Final = Settings()

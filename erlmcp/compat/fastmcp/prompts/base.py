@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 from erlmcp.compat.fastmcp import values
 from erlmcp.compat.fastmcp.component import Component, Json
 from erlmcp.compat.fastmcp.current import current_context, is_context
+from erlmcp.compat.fastmcp.described import description_of
 from erlmcp.compat.fastmcp.exceptions import PromptError, Unfit, unsupported
-from erlmcp.compat.fastmcp.resources.base import describe, name_of, public_meta
+from erlmcp.compat.fastmcp.resources.base import name_of, public_meta
 from erlmcp.compat.fastmcp.tools.function_tool import mark, mark_of, naming, refuse_unnamed
 from erlmcp.errors import ArgumentError, ConfigurationError
 from erlmcp.server.bind import Argument
@@ -211,7 +212,7 @@ class FunctionPrompt(Prompt):
             fn,
             plan,
             name=named,
-            description=describe(fn) if description is None else description,
+            description=description_of(fn) if description is None else description,
             arguments=[_argument(each, doc.params.get(each.name)) for each in plan.binding.arguments],
             **options,
         )

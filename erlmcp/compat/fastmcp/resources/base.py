@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 from erlmcp.compat.fastmcp import values
 from erlmcp.compat.fastmcp.component import Component, Json
 from erlmcp.compat.fastmcp.current import current_context, is_context
+from erlmcp.compat.fastmcp.described import docstring_of
 from erlmcp.compat.fastmcp.exceptions import Unfit, unsupported
 from erlmcp.compat.fastmcp.tools.function_tool import mark, mark_of, refuse_unnamed
 from erlmcp.errors import ArgumentError, ConfigurationError
 from erlmcp.server.bind import Binder, Binding
 from erlmcp.server.content import dump_model, is_protocol_model
 from erlmcp.server.depend import is_async_call
-from erlmcp.server.docstring import parse_docstring
 from erlmcp.server.jsonable import to_jsonable
-from erlmcp.server.plan import doc_of, to_thread
+from erlmcp.server.plan import to_thread
 from erlmcp.server.source import Invoke, compile_invoke, must_await
 
-TRUTHS = ("true", "1", "yes", "false", "0", "no")
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 TEXT, OCTETS, JSON = "text/plain", "application/octet-stream", "application/json"
 
 
@@ -155,6 +155,7 @@ class Reading:
         """Raises ValueError for variables that do not fit."""
         context = current_context()
         server = context.fastmcp if context is not None else None
+        variables = self._read(variables)
         try:
             if not self.in_thread:
                 value = self.invoke(variables, context)
@@ -164,20 +165,22 @@ class Reading:
                 value = await asyncio.to_thread(self.invoke, variables, context)
             return await value if hasattr(value.__class__, "__await__") else value
         except ArgumentError as error:
-            raise ValueError(self._explain(variables) or str(error)) from error
+            raise ValueError(str(error)) from error
 
-    def _explain(self, variables: Mapping[str, Any]) -> str:
-        """What Python says of the first variable that is no number or truth; "" where it is none of these."""
+    def _read(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables with numbers and truths read as Python reads them. Raises ValueError."""
+        found = dict(variables)
         for each in self.binding.arguments:
-            value = variables.get(each.key)
-            if isinstance(value, str) and each.hint is bool and value.lower() not in TRUTHS:
-                return f"Invalid boolean value for {each.key}: {value!r}"
-            if isinstance(value, str) and each.hint in (int, float):
-                try:
-                    each.hint(value)
-                except ValueError as error:
-                    return str(error)
-        return ""
+            value = found.get(each.key)
+            if not isinstance(value, str) or each.hint not in (int, float, bool):
+                continue
+            if each.hint is not bool:
+                found[each.key] = each.hint(value)
+            elif value.lower() in TRUTHS:
+                found[each.key] = TRUTHS[value.lower()]
+            else:
+                raise ValueError(f"Invalid boolean value for {each.key}: {value!r}")
+        return found
 
 
 class Resource(Component):
@@ -262,7 +265,7 @@ class FunctionResource(Resource):
         named = name_of(fn, options.pop("name", None))
         options.pop("security", None)
         described = options.pop("description", None)
-        return cls(fn, uri=uri, name=named, description=describe(fn) if described is None else described, **options)
+        return cls(fn, uri=uri, name=named, description=docstring_of(fn) if described is None else described, **options)
 
     async def read(self) -> Any:
         return await self._reading.call({})
@@ -284,11 +287,6 @@ def name_of(fn: Any, name: str | None) -> str:
     if found == "<lambda>":
         raise Unfit("You must provide a name for lambda functions")
     return str(found)
-
-
-def describe(fn: Any) -> str | None:
-    """What the docstring says, without what it says of the parameters."""
-    return parse_docstring(doc_of(fn)).text or None
 
 
 def resource(uri: str, **options: Any) -> Callable[[Any], Any]:

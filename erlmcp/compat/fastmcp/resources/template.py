@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, quote, unquote, unquote_plus
 
 from erlmcp.compat.fastmcp.component import Component, Json
+from erlmcp.compat.fastmcp.described import docstring_of
 from erlmcp.compat.fastmcp.exceptions import Unfit
 from erlmcp.compat.fastmcp.resources.base import (
     TEXT,
@@ -23,7 +24,6 @@ from erlmcp.compat.fastmcp.resources.base import (
     Resource,
     ResourceResult,
     check_options,
-    describe,
     name_of,
     result_of,
 )
@@ -255,7 +255,7 @@ class FunctionResourceTemplate(ResourceTemplate):
         check_options(options)
         named = name_of(fn, options.pop("name", None))
         described = options.pop("description", None)
-        text = describe(fn) if described is None else described
+        text = docstring_of(fn) if described is None else described
         return cls(fn, uri_template=uri_template, name=named, description=text, **options)
 
     async def read(self, arguments: dict[str, Any]) -> Any:

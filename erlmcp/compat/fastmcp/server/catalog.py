@@ -23,6 +23,7 @@ from erlmcp.compat.fastmcp.exceptions import (
 from erlmcp.compat.fastmcp.prompts.base import Prompt, PromptResult
 from erlmcp.compat.fastmcp.resources.base import Resource, ResourceResult
 from erlmcp.compat.fastmcp.resources.template import ResourceSecurity, ResourceTemplate
+from erlmcp.compat.fastmcp.schema import dereferenced
 from erlmcp.compat.fastmcp.server.context import Context
 from erlmcp.compat.fastmcp.server.engine import ServedTool, failed
 from erlmcp.compat.fastmcp.server.middleware.middleware import (
@@ -65,6 +66,7 @@ class Catalog(Server):
     resource_security: ResourceSecurity | None
     completion_handler: Callable[..., Any] | None
     on_duplicate: str
+    dereference_schemas: bool
 
     def _begin_catalog(self, on_duplicate: str) -> None:
         self.on_duplicate = on_duplicate
@@ -168,7 +170,7 @@ class Catalog(Server):
             if kind == "tool":
                 self._place_tools(shown)
             listing = self._listing(kind)
-            descriptors = {name: each.descriptor() for name, each in shown.items()}
+            descriptors = self._described(shown)
             if listing.descriptors != descriptors or list(listing.descriptors) != list(descriptors):
                 for name in list(listing.descriptors):
                     listing.remove(name)
@@ -205,7 +207,17 @@ class Catalog(Server):
     async def descriptors(self, field: str) -> dict[str, dict[str, Any]]:
         """What a list shows in the request at hand, behind the middleware."""
         found = await getattr(self, LISTERS[_BY_FIELD[field]])()
-        return {name: each.descriptor() for name, each in newest(found, lambda each: each.identifier).items()}
+        return self._described(newest(found, lambda each: each.identifier))
+
+    def _described(self, shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Descriptors, their schemas without references where that is wanted."""
+        found = {name: each.descriptor() for name, each in shown.items()}
+        if self.dereference_schemas:
+            for descriptor in found.values():
+                for key in ("inputSchema", "outputSchema"):
+                    if key in descriptor:
+                        descriptor[key] = dereferenced(descriptor[key])
+        return found
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 

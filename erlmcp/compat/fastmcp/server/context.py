@@ -353,7 +353,7 @@ class Context(ContextBase):
     @property
     def rules(self) -> list[Any]:
         """The visibility rules of this conversation alone."""
-        found: list[Any] = self._kept.get(RULES, [])
+        found: list[Any] = self.core.session.get(RULES, []) if self._core is not None else []
         return found
 
     async def enable_components(self, **which: Any) -> None:
@@ -366,13 +366,13 @@ class Context(ContextBase):
 
     async def reset_visibility(self) -> None:
         """Forget the rules of this conversation."""
-        self._kept.pop(RULES, None)
+        self.core.session.pop(RULES, None)
         await self._tell_all()
 
     async def _rule(self, enabled: bool, which: dict[str, Any]) -> None:
         from erlmcp.compat.fastmcp.server.transforms.visibility import Visibility
 
-        self._kept.setdefault(RULES, []).append(Visibility(enabled, **which))
+        self.core.session.setdefault(RULES, []).append(Visibility(enabled, **which))
         self.fastmcp.has_session_rules()
         await self._tell_all()
 

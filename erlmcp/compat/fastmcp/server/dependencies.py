@@ -94,9 +94,9 @@ def TokenClaim(name: str) -> Any:
 
 
 class Progress:
-    """A count that reports itself: ``progress: Progress = Progress()``, where the default asks for one."""
+    """A count for background tasks, of which there are none here: it counts, and tells nobody, as FastMCP's does in a
+    call. ``ctx.report_progress`` tells the client."""
 
-    _context: Context
     current: int | None
     total: int
     message: str | None
@@ -113,19 +113,14 @@ class Progress:
         if amount < 1:
             raise ValueError("Amount must be at least 1")
         self.current = (self.current or 0) + amount
-        await self._report()
 
     async def set_message(self, message: str | None) -> None:
         self.message = message
-        await self._report()
-
-    async def _report(self) -> None:
-        await self._context.report_progress(self.current or 0, self.total, self.message)
 
 
-def _progress(context: Context) -> Progress:
+def _progress() -> Progress:
     made: Progress = object.__new__(Progress)
-    made._context, made.current, made.total, made.message = context, None, 1, None
+    made.current, made.total, made.message = None, 1, None
     return made
 
 

@@ -59,7 +59,9 @@ def form_of(wanted: Any, title: str | None = None, description: str | None = Non
         part, hint = {"type": "string", "oneOf": _titled(wanted)}, Literal[tuple(wanted)]
         return _value_form(part, hint, title, description)
     if isinstance(wanted, list):
-        return _value_form(*_listed(wanted), title, description)
+        part, hint = _listed(wanted)
+        is_plain = part["type"] == "string"
+        return _value_form(part, hint, title or ("Value" if is_plain else None), description)
     if wanted is dict:
         _refuse_label(title, description)
         return Form({"type": "object", "properties": {}}, None, False)
@@ -73,7 +75,8 @@ def form_of(wanted: Any, title: str | None = None, description: str | None = Non
     part = builder.finish(builder.build(Reader().read(wanted)))
     if part.get("type") not in ("string", "number", "integer", "boolean", "array") and "enum" not in part:
         raise TypeError(f"{wanted!r} is no flat form: ask for a scalar, choices, or a record of them")
-    return _value_form(part, wanted, title, description)
+    named = wanted.__name__ if isinstance(wanted, type) and issubclass(wanted, enum.Enum) else "Value"
+    return _value_form(part, wanted, title or named, description)
 
 
 def _titled(choices: dict[str, Any]) -> list[Json]:
@@ -82,10 +85,11 @@ def _titled(choices: dict[str, Any]) -> list[Json]:
 
 def _listed(wanted: list[Any]) -> tuple[Json, Any]:
     """The schema of the value, and its type, of the short forms with lists."""
-    if len(wanted) == 1 and isinstance(wanted[0], list):
-        return {"type": "array", "items": {"type": "string", "enum": wanted[0]}}, list[Literal[tuple(wanted[0])]]  # type: ignore[misc]
-    if len(wanted) == 1 and isinstance(wanted[0], dict):
-        return {"type": "array", "items": {"anyOf": _titled(wanted[0])}}, list[Literal[tuple(wanted[0])]]  # type: ignore[misc]
+    first: Any = wanted[0] if len(wanted) == 1 else None
+    if isinstance(first, list | dict):
+        choices: Any = Literal[tuple(first)]
+        items = {"enum": first} if isinstance(first, list) else {"anyOf": _titled(first)}
+        return {"type": "array", "items": items}, list[choices]
     if wanted and all(isinstance(each, str) for each in wanted):
         return {"type": "string", "enum": wanted}, Literal[tuple(wanted)]
     raise TypeError(f"{wanted!r} is no list of choices")
@@ -103,7 +107,7 @@ def _refuse_label(title: str | None, description: str | None) -> None:
 
 
 def _value_form(part: Json, hint: Any, title: str | None, description: str | None) -> Form:
-    labelled = {"title": title or "Value", **part}
+    labelled = part if title is None else {"title": title, **part}
     if description is not None:
         labelled["description"] = description
     return Form({"type": "object", "properties": {"value": labelled}, "required": ["value"]}, hint, True)

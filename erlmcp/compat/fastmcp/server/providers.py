@@ -196,7 +196,8 @@ class MountProvider(Provider):
             changed["home"] = ref(self.child)
         made = component.model_copy(update=changed)
         if component.KEY_PREFIX == "tool" and own in self._tool_names:
-            return made.model_copy(update={"name": self._tool_names[own]})
+            parameters = {"required": [], **made.parameters}
+            made = made.model_copy(update={"name": self._tool_names[own], "parameters": parameters})
         return made if self._namespace is None else self._namespace.apply(made)
 
 

@@ -98,16 +98,14 @@ class FastMCP(Serving, Catalog):
         """Raises Unsupported for an argument whose feature is not here, TypeError for one that FastMCP has not."""
         _refuse(
             removed,
+            list_page_size,
             auth=auth,
             tasks=tasks,
             session_state_store=session_state_store,
             request_state_security=request_state_security,
             experimental_capabilities=experimental_capabilities,
         )
-        if list_page_size is not None and list_page_size <= 0:
-            raise ValueError("list_page_size must be a positive integer")
-        masks = settings.mask_error_details if mask_error_details is None else mask_error_details
-        strict = settings.strict_input_validation if strict_input_validation is None else strict_input_validation
+        masks, strict = settings.chosen(mask_error_details, strict_input_validation)
         self.chain: list[Any] = []
         self.strict_input_validation = strict
         self.dereference_schemas = dereference_schemas
@@ -128,7 +126,7 @@ class FastMCP(Serving, Catalog):
             lifespan=lambda server: self.entered(),
             mask_errors=masks,
             page_size=list_page_size,
-            cache_ttl_ms=cache_ttl or 0,
+            cache_ttl_ms=(cache_ttl or 0) * 1000,
             cache_scope=cache_scope or "private",
         )
         self._begin_serving()
@@ -183,7 +181,8 @@ class FastMCP(Serving, Catalog):
 
     def add_tool(self, tool: Tool | Callable[..., Any], **options: Any) -> Tool:  # type: ignore[override]
         """Register a tool or a function."""
-        return self._added(tool if isinstance(tool, Tool) else Tool.from_function(tool, **options))  # type: ignore[no-any-return]
+        added: Tool = self._added(tool if isinstance(tool, Tool) else Tool.from_function(tool, **options))
+        return added
 
     def remove_tool(self, name: str, version: str | None = None) -> None:
         """Take a tool out; KeyError where there is none."""
@@ -201,7 +200,9 @@ class FastMCP(Serving, Catalog):
 
     # -- resources -----------------------------------------------------------------------------------------------------
 
-    def resource(self, uri: str, *, security: Any = INHERIT, **options: Any) -> Callable[[Any], Any]:  # type: ignore[override]
+    def resource(  # type: ignore[override]
+        self, uri: str, *, security: Any = INHERIT, **options: Any
+    ) -> Callable[[Any], Any]:
         """``@mcp.resource("data://x")``, or a template: ``@mcp.resource("data://{id}{?format}")``.
 
         Options: name, version, title, description, icons, mime_type, tags, annotations, meta; security for a template.
@@ -253,7 +254,8 @@ class FastMCP(Serving, Catalog):
 
     def add_prompt(self, prompt: Prompt | Callable[..., Any], **options: Any) -> Prompt:  # type: ignore[override]
         """Register a prompt or a function."""
-        return self._added(prompt if isinstance(prompt, Prompt) else Prompt.from_function(prompt, **options))  # type: ignore[no-any-return]
+        added: Prompt = self._added(prompt if isinstance(prompt, Prompt) else Prompt.from_function(prompt, **options))
+        return added
 
     def remove_prompt(self, name: str, version: str | None = None) -> None:
         """Take a prompt out; KeyError where there is none."""
@@ -405,7 +407,9 @@ class FastMCP(Serving, Catalog):
         unsupported("add_extension()", "extensions reach into FastMCP's own dispatch", "a Middleware")
 
 
-def _refuse(removed: Mapping[str, Any], **absent: Any) -> None:
+def _refuse(removed: Mapping[str, Any], list_page_size: int | None, **absent: Any) -> None:
+    if list_page_size is not None and list_page_size <= 0:
+        raise ValueError("list_page_size must be a positive integer")
     for what, given in absent.items():
         if given:
             unsupported(f"FastMCP({what}=)", *_ELSEWHERE[what])

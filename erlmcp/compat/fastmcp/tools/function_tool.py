@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.compat.fastmcp.current import current_context, is_context
+from erlmcp.compat.fastmcp.described import description_of
 from erlmcp.compat.fastmcp.exceptions import Unfit, ValidationError, unsupported
 from erlmcp.compat.fastmcp.schema import listed_input, listed_output, validator
 from erlmcp.compat.fastmcp.shape import NOT_SET
@@ -149,7 +150,7 @@ class FunctionTool(Tool):
             fn,
             plan,
             name=plan.name,
-            description=plan.descriptor.get("description") if description is None else description,
+            description=description_of(fn) if description is None else description,
             parameters=listed_input(plan),
             output_schema=schema,
             timeout=timeout,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from erlmcp.compat.fastmcp.component import Json
-from erlmcp.compat.fastmcp.exceptions import Unfit, ValidationError
+from erlmcp.compat.fastmcp.exceptions import Unfit
 from erlmcp.compat.fastmcp.schema import without_titles
 from erlmcp.compat.fastmcp.shape import NOT_SET
 from erlmcp.compat.fastmcp.tools.base import Tool, ToolResult
@@ -154,12 +153,10 @@ class TransformedTool(Tool):
             found = await self.fn.run({**defaults, **arguments})
         finally:
             _CURRENT.reset(before)
-        if self.fn.output_schema is None and self.output_schema is not None and found.structured_content is None:
-            return found
         return found
 
     async def forward(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """The parent's result for arguments by their names here. Raises ValidationError for others."""
+        """The parent's result for arguments by their names here. Raises TypeError for others."""
         given: dict[str, Any] = {}
         taken = dict(arguments)
         for original in self.parent_tool.parameters.get("properties", {}):
@@ -176,10 +173,10 @@ class TransformedTool(Tool):
             elif change.default is not NOT_SET:
                 given[original] = change.default
         if taken:
-            raise ValidationError(f"Got unexpected keyword argument(s): {', '.join(sorted(taken))}")
+            raise TypeError(f"Got unexpected keyword argument(s): {', '.join(sorted(taken))}")
         missing = [name for name in self.parameters.get("required", ()) if name not in arguments and self.fn is None]
         if missing:
-            raise ValidationError(f"Missing required argument(s): {', '.join(sorted(missing))}")
+            raise TypeError(f"Missing required argument(s): {', '.join(sorted(missing))}")
         return await self.parent_tool._run(given)
 
 
@@ -208,11 +205,7 @@ def _transformed(schema: Json, arguments: Mapping[str, ArgTransform]) -> Json:
         if change.required is True or (needed and change.default is NOT_SET):
             required.append(shown)
             properties[shown].pop("default", None)
-    made: Json = {**schema, "properties": properties}
-    made.pop("required", None)
-    if required:
-        made["required"] = required
-    return made
+    return {**schema, "properties": properties, "required": required}
 
 
 def _changed(given: Json, change: ArgTransform) -> Json:
@@ -233,15 +226,13 @@ def _changed(given: Json, change: ArgTransform) -> Json:
 
 
 def _joined(own: Json, parent: Json) -> Json:
-    """The parameters of a function around a tool: those that it names, and with ``**kwargs`` the tool's."""
+    """The parameters of a function around a tool: those that it names."""
     properties = {**own.get("properties", {})}
     for name, each in parent.get("properties", {}).items():
         if name in properties:
             properties[name] = {**each, **properties[name]}
     required = [name for name in own.get("required", ()) if "default" not in parent["properties"].get(name, {})]
-    made = {**own, "properties": properties}
-    made.pop("required", None)
-    return {**made, "required": required} if required else made
+    return {**own, "properties": properties, "required": required}
 
 
 async def forward(**arguments: Any) -> ToolResult:
@@ -260,8 +251,3 @@ async def forward_raw(**arguments: Any) -> ToolResult:
         raise RuntimeError("forward_raw() can only be called within a transformed tool")
     found: ToolResult = await tool.parent_tool._run(arguments)
     return found
-
-
-def takes_rest(fn: Callable[..., Any]) -> bool:
-    """Whether a function takes ``**kwargs``."""
-    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(fn).parameters.values())
