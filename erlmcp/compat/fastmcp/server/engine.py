@@ -22,6 +22,7 @@ from erlmcp.compat.fastmcp.exceptions import (
     ToolError,
     to_mcp_error,
 )
+from erlmcp.compat.fastmcp.schema import WRAPS
 from erlmcp.compat.fastmcp.server.context import Context
 from erlmcp.compat.fastmcp.server.middleware.middleware import MiddlewareContext, Notification, Request, chain
 from erlmcp.compat.fastmcp.tools.base import Tool, ToolResult
@@ -95,7 +96,9 @@ class ServedTool(Served):
     def _template(self, suffix: bytes, *, structured: bool) -> Any:
         """As the server's, by the component's output schema: what is wrapped says so."""
         schema = self.component.output_schema
-        if schema is None and self.plan.conversion.output_schema is not None:
+        if (schema is None) is not (self.plan.conversion.output_schema is None):
+            return None  # The author's schema, or none where the annotation has one: the general way.
+        if schema is not None and bool(schema.get(WRAPS)) is not self.plan.wraps_result:
             return None
         if not (self.plan.wraps_result and structured):
             return super()._template(suffix, structured=structured)

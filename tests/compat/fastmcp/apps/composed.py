@@ -184,7 +184,7 @@ mcp.disable(tags={"internal"})
 mcp.enable(tags={"kept"})
 mcp.disable(names={"weather_where"}, components={"tool"})
 
-# -- a second server, for versions, a transform of one's own and rules of a conversation ---------------------------------
+# -- a second server, for a transform of one's own ---------------------------------------------------------------------
 
 special = FastMCP("special")
 
