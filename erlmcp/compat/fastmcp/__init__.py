@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from erlmcp.compat.fastmcp.exceptions import FastMCPDeprecationWarning
+from erlmcp.compat.fastmcp.exceptions import FastMCPDeprecationWarning, absent
 from erlmcp.compat.fastmcp.shape import VERSION as __version__
 from erlmcp.compat.fastmcp.shape import settings
 
@@ -28,8 +28,8 @@ _HOME = {
 _MODULES = ("client", "server", "tools", "resources", "prompts", "utilities", "dependencies", "exceptions")
 SHELF = ("erlmcp.compat.fastmcp.dependencies", "erlmcp.compat.fastmcp.server.lifespan")
 _ABSENT = {
-    "ClientGroup": "the gateway, which is one endpoint for many servers (docs/gateway.md)",
-    "FastMCPApp": "a resource with the app's ui:// URI",
+    "ClientGroup": ("many servers have one endpoint elsewhere", "the gateway (docs/gateway.md)"),
+    "FastMCPApp": ("MCP Apps are an extension of their own", "a resource with the app's ui:// URI"),
 }
 
 
@@ -39,5 +39,5 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _ABSENT:
-        raise ImportError(f"{name} is not in this façade of FastMCP: instead, {_ABSENT[name]} (docs/moving.md)")
+        absent(__name__, name, *_ABSENT[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,13 @@ def unsupported(what: str, why: str, instead: str) -> NoReturn:
     raise Unsupported(f"{what} is not in this façade of FastMCP: {why}. Instead: {instead} ({DOCS})")
 
 
+def absent(module: str, name: str, why: str, instead: str) -> NoReturn:
+    """Raises ImportError for a name of a module that FastMCP has; AttributeError for what no module has."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    raise ImportError(f"{name} is not in this façade of FastMCP: {why}; instead, {instead} ({DOCS})")
+
+
 class FastMCPError(Exception):
     """The root of what an author raises to be read by the client. ``log_level`` is that of its record."""
 

@@ -31,6 +31,10 @@ class Trip:
     nights: int = 2
 
 
+def trips() -> list[Trip]:
+    return [Trip(Place("Oslo", dt.date(1048, 1, 1), set()))]
+
+
 def shop() -> FastMCP:
     mcp = FastMCP("shop", instructions="Buy.", version="3")
 
@@ -42,9 +46,7 @@ def shop() -> FastMCP:
     def trip() -> Trip:
         return Trip(Place("Oslo", dt.date(1048, 1, 1), {"cold"}))
 
-    @mcp.tool
-    def trips() -> list[Trip]:
-        return [trip()]
+    mcp.tool(trips)
 
     @mcp.tool
     def when() -> dt.datetime:

@@ -77,9 +77,7 @@ async def test_a_middleware_takes_all_calls_off_the_short_way_while_it_serves() 
     class Doubles(Middleware):
         async def on_call_tool(self, context: Any, call_next: Any) -> Any:
             arguments = {"a": context.message.arguments["a"] * 2}
-            return await call_next(
-                context.copy(message=context.message.model_copy(update={"arguments": arguments}))
-            )
+            return await call_next(context.copy(message=context.message.model_copy(update={"arguments": arguments})))
 
     async with Client(mcp) as client:
         assert (await client.call_tool("add", {"a": 2})).data == 3

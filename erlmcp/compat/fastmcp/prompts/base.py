@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -13,6 +12,7 @@ from erlmcp.compat.fastmcp.current import current_context, is_context
 from erlmcp.compat.fastmcp.described import description_of
 from erlmcp.compat.fastmcp.exceptions import PromptError, Unfit, unsupported
 from erlmcp.compat.fastmcp.resources.base import name_of, public_meta
+from erlmcp.compat.fastmcp.thread import in_thread
 from erlmcp.compat.fastmcp.tools.function_tool import mark, mark_of, naming, refuse_unnamed
 from erlmcp.errors import ArgumentError, ConfigurationError
 from erlmcp.server.bind import Argument
@@ -204,7 +204,7 @@ class FunctionPrompt(Prompt):
         refuse_unnamed(fn, "prompts")
         named = name_of(fn, name)
         try:
-            plan = compile_prompt(fn, name=named, is_context=is_context)
+            plan = compile_prompt(fn, name=named, is_context=is_context, run_sync=in_thread)
         except ConfigurationError as error:
             raise Unfit(str(error)) from error
         doc = parse_docstring(doc_of(fn))
@@ -223,14 +223,11 @@ class FunctionPrompt(Prompt):
         if missing:
             raise ValueError(f"Missing required arguments: {missing}")
         context = current_context()
-        server = context.fastmcp if context is not None else None
         try:
             if not self.plan.in_thread:
                 value = self.plan.invoke(given, context)
-            elif server is not None and server.is_running:
-                value = await server.in_thread(self.plan.invoke, given, context)
             else:
-                value = await asyncio.to_thread(self.plan.invoke, given, context)
+                value = await in_thread(self.plan.invoke, given, context)
             return await value if hasattr(value.__class__, "__await__") else value
         except ArgumentError as refusal:
             raise PromptError(self._explain(given, refusal)) from refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,13 @@ from erlmcp.compat.fastmcp.component import Component, Json
 from erlmcp.compat.fastmcp.current import current_context, is_context
 from erlmcp.compat.fastmcp.described import docstring_of
 from erlmcp.compat.fastmcp.exceptions import Unfit, unsupported
+from erlmcp.compat.fastmcp.thread import in_thread
 from erlmcp.compat.fastmcp.tools.function_tool import mark, mark_of, refuse_unnamed
 from erlmcp.errors import ArgumentError, ConfigurationError
 from erlmcp.server.bind import Binder, Binding
 from erlmcp.server.content import dump_model, is_protocol_model
 from erlmcp.server.depend import is_async_call
 from erlmcp.server.jsonable import to_jsonable
-from erlmcp.server.plan import to_thread
 from erlmcp.server.source import Invoke, compile_invoke, must_await
 
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -148,21 +147,18 @@ class Reading:
         except ConfigurationError as error:
             raise Unfit(str(error)) from error
         is_async = is_async_call(fn)
-        self.invoke: Invoke = compile_invoke(self.binding, is_async=is_async, run_sync=None if is_async else to_thread)
+        self.invoke: Invoke = compile_invoke(self.binding, is_async=is_async, run_sync=None if is_async else in_thread)
         self.in_thread = not is_async and not must_await(self.binding, is_async)
 
     async def call(self, variables: Mapping[str, Any]) -> Any:
         """Raises ValueError for variables that do not fit."""
         context = current_context()
-        server = context.fastmcp if context is not None else None
         variables = self._read(variables)
         try:
             if not self.in_thread:
                 value = self.invoke(variables, context)
-            elif server is not None and server.is_running:
-                value = await server.in_thread(self.invoke, variables, context)
             else:
-                value = await asyncio.to_thread(self.invoke, variables, context)
+                value = await in_thread(self.invoke, variables, context)
             return await value if hasattr(value.__class__, "__await__") else value
         except ArgumentError as error:
             raise ValueError(str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from erlmcp.compat.fastmcp.server.middleware.middleware import (
 )
 from erlmcp.compat.fastmcp.server.providers import LISTERS, LocalProvider, MountProvider, Provider, applied, newest_of
 from erlmcp.compat.fastmcp.server.transforms.base import Transform, VersionSpec
+from erlmcp.compat.fastmcp.thread import in_thread
 from erlmcp.compat.fastmcp.tools.base import Tool
 from erlmcp.server.app import Server
 from erlmcp.spec import method as m
@@ -94,14 +94,6 @@ class Catalog(Server):
     def stands(self) -> bool:
         """Whether what it offers is the same for every request."""
         return all(each.stands for each in self.providers) and all(each.is_static for each in self.transforms)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it serves on the loop that runs here."""
-        try:
-            return self._loop is not None and asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
 
     def standing(self, kind: str) -> list[Any]:
         """All that is seen of a kind, where that stands."""
@@ -337,7 +329,8 @@ class Catalog(Server):
             with (home or self)._within():
                 return await tool._run(arguments)
         except Exception as error:
-            found = failed(f"Error calling tool {name!r}", error, self.mask_errors, ToolError)
+            shown = name if home is None or home is self else tool.own_name
+            found = failed(f"Error calling tool {shown!r}", error, self.mask_errors, ToolError)
             if found is error:
                 raise
             log.error("Error calling tool %r", name, exc_info=error)
@@ -374,7 +367,9 @@ class Catalog(Server):
                 found: ResourceResult = await read
                 return found
         except Exception as error:
-            found_error = failed(f"Error reading resource {uri!r}", error, self.mask_errors, ResourceError)
+            own = component.own_name if template is None else template.own_uri(uri)
+            shown = uri if home is None or home is self else own
+            found_error = failed(f"Error reading resource {shown!r}", error, self.mask_errors, ResourceError)
             if found_error is error:
                 raise
             log.error("Error reading resource %r", uri, exc_info=error)
@@ -404,7 +399,8 @@ class Catalog(Server):
             with (home or self)._within():
                 return await prompt._render(arguments)
         except Exception as error:
-            found = failed(f"Error rendering prompt {name!r}", error, self.mask_errors, PromptError)
+            shown = name if home is None or home is self else prompt.own_name
+            found = failed(f"Error rendering prompt {shown!r}", error, self.mask_errors, PromptError)
             if found is error:
                 raise
             log.error("Error rendering prompt %r", name, exc_info=error)
@@ -418,7 +414,7 @@ class Catalog(Server):
         given: Any = given_of(params)
         if inspect.iscoroutinefunction(handler):
             return completion_of(await handler(*given))
-        value = await (self.in_thread(handler, *given) if self.is_running else asyncio.to_thread(handler, *given))
+        value = await in_thread(handler, *given)
         return completion_of(await value if inspect.isawaitable(value) else value)
 
 

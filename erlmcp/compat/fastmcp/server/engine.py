@@ -81,7 +81,13 @@ class ServedTool(Served):
         is_function = isinstance(component, FunctionTool) and component.owner is None
         plan = component.plan if isinstance(component, FunctionTool) and is_function else _general_plan(component)
         super().__init__(server, plan, guard)
-        self.needs_context = plan.needs_context or not is_function or Ambient.is_wanted or home.strict_input_validation
+        self.needs_context = (
+            plan.needs_context
+            or bool(plan.dependencies)
+            or not is_function
+            or Ambient.is_wanted
+            or home.strict_input_validation
+        )
         self.invoke = self._invoked_within
         if not self.needs_context and isinstance(component, FunctionTool):
             self.invoke = component.decided
@@ -184,6 +190,9 @@ class FastService(Service):
             return self.error_result(exchange.peer, text_of(error))
         if not isinstance(error, Exception) or isinstance(error, BaseExceptionGroup):
             return super().failure(exchange, name, error)
+        entry: Any = exchange.call.entry
+        if isinstance(entry, ServedTool):
+            name = entry.component.name if entry.home is self.fastmcp else entry.component.own_name
         found = failed(f"Error calling tool {name!r}", error, self.server.mask_errors, ToolError)
         if isinstance(found, McpError):
             return found

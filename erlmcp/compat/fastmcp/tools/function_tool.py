@@ -14,6 +14,7 @@ from erlmcp.compat.fastmcp.described import description_of
 from erlmcp.compat.fastmcp.exceptions import Unfit, ValidationError, unsupported
 from erlmcp.compat.fastmcp.schema import listed_input, listed_output, validator
 from erlmcp.compat.fastmcp.shape import NOT_SET
+from erlmcp.compat.fastmcp.thread import in_thread
 from erlmcp.compat.fastmcp.tools.base import Tool, ToolResult
 from erlmcp.errors import ArgumentError, ConfigurationError, McpError
 from erlmcp.server.depend import kind_of
@@ -205,12 +206,11 @@ class FunctionTool(Tool):
         server: FastMCP | None = context.fastmcp if context is not None else None
         if server is not None and server.strict_input_validation:
             self.check(arguments)
-        return self.convert_result(await self.bounded(self._value(arguments, context, server)))
+        return self.convert_result(await self.bounded(self._value(arguments, context)))
 
-    async def _value(self, arguments: dict[str, Any], context: Any, server: FastMCP | None) -> Any:
+    async def _value(self, arguments: dict[str, Any], context: Any) -> Any:
         if self.plan.in_thread:
-            call = functools.partial(self.decided, arguments, context)
-            return await (server.in_thread(call) if server is not None and server.is_running else _to_thread(call))
+            return await in_thread(self.decided, arguments, context)
         value = self.decided(arguments, context)
         return await value if hasattr(value.__class__, "__await__") else value
 
@@ -243,12 +243,8 @@ class FunctionTool(Tool):
             raise McpError(TIMED_OUT, text) from error
 
 
-async def _to_thread(call: Callable[[], Any]) -> Any:
-    return await asyncio.to_thread(call)
-
-
 def _compiled(fn: Any, name: str | None, run_in_thread: bool | None) -> ToolPlan:
-    options: dict[str, Any] = {"name": name, "strict": True, "is_context": is_context}
+    options: dict[str, Any] = {"name": name, "strict": True, "is_context": is_context, "run_sync": in_thread}
     if run_in_thread is False:
         options["run_in_thread"] = False
     try:

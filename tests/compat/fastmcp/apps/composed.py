@@ -27,6 +27,21 @@ async def where(ctx: Context) -> str:
     return ctx.fastmcp.name
 
 
+@weather.tool
+def storm() -> int:
+    raise ValueError("thunder")
+
+
+@weather.prompt
+def ask_storm() -> str:
+    raise ValueError("thunder")
+
+
+@weather.resource("weather://storm")
+def storm_warning() -> str:
+    raise ValueError("thunder")
+
+
 @weather.resource("weather://now")
 def now() -> str:
     return "rain"
@@ -210,7 +225,7 @@ special.add_transform(Namespace("s"))
 mcp.mount(special)
 
 
-def call(name: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+def call(name: str, /, **arguments: Any) -> tuple[str, dict[str, Any]]:
     return "tools/call", {"name": name, "arguments": arguments}
 
 
@@ -223,6 +238,9 @@ REQUESTS = [
     call("weather_forecast", city=5),
     call("weather_where"),
     call("weather_late"),
+    call("weather_storm"),
+    ("resources/read", {"uri": "weather://weather/storm"}),
+    ("prompts/get", {"name": "weather_ask_storm"}),
     call("weather_inner_deep", n=1),
     call("g_quiet", n=2),
     call("g_fails"),

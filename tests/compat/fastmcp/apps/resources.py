@@ -161,7 +161,7 @@ def read(uri: str) -> tuple[str, dict[str, Any]]:
     return "resources/read", {"uri": uri}
 
 
-def get(name: str, **arguments: str) -> tuple[str, dict[str, Any]]:
+def get(name: str, /, **arguments: str) -> tuple[str, dict[str, Any]]:
     return "prompts/get", {"name": name, "arguments": arguments}
 
 

@@ -237,7 +237,7 @@ mcp.add_tool(Tool.from_function(lambda x: x, name="identity", description="Gives
 mcp.add_tool(Tool.from_function(functools.partial(scaled, 3), name="tripled"))
 
 
-def call(name: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+def call(name: str, /, **arguments: Any) -> tuple[str, dict[str, Any]]:
     return "tools/call", {"name": name, "arguments": arguments}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from erlmcp.compat.fastmcp.exceptions import absent
 from erlmcp.compat.fastmcp.server.middleware.middleware import CallNext, Middleware, MiddlewareContext
 
 __all__ = ["CallNext", "Middleware", "MiddlewareContext"]
@@ -19,12 +20,15 @@ SHELF = (
     "erlmcp.compat.fastmcp.server.middleware.tool_injection",
 )
 _ABSENT = {
-    "AuthMiddleware": "access rules of the gateway (docs/gateway.md), or a Middleware that reads get_http_headers()",
-    "PingMiddleware": "nothing: connections are watched by the transports themselves",
+    "AuthMiddleware": (
+        "there are no access tokens behind it",
+        "access rules of the gateway (docs/gateway.md), or a Middleware that reads get_http_headers()",
+    ),
+    "PingMiddleware": ("connections are watched by the transports themselves", "nothing"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _ABSENT:
-        raise ImportError(f"{name} is not in this façade: instead, {_ABSENT[name]} (docs/moving.md)")
+        absent(__name__, name, *_ABSENT[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
