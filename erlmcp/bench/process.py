@@ -63,6 +63,7 @@ def _limit(mode: str, port: int) -> list[str]:
 ALL_MODES = ("stdio", "stateless", "stateful")
 PEERS = (
     Peer("erlmcp", "erlmcp", ALL_MODES, _erlmcp, is_own=True),
+    Peer("erlmcp-fastmcp", "erlmcp", ALL_MODES, _script("echo_shape.py"), is_own=True),
     Peer("mcp", "mcp", ALL_MODES, _script("echo_mcp.py")),
     Peer("fastmcp", "fastmcp", ALL_MODES, _script("echo_fastmcp.py")),
     Peer("limit-uvloop", "uvloop", ("stdio", "stateless"), _script("fixed_uvloop.py"), is_limit=True),

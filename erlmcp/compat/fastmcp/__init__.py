@@ -26,7 +26,11 @@ _HOME = {
     "FastMCP": "erlmcp.compat.fastmcp.server.server",
 }
 _MODULES = ("client", "server", "tools", "resources", "prompts", "utilities", "dependencies", "exceptions")
-SHELF = ("erlmcp.compat.fastmcp.dependencies", "erlmcp.compat.fastmcp.server.lifespan")
+SHELF = (
+    "erlmcp.compat.fastmcp.dependencies",
+    "erlmcp.compat.fastmcp.server.lifespan",
+    "erlmcp.compat.fastmcp.types",
+)
 _ABSENT = {
     "ClientGroup": ("many servers have one endpoint elsewhere", "the gateway (docs/gateway.md)"),
     "FastMCPApp": ("MCP Apps are an extension of their own", "a resource with the app's ui:// URI"),

@@ -10,9 +10,11 @@ import pytest
 
 from erlmcp.compat.fastmcp import Client, Context, FastMCP
 from erlmcp.compat.fastmcp.client import ElicitResult, PythonStdioTransport, StdioTransport, StreamableHttpTransport
+from erlmcp.compat.fastmcp.client.messages import MessageHandler
 from erlmcp.compat.fastmcp.client.target import target_of
 from erlmcp.compat.fastmcp.exceptions import ToolError
 from erlmcp.compat.fastmcp.server import create_proxy
+from erlmcp.compat.fastmcp.server.middleware import Middleware
 from erlmcp.server.serve import http
 
 MODES = ("2026-07-28", "2025-11-25")
@@ -267,3 +269,58 @@ async def test_a_proxy_can_be_mounted() -> None:
         async with Client(whole) as client:
             assert "shop_add" in [each.name for each in await client.list_tools()]
             assert (await client.call_tool("shop_add", {"a": 1, "b": 4})).data == 5
+
+
+class Listening(MessageHandler):
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def on_tool_list_changed(self, message: Any) -> None:
+        self.heard.append(message.method)
+
+
+async def test_a_message_handler_hears_of_changes() -> None:
+    mcp, listening = shop(), Listening()
+
+    @mcp.tool
+    async def grows(ctx: Context) -> int:
+        mcp.add_tool(lambda: 1, name="grown")
+        return len(await ctx.list_tools())
+
+    async with Client(mcp, mode=MODES[1], message_handler=listening) as client:
+        assert (await client.call_tool("grows")).data == 14
+        await client.ping()
+    assert listening.heard == ["notifications/tools/list_changed"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_questions_pass_through_middleware(mode: str) -> None:
+    seen: list[str] = []
+
+    class Passing(Middleware):
+        async def on_call_tool(self, context: Any, call_next: Any) -> Any:
+            seen.append(context.message.name)
+            return await call_next(context)
+
+    async def elicitation(*_: Any) -> Any:
+        return "Ada"
+
+    mcp = shop()
+    mcp.add_middleware(Passing())
+    whole = FastMCP("whole")
+    whole.mount(mcp, "in")
+    async with Client(whole, mode=mode, elicitation_handler=elicitation) as client:
+        assert (await client.call_tool("in_asks")).data == "accept Ada"
+    assert seen == ["asks"] * (2 if mode == MODES[0] else 1)  # the tool runs again with the answer
+
+
+async def test_a_mounted_server_that_grew_is_served_by_itself_too() -> None:
+    child, parent = FastMCP("child"), FastMCP("parent")
+    parent.mount(child, "c")
+    async with Client(parent) as outer:
+        child.add_tool(lambda: "new", name="new")
+        assert (await outer.call_tool("c_new")).data is None
+        async with Client(child) as client:
+            assert (await client.call_tool("new")).content[0].text == "new"

@@ -313,8 +313,7 @@ class Client:
         await _called(self._handlers["log"], said)
 
     async def _noticed(self, method: str, params: dict[str, Any]) -> None:
-        handler = self._handlers["message"]
-        await _called(getattr(handler, "on_notification", handler), Params(method=method, params=params))
+        await _called(self._handlers["message"], Params(method=method, params=params))
 
 
 def _rest(params: Mapping[str, Any]) -> dict[str, Any]:

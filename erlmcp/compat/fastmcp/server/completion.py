@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from erlmcp.errors import InvalidParamsError
+from erlmcp.client.result import typed
+from erlmcp.errors import InvalidAnswerError, InvalidParamsError
 
 VALUE_COUNT_MAX = 100  # spec: server/utilities/completion
 
@@ -20,13 +21,27 @@ class Part:
         return f"Part({self.__dict__!r})"
 
 
-def given_of(params: Mapping[str, Any]) -> tuple[Part, Part, Part | None]:
+def given_of(params: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """(reference, argument, context) of a request. Raises InvalidParamsError."""
     ref, argument, context = params.get("ref"), params.get("argument"), params.get("context")
     if not isinstance(ref, dict) or not isinstance(argument, dict):
         raise InvalidParamsError("Invalid params: ref and argument must be objects")
-    made = None if not isinstance(context, dict) else Part(arguments=context.get("arguments"))
-    return Part(**ref), Part(**argument), made
+    is_prompt = ref.get("type") == "ref/prompt"
+    return (
+        _made("PromptReference" if is_prompt else "ResourceTemplateReference", ref),
+        _made("CompletionArgument", argument),
+        _made("CompletionContext", context) if isinstance(context, dict) else None,
+    )
+
+
+def _made(kind: str, given: dict[str, Any]) -> Any:
+    """An object of ``mcp_types``, or what stands for it where that is not installed."""
+    try:
+        return typed(kind, given)
+    except ImportError:
+        return Part(**given)
+    except InvalidAnswerError as error:
+        raise InvalidParamsError(f"Invalid params: {error}") from error
 
 
 def completion_of(value: Any) -> dict[str, Any]:

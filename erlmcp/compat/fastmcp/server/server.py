@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar, overload
 from weakref import ref
 
 from erlmcp.compat.fastmcp.exceptions import Unfit, unsupported
@@ -30,6 +30,7 @@ from erlmcp.compat.fastmcp.tools.base import Tool, as_tools
 from erlmcp.compat.fastmcp.tools.function_tool import mark_of, naming
 from erlmcp.errors import ConfigurationError
 
+F = TypeVar("F", bound=Callable[..., Any])
 # Arguments of the constructor that earlier releases had, and what came in their place.
 _REMOVED = {
     "host": "run(host=...)",
@@ -155,6 +156,10 @@ class FastMCP(Serving, Catalog):
 
     # -- tools ---------------------------------------------------------------------------------------------------------
 
+    @overload
+    def tool(self, name_or_fn: F, *, name: str | None = None, **options: Any) -> F: ...
+    @overload
+    def tool(self, name_or_fn: str | None = None, *, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
     def tool(self, name_or_fn: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """``@mcp.tool``, ``@mcp.tool()``, ``@mcp.tool("name")``, ``@mcp.tool(name=..., ...)`` or ``mcp.tool(fn)``.
 
@@ -202,7 +207,7 @@ class FastMCP(Serving, Catalog):
 
     def resource(  # type: ignore[override]
         self, uri: str, *, security: Any = INHERIT, **options: Any
-    ) -> Callable[[Any], Any]:
+    ) -> Callable[[F], F]:
         """``@mcp.resource("data://x")``, or a template: ``@mcp.resource("data://{id}{?format}")``.
 
         Options: name, version, title, description, icons, mime_type, tags, annotations, meta; security for a template.
@@ -212,7 +217,7 @@ class FastMCP(Serving, Catalog):
                 "The @resource decorator was used incorrectly: use @resource('uri://...') instead of @resource"
             )
 
-        def register(fn: Any) -> Any:
+        def register(fn: F) -> F:
             given = dict(options) if security is INHERIT else {**options, "security": security}
             self._added(resource_or_template(fn, uri, **given))
             return fn
@@ -242,6 +247,10 @@ class FastMCP(Serving, Catalog):
 
     # -- prompts and completion ----------------------------------------------------------------------------------------
 
+    @overload
+    def prompt(self, name_or_fn: F, *, name: str | None = None, **options: Any) -> F: ...
+    @overload
+    def prompt(self, name_or_fn: str | None = None, *, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
     def prompt(self, name_or_fn: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """``@mcp.prompt`` in the forms of ``@mcp.tool``. Options: version, title, description, icons, tags, meta."""
 
@@ -353,8 +362,8 @@ class FastMCP(Serving, Catalog):
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[Any]:
         """The lifespan, and those of the servers that are mounted; once, however many serve it."""
+        self.settle()
         if self._open_count == 0:
-            self.settle()
             self._open_stack = AsyncExitStack()
             await self._open_stack.__aenter__()
             try:
