@@ -6,9 +6,12 @@ from __future__ import annotations
 import collections.abc as abc
 import copy
 import inspect
+import types
 import typing
 from typing import Any
 
+from erlmcp.server.content import is_protocol_class
+from erlmcp.server.convert import plan_conversion
 from erlmcp.server.plan import ToolPlan
 from erlmcp.server.schema import SchemaBuilder
 from erlmcp.server.shape import Reader, Shape
@@ -74,15 +77,26 @@ def listed_input(plan: ToolPlan) -> Json:
 
 def listed_output(plan: ToolPlan) -> Json | None:
     """What a tool's annotation says of its values; None where that is nothing."""
-    if plan.conversion.output_schema is None or _says_nothing(plan.binding.return_hint):
+    hint = _without_questions(plan.binding.return_hint)
+    conversion = plan.conversion
+    if hint is not plan.binding.return_hint:
+        conversion = plan_conversion(plan.conversion.label, hint)
+    if conversion.output_schema is None or _says_nothing(hint):
         return None
     builder = _Output()
-    made: Json = without_titles(builder.finish(builder.build(Reader().read(plan.binding.return_hint))))
-    if not plan.wraps_result:
+    made: Json = without_titles(builder.finish(builder.build(Reader().read(hint))))
+    if not conversion.wraps:
         return made
     defs = made.pop("$defs", None)
     wrapped: Json = {"type": "object", "properties": {"result": made}, "required": ["result"], WRAPS: True}
     return wrapped if defs is None else {**wrapped, "$defs": defs}
+
+
+def _without_questions(hint: Any) -> Any:
+    """The hint without InputRequiredResult, which is a question and no value."""
+    arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+    kept = [each for each in arms if not (is_protocol_class(each) and each.__name__ == "InputRequiredResult")]
+    return hint if len(kept) == len(arms) else typing.Union[tuple(kept)]  # noqa: UP007
 
 
 class _Output(SchemaBuilder):

@@ -20,7 +20,7 @@ RECORDED = Path(__file__).resolve().parent / "recorded"
 NAMES = sorted(path.stem for path in APPS.glob("*.py"))
 PYDANTIC = re.compile(r"errors\.pydantic\.dev/[\d.]+/")
 OURS, STOCK = "erlmcp.compat.fastmcp", "fastmcp"
-WAIT_S = 60
+WAIT_S = 110
 INFO = "io.modelcontextprotocol/serverInfo"
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -111,7 +111,7 @@ def answers(path: Path, app: ModuleType, era: str) -> list[list[dict[str, Any]]]
     try:
         found = [process.shake()]
         for number, request in enumerate(app.REQUESTS, 1):
-            found.append(process.asked(number, *request))
+            found.append(process.asked(number, *(request(found[-1]) if callable(request) else request)))
         return [[plain(message) for message in came] for came in found]
     finally:
         process.close()

@@ -51,6 +51,7 @@ KNOWN = (
         "/0/error/message",
         "with mask_error_details stock still tells what a prompt's exception says; here it is masked as a tool's is",
     ),
+    Known("tools/call", "/0/result/requestState", "sealed by another key in another form"),
     Known("tools/call", r"/\d+/params/mode", "the mode of a question is 'form' where it is absent"),
 )
 
@@ -64,7 +65,7 @@ def found(name: str, era: str, folder: Path) -> list[tuple[str, str, Any, Any]]:
     """(method, path, stock's, ours) of all differences of an app."""
     app = load(name)
     ours = answers(written(name, OURS, folder), app, era)
-    methods = ["initialize", *(request[0] for request in app.REQUESTS)]
+    methods = ["initialize", *("tools/call" if callable(request) else request[0] for request in app.REQUESTS)]
     every = zip(methods, recorded(name, era), ours, strict=True)
     return [(method, *each) for method, one, other in every for each in differences(one, other)]
 
@@ -80,6 +81,7 @@ def test_the_facade_answers_as_stock_does(name: str, era: str, folder: Path) -> 
     assert not unknown, "\n".join(f"{method} {path}\n  {one!r}\n  {other!r}" for method, path, one, other in unknown)
 
 
+@pytest.mark.timeout(600)  # where it runs alone, it starts all apps
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.why[:40])
 def test_a_difference_that_is_known_is_still_one(known: Known, folder: Path) -> None:
     every = [each for name, era in CASES for each in found(name, era, folder)]
@@ -93,4 +95,5 @@ def test_what_is_recorded_is_what_stock_says(name: str, era: str, folder: Path) 
     if importlib.metadata.version(STOCK) != VERSION:
         pytest.skip(f"what is recorded is of fastmcp {VERSION}")
     said = answers(written(name, STOCK, folder), load(name), era)
-    assert list(differences(recorded(name, era), said)) == []
+    every = differences(recorded(name, era), said)
+    assert [each for each in every if not each[0].endswith("/requestState")] == []

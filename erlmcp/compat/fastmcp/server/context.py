@@ -16,6 +16,7 @@ from erlmcp.compat.fastmcp.current import CONTEXT, ContextBase
 from erlmcp.compat.fastmcp.exceptions import NotFoundError, unsupported
 from erlmcp.compat.fastmcp.server import elicitation
 from erlmcp.compat.fastmcp.server.request import HttpRequest
+from erlmcp.compat.fastmcp.server.state import unsealed
 from erlmcp.server.context import Context as Core
 from erlmcp.server.input import SampleResult
 from erlmcp.server.jsonable import to_jsonable
@@ -187,7 +188,8 @@ class Context(ContextBase):
 
     @property
     def request_state(self) -> str | None:
-        return None if self._core is None else self._core.params.get("requestState")
+        """What the tool gave as ``request_state`` when it asked. StateError where that was altered, or is another's."""
+        return None if self._core is None else unsealed(self._core)
 
     @property
     def task_id(self) -> None:

@@ -25,7 +25,8 @@ from erlmcp.compat.fastmcp.exceptions import (
 from erlmcp.compat.fastmcp.schema import WRAPS
 from erlmcp.compat.fastmcp.server.context import Context
 from erlmcp.compat.fastmcp.server.middleware.middleware import MiddlewareContext, Notification, Request, chain
-from erlmcp.compat.fastmcp.tools.base import Tool, ToolResult
+from erlmcp.compat.fastmcp.server.state import StateError, sealed
+from erlmcp.compat.fastmcp.tools.base import InputRequiredToolResult, Tool, asks_for_input
 from erlmcp.compat.fastmcp.tools.function_tool import FunctionTool
 from erlmcp.errors import (
     MISSING_CLIENT_CAPABILITY,
@@ -35,7 +36,8 @@ from erlmcp.errors import (
     MethodNotFoundError,
 )
 from erlmcp.runtime.exchange import text_of
-from erlmcp.server.content import dump_model, is_protocol_model
+from erlmcp.server.content import dump_model
+from erlmcp.server.context import Context as Made
 from erlmcp.server.plan import ToolPlan, compile_tool
 from erlmcp.server.service import Service
 from erlmcp.server.tool import Tool as Served
@@ -57,7 +59,7 @@ TOO_MANY = 429
 
 def failed(what: str, error: Exception, mask: bool, cls: type[FastMCPError]) -> Exception:
     """What a component's exception is for the client: itself where the author meant it to be read."""
-    if isinstance(error, FastMCPError | NotFoundError | DisabledError):
+    if isinstance(error, FastMCPError | NotFoundError | DisabledError | StateError):
         return error
     if isinstance(error, McpError) and (cls is not ToolError or error.code == MISSING_CLIENT_CAPABILITY):
         return error
@@ -153,6 +155,18 @@ class ServedTool(Served):
 
     # -- its answer ----------------------------------------------------------------------------------------------------
 
+    def _done(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
+        if isinstance(value, InputRequiredToolResult):  # of a server that is mounted
+            value = value.input_required
+        if error is None and asks_for_input(value):
+            service: FastService = self.server.service  # type: ignore[assignment]
+            try:
+                exchange.result(service.asked(self.component.name, value, exchange))
+            except McpError as refusal:
+                exchange.fail(refusal)
+        else:
+            super()._done(exchange, value, error)
+
     def result(self, value: Any, peer: Peer) -> dict[str, Any]:
         return self.server.service.answer(self.component, value, peer)  # type: ignore[no-any-return, attr-defined]
 
@@ -202,20 +216,25 @@ class FastService(Service):
 
     def answer(self, component: Tool, value: Any, peer: Peer) -> dict[str, Any]:
         """The CallToolResult of a returned value."""
-        if is_protocol_model(value) and hasattr(value, "input_requests"):
-            return self._asked(component.name, value, peer)
         found = component.convert_result(value).to_wire()
         if not (peer.modern or peer.version >= "2025-06-18"):
             found.pop("structuredContent", None)
         return self.stamp(found, peer)
 
-    def _asked(self, name: str, value: Any, peer: Peer) -> dict[str, Any]:
-        """An InputRequiredResult that a tool gave itself."""
-        if peer.modern:
-            return self.stamp(dump_model(value), peer)
-        raise InvalidParamsError(
-            f"Tool {name!r} returned an InputRequiredResult, which {peer.version} does not know; use ctx.elicit()"
-        )
+    def asked(self, name: str, value: Any, exchange: Exchange) -> dict[str, Any]:
+        """An InputRequiredResult that a tool gave itself, its state sealed. Raises InvalidParamsError in the handshake
+        revisions, which have no such thing."""
+        peer = exchange.peer
+        if not peer.modern:
+            raise InvalidParamsError(
+                f"Tool {name!r} returned an InputRequiredResult to request client input, but the multi-round-trip "
+                "result type (SEP-2322) only exists at MCP 2026-07-28; this connection negotiated "
+                f"{peer.version!r}. Use ctx.elicit() for server-initiated input on handshake-era connections."
+            )
+        found = dump_model(value)
+        if "requestState" in found:
+            found["requestState"] = sealed(found["requestState"], Made(exchange, self.server))
+        return self.stamp(found, peer)
 
     async def _call_tool(self, context: Core) -> dict[str, Any]:
         name, arguments = context.params.get("name"), context.params.get("arguments")
@@ -231,8 +250,8 @@ class FastService(Service):
                 return self.error_result(peer, f"Unknown tool: {name!r}")
             except FastMCPError as error:
                 return self.error_result(peer, text_of(error))
-        if not isinstance(found, ToolResult):
-            return self._asked(name, found, peer)
+        if isinstance(found, InputRequiredToolResult):
+            return self.asked(name, found.input_required, context._exchange)
         made = found.to_wire()
         if not (peer.modern or peer.version >= "2025-06-18"):
             made.pop("structuredContent", None)
@@ -348,8 +367,6 @@ class FastService(Service):
 
         async def innermost(_: MiddlewareContext[Any]) -> None:
             super(FastService, self)._initialize(exchange)
-
-        from erlmcp.server.context import Context as Made
 
         core = Made(exchange, self.server)
         message = Request(method=m.INITIALIZE, params=core.params)

@@ -94,6 +94,21 @@ class ToolResult:
         return f"ToolResult(content={self.blocks!r}, structured_content={self.structured_content!r})"
 
 
+class InputRequiredToolResult(ToolResult):
+    """What a tool gives that asks the client for input by an InputRequiredResult: it has no content."""
+
+    __slots__ = ("input_required",)
+
+    def __init__(self, input_required: Any) -> None:
+        super().__init__(content=[])
+        self.input_required = input_required
+
+
+def asks_for_input(value: Any) -> bool:
+    """Whether a returned value is an InputRequiredResult of ``mcp_types``."""
+    return is_protocol_model(value) and hasattr(value, "input_requests")
+
+
 def default_title(name: str) -> str:
     """What a tool without a title is shown as: some clients leave out those that have none."""
     return name.replace("_", " ").replace("-", " ").title()
@@ -152,6 +167,8 @@ class Tool(Component):
         """A returned value -> a ToolResult, by the output schema."""
         if isinstance(value, ToolResult):
             return value
+        if asks_for_input(value):
+            return InputRequiredToolResult(value)
         if is_protocol_model(value) and hasattr(value, "content") and hasattr(value, "is_error"):
             return ToolResult.from_mcp_result(value)
         schema = self.output_schema
