@@ -180,6 +180,7 @@ def test_what_fastmcp_refuses_is_refused(register: Callable[[FastMCP], Any], wor
         (lambda mcp: ResponseCachingMiddleware(cache_storage=object()), "gateway"),
         (lambda mcp: mcp.add_provider(object()), "subclass of Provider"),
         (lambda mcp: mcp.add_extension(object()), "Middleware"),
+        (lambda mcp: mcp.override_dependencies({}), "in that test"),
         (lambda mcp: FastMCP.from_openapi({}), "stock FastMCP"),
         (lambda mcp: FastMCP.from_fastapi(object()), "stock FastMCP"),
         (lambda mcp: mcp.http_app(transport="sse"), r'run\("sse"\)'),

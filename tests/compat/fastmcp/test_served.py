@@ -19,6 +19,7 @@ from erlmcp.compat.fastmcp.current import Ambient
 from erlmcp.compat.fastmcp.dependencies import CurrentHeaders
 from erlmcp.compat.fastmcp.server.middleware import Middleware
 from erlmcp.server.serve import http
+from erlmcp.server.side import Side
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -304,3 +305,15 @@ def test_run_refuses_what_its_own_http_has_not() -> None:
         mcp.run("http", colour="red")
     with pytest.raises(TypeError, match="stdio takes no port"):
         mcp.run("stdio", port=1)
+
+
+async def test_a_side_of_it_serves_the_same_tools_its_own_way() -> None:
+    mcp = plain_server()
+    async with mcp.running():
+        side = Side(mcp, mcp.flags)
+        assert type(side.service) is type(mcp.service)
+        placed: Any = side.tools["said"]
+        assert placed.component is (await mcp.get_tool("said"))
+        assert placed.home is mcp
+        mcp.add_tool(lambda: 1, name="late")
+        assert "late" in mcp.tools

@@ -411,6 +411,12 @@ class FastMCP(Serving, Catalog):
         """Not in this façade."""
         unsupported("from_fastapi()", "tools from an app need an HTTP client beside it", "stock FastMCP")
 
+    def override_dependencies(self, overrides: Any) -> NoReturn:
+        """Not in this façade."""
+        unsupported(
+            "override_dependencies()", "it is erlmcp.Server's, for plans of its own", "erlmcp.Server in that test"
+        )
+
     def add_extension(self, extension: Any) -> NoReturn:
         """Not in this façade."""
         unsupported("add_extension()", "extensions reach into FastMCP's own dispatch", "a Middleware")
