@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,50 @@ async def test_a_side_of_it_serves_the_same_tools_its_own_way() -> None:
         assert placed.home is mcp
         mcp.add_tool(lambda: 1, name="late")
         assert "late" in mcp.tools
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "2025-11-25"])
+async def test_a_timeout_ends_what_takes_longer_in_a_task_and_in_a_thread(mode: str) -> None:
+    mcp = FastMCP("timed", mask_error_details=False)
+    gate = threading.Event()
+
+    @mcp.tool(timeout=0.02)
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    @mcp.tool(timeout=0.02)
+    def slow_in_thread() -> bool:
+        return gate.wait(10)
+
+    @mcp.tool(timeout=10)
+    def quick(a: int) -> int:
+        return a
+
+    async with Client(mcp, mode=mode) as client:
+        assert mcp.quick_route is not None
+        for name in ("slow", "slow_in_thread"):
+            found = await client.call_tool(name, raise_on_error=False)
+            assert found.text == f"Error calling tool '{name}': Tool '{name}' execution timed out after 0.02s"
+        gate.set()
+        assert (await client.call_tool("quick", {"a": 2})).data == 2
+        assert "1 validation error" in (await client.call_tool("quick", {"a": "x"}, raise_on_error=False)).text
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "2025-11-25"])
+async def test_strict_arguments_are_not_converted_on_any_way(mode: str) -> None:
+    mcp = FastMCP("strict", strict_input_validation=True)
+
+    @mcp.tool
+    async def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    @mcp.tool
+    def in_thread(a: int) -> int:
+        return a
+
+    async with Client(mcp, mode=mode) as client:
+        for name in ("add", "in_thread"):
+            assert not (await client.call_tool(name, {"a": 1})).is_error
+            text = (await client.call_tool(name, {"a": "1"}, raise_on_error=False)).text
+            assert "Input should be a valid integer" in text

@@ -80,23 +80,25 @@ class ServedTool(Served):
     def __init__(self, server: Any, component: Tool, home: FastMCP, guard: Guard | None = None) -> None:
         self.component = component
         self.home = home
-        is_function = isinstance(component, FunctionTool) and component.owner is None
-        plan = component.plan if isinstance(component, FunctionTool) and is_function else _general_plan(component)
+        function = component if isinstance(component, FunctionTool) and component.owner is None else None
+        plan = _general_plan(component) if function is None else function.plan
         super().__init__(server, plan, guard)
         self.needs_context = (
-            plan.needs_context
+            function is None
+            or function.timeout is not None
+            or plan.needs_context
             or bool(plan.dependencies)
-            or not is_function
             or Ambient.is_wanted
             or home.strict_input_validation
         )
+        if function is not None and not self.needs_context:
+            self.invoke = function.decided
+            return
+        self.is_simple = self.may_be_simple = False
         self.invoke = self._invoked_within
-        if not self.needs_context and isinstance(component, FunctionTool):
-            self.invoke = component.decided
-        if is_function and component.timeout is not None:
-            self.needs_context, self.invoke = True, self._invoked_in_time
-        if self.needs_context:
-            self.is_simple = self.may_be_simple = False
+        if function is not None and function.timeout is not None:
+            self.invoke = self._invoked_in_time
+            self.in_thread = False  # It is the timeout's affair to wait for a thread.
 
     def again(self, server: Any, guard: Guard | None) -> ServedTool:
         return ServedTool(server, self.component, self.home, guard)
@@ -146,7 +148,7 @@ class ServedTool(Served):
         return self.component.decided(arguments, context)
 
     def _invoked_in_time(self, arguments: Any, core: Core) -> Any:
-        """A function with a timeout; one that is not async waits for its thread by itself."""
+        """A function with a timeout."""
         return self._bounded(arguments, Context(self.home, core))
 
     async def _bounded(self, arguments: Any, context: Context) -> Any:
