@@ -12,7 +12,7 @@ import pytest
 
 from erlmcp import Client
 from erlmcp.compat import fastmcp
-from erlmcp.compat.fastmcp import Context, FastMCP
+from erlmcp.compat.fastmcp import Context, FastMCP, tools
 from erlmcp.compat.fastmcp.exceptions import (
     AuthorizationError,
     NotFoundError,
@@ -78,6 +78,18 @@ async def test_a_decorated_function_stays_a_function() -> None:
     assert mcp.tool(f) is f
     assert mcp.prompt("p")(f) is f
     assert mcp.resource("data://{x}")(f) is f
+
+
+async def test_what_was_marked_outside_keeps_its_options_unless_the_server_says_otherwise() -> None:
+    def g(x: int) -> int:
+        return x
+
+    tools.tool(name="marked", tags={"m"})(g)
+    one, other = FastMCP(), FastMCP()
+    one.tool(g)
+    other.tool("named", tags={"n"})(g)
+    assert [(each.name, each.tags) for each in await one.list_tools()] == [("marked", {"m"})]
+    assert [(each.name, each.tags) for each in await other.list_tools()] == [("named", {"n"})]
 
 
 class Thing:

@@ -169,7 +169,7 @@ class FastMCP(Serving, Catalog):
 
         def register(fn: Any, found: str | None) -> Any:
             self._refuse_unbound(fn)
-            self.add_tool(Tool.from_function(fn, name=found, **{**(mark_of(fn, "tool") or {}), **options}))
+            self.add_tool(Tool.from_function(fn, **{**(mark_of(fn, "tool") or {}), **named(found), **options}))
             return fn
 
         return naming(name_or_fn, name, register)
@@ -256,7 +256,7 @@ class FastMCP(Serving, Catalog):
 
         def register(fn: Any, found: str | None) -> Any:
             self._refuse_unbound(fn)
-            self.add_prompt(Prompt.from_function(fn, name=found, **{**(mark_of(fn, "prompt") or {}), **options}))
+            self.add_prompt(Prompt.from_function(fn, **{**(mark_of(fn, "prompt") or {}), **named(found), **options}))
             return fn
 
         return naming(name_or_fn, name, register)
@@ -420,6 +420,11 @@ class FastMCP(Serving, Catalog):
     def add_extension(self, extension: Any) -> NoReturn:
         """Not in this façade."""
         unsupported("add_extension()", "extensions reach into FastMCP's own dispatch", "a Middleware")
+
+
+def named(name: str | None) -> dict[str, Any]:
+    """The option of a name, where there is one."""
+    return {} if name is None else {"name": name}
 
 
 def _refuse(removed: Mapping[str, Any], list_page_size: int | None, **absent: Any) -> None:
