@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from erlmcp.client.client import Client as Client
     from erlmcp.client.result import CallResult as CallResult
     from erlmcp.compat.fastmcp.server.server import FastMCP as FastMCP
+    from erlmcp.compat.sdk.server import MCPServer as MCPServer
     from erlmcp.errors import CallTimeoutError as CallTimeoutError
     from erlmcp.errors import ConfigurationError as ConfigurationError
     from erlmcp.errors import ConnectionClosedError as ConnectionClosedError
@@ -55,6 +56,7 @@ _HOME = {
     "Client": "client.client",
     "CallResult": "client.result",
     "FastMCP": "compat.fastmcp.server.server",
+    "MCPServer": "compat.sdk.server",
     "CallTimeoutError": "errors",
     "ConfigurationError": "errors",
     "ConnectionClosedError": "errors",

@@ -1,1 +1,1 @@
-"""Floor 7: façades for apps that were written for other SDKs."""
+"""Façades for apps written for other SDKs: their names and shapes, served by ours."""

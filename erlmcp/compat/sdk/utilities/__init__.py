@@ -1,0 +1,1 @@
+"""By the SDK's name for the place."""
