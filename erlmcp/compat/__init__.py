@@ -1,1 +1,1 @@
-"""Façades for apps written for other SDKs: their names and shapes, served by ours."""
+"""Apps written for other SDKs: façades with their shape, and their own apps on our transports and core."""

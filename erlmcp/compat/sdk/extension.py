@@ -10,6 +10,7 @@ from typing import Any
 from erlmcp.compat.sdk import types
 from erlmcp.compat.sdk.exceptions import MCPError
 from erlmcp.errors import MISSING_CLIENT_CAPABILITY
+from erlmcp.server.content import dump_model
 from erlmcp.spec import method as m
 
 CallNext = Callable[[Any], Awaitable[Any]]
@@ -95,7 +96,7 @@ def require_client_extension(ctx: Any, identifier: str) -> None:
     """Raises MCPError -32021 where the client did not declare this extension."""
     capabilities = ctx.session.client_capabilities
     declared = getattr(capabilities, "extensions", None)
-    if declared is None or identifier not in (declared if isinstance(declared, dict) else declared.values):
+    if declared is None or identifier not in dump_model(declared):
         wanted = types.ClientCapabilities(extensions={identifier: {}})
         raise MCPError(
             MISSING_CLIENT_CAPABILITY,

@@ -77,6 +77,11 @@ def who_may_ask(host: str, security: Any) -> dict[str, Any]:
     return {"is_local": is_local, "hosts": hosts or ("localhost",), "origins": tuple(origins)}
 
 
+def metadata_path(resource: str) -> str:
+    """Where the metadata of a protected resource is (RFC 9728, section 3.1)."""
+    return METADATA + urlsplit(resource).path.rstrip("/")
+
+
 class SdkEndpoint(Endpoint):
     """Streamable HTTP, and what stands beside it."""
 
@@ -95,8 +100,7 @@ class SdkEndpoint(Endpoint):
         bearer = self.face.bearer
         if bearer is None or bearer.resource is None:
             return {}
-        path = urlsplit(bearer.resource).path
-        return {METADATA + path.rstrip("/"): json.dumps(bearer.metadata()).encode()}
+        return {metadata_path(bearer.resource): json.dumps(bearer.metadata()).encode()}
 
     def handle(self, request: Any, reply: Any) -> None:
         head = request.head

@@ -62,14 +62,14 @@ class Record(metaclass=RecordType):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}; it has {known}")
             if value is not None:
                 values[key] = value
-        self.__dict__["values"] = values
+        self.__dict__["_wire"] = values
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "values":
+        if name.startswith("__") or name == "_wire":
             raise AttributeError(name)
         key = wire_name(name)
-        if key in self.values:
-            return self.values[key]
+        if key in self._wire:
+            return self._wire[key]
         if key in self.names:
             return None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -78,21 +78,21 @@ class Record(metaclass=RecordType):
         key = wire_name(name)
         if key not in self.names and not self.is_open:
             raise AttributeError(f"{type(self).__name__!r} object has no field {name!r}")
-        self.values[key] = value
+        self._wire[key] = value
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.values == other.values
+        return type(other) is type(self) and self._wire == other._wire
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{python_name(name)}={value!r}" for name, value in self.values.items())
+        shown = ", ".join(f"{python_name(name)}={value!r}" for name, value in self._wire.items())
         return f"{type(self).__name__}({shown})"
 
     def model_dump(self, *, by_alias: bool = False, exclude_none: bool = False, **_options: Any) -> dict[str, Any]:
         """As pydantic's: a dict, with the wire's names where ``by_alias``; what is None stands in it unless
         ``exclude_none``."""
-        wire = {name: dump_model(value) for name, value in self.values.items()}
+        wire = {name: dump_model(value) for name, value in self._wire.items()}
         if not exclude_none:
             wire = {**dict.fromkeys(sorted(self.names - wire.keys())), **wire}
         return wire if by_alias else {python_name(name): value for name, value in wire.items()}
@@ -105,7 +105,8 @@ class Record(metaclass=RecordType):
         if not isinstance(value, Mapping):
             raise ValueError(f"{cls.__name__} is made of an object, not of a {type(value).__name__}")
         made = cls.__new__(cls)
-        made.__dict__["values"] = {name: _part(cls.parts.get(name), each) for name, each in value.items()}
+        given = {name: each for name, each in value.items() if each is not None}
+        made.__dict__["_wire"] = {name: _part(cls.parts.get(name), each) for name, each in given.items()}
         return made
 
 

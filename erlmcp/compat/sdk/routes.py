@@ -119,16 +119,16 @@ class Routes:
 
     def _starlette(self, app: SdkApp, setting: Setting) -> Any:
         from starlette.applications import Starlette
-        from starlette.routing import Mount, Route
+        from starlette.routing import Route
 
-        from erlmcp.compat.sdk.front import METADATA, SessionManager
+        from erlmcp.compat.sdk.front import SessionManager, metadata_path
 
         endpoint = _Whole(app)
         routes: list[Any] = [Route(setting.gate.path, endpoint)]
         if setting.has_sse:
-            routes = [Route(SSE_PATH, endpoint), Mount(MESSAGE_PATH.rstrip("/"), app)]
+            routes = [Route(path, endpoint) for path in (SSE_PATH, MESSAGE_PATH, MESSAGE_PATH.rstrip("/"))]
         if self.bearer is not None and self.bearer.resource is not None:
-            routes += [Route(METADATA, endpoint), Mount(METADATA, app)]
+            routes.append(Route(metadata_path(self.bearer.resource), endpoint))
         manager = SessionManager(app)
         return Starlette(
             debug=self.settings.debug,
@@ -142,21 +142,24 @@ class Routes:
         """Serve over standard input and output until the input ends."""
         await serve.stdio(self.kernel)
 
-    async def _run_http(self, setting: Setting, host: str, port: int) -> Any:
-        """Serve by our own HTTP protocol until SIGINT or SIGTERM."""
+    def _opening(self, setting: Setting, host: str, port: int) -> Any:
+        """A context in which our own HTTP protocol serves; its value has the ``port``."""
         from erlmcp.compat.sdk.front import SdkEndpoint
 
         def make(kernel: Any, _gate: Any, *, event_store: bool) -> Any:
             return SdkEndpoint(kernel, setting, event_store=event_store)
 
+        return serve.http(self.kernel, host, port, setting.gate.path, make_endpoint=make)
+
+    async def _run_http(self, setting: Setting, host: str, port: int) -> Any:
+        """Serve by our own HTTP protocol until SIGINT or SIGTERM."""
         shown = f"[{host}]" if ":" in host else host
         path = SSE_PATH if setting.has_sse else setting.gate.path
 
         def announce(listener: Any) -> str:
             return f"{self.kernel.name}: serving http://{shown}:{listener.port}{path}"
 
-        opening = serve.http(self.kernel, host, port, setting.gate.path, make_endpoint=make)
-        return await serve.until_stopped(self.kernel, opening, announce)
+        return await serve.until_stopped(self.kernel, self._opening(setting, host, port), announce)
 
     @staticmethod
     def _run(main: Any) -> None:
