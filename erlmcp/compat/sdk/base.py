@@ -32,7 +32,7 @@ from erlmcp.compat.sdk.request_state import RequestStateSecurity
 from erlmcp.compat.sdk.resources import FunctionResource, ResourceSecurity
 from erlmcp.compat.sdk.routes import Routes
 from erlmcp.compat.sdk.subscriptions import InMemorySubscriptionBus, method_of
-from erlmcp.errors import INTERNAL_ERROR, ConfigurationError, McpError, MethodNotFoundError
+from erlmcp.errors import INTERNAL_ERROR, INVALID_PARAMS, ConfigurationError, McpError, MethodNotFoundError
 from erlmcp.server.bind import read_signature
 from erlmcp.server.content import dump_model
 from erlmcp.server.uri import UriTemplate
@@ -57,7 +57,8 @@ class BaseServer(Routes, Generic[L]):
 
     context_class: ClassVar[type[BaseContext]] = BaseContext
     runs_in_thread: ClassVar[bool | None] = None  # None: as our own server does
-    camel: ClassVar[bool] = False
+    camel: ClassVar[bool] = False  # whether the fields of its objects have the wire's names
+    takes_context_everywhere: ClassVar[bool] = False  # resources without variables as well
     kernel: Kernel
     settings: Any
 
@@ -257,7 +258,7 @@ class BaseServer(Routes, Generic[L]):
                     if variables
                     else f"Resource {uri!r} has no URI template variables, but its function has parameters {own}"
                 )
-            if not variables and len(own) != len(parameters):
+            if not variables and len(own) != len(parameters) and not self.takes_context_everywhere:
                 raise ValueError(f"Resource {uri!r} has no URI template variables and takes no Context")
             plan = compile_sdk_resource(self.kernel, fn, uri, name=name, mime_type=mime_type, **options)
             if plan.is_template:
@@ -292,13 +293,21 @@ class BaseServer(Routes, Generic[L]):
             protocol = as_protocol_error(error)
             if protocol is not None:
                 raise protocol from error
-            if issubclass(kind_of(error), ResourceError):
-                raise _own(error) from error
-            what = "creating resource from template" if plan.is_template else "reading resource"
-            raise UnexpectedResourceError(f"Error {what} {uri}") from error
+            raise self.resource_failure(uri, error, is_template=plan.is_template) from error
         if inner is not None and is_named(value, "InputRequiredResult"):
             raise self.kernel.service.asked(inner, value)  # type: ignore[attr-defined]
         return plan, value
+
+    def resource_failure(self, uri: str, error: Exception, *, is_template: bool) -> Exception:
+        """What is raised for the exception of a resource's function."""
+        if issubclass(kind_of(error), ResourceError):
+            return _own(error)
+        what = "creating resource from template" if is_template else "reading resource"
+        return UnexpectedResourceError(f"Error {what} {uri}")
+
+    def resource_code(self, error: ResourceError) -> int:
+        """The code of the protocol error that it becomes."""
+        return INVALID_PARAMS if isinstance(error, ResourceNotFoundError) else INTERNAL_ERROR
 
     def _find(self, uri: str) -> tuple[Any, dict[str, Any]]:
         plan = self.kernel.resources.get(uri)
@@ -427,10 +436,10 @@ def _refuse_bare(name: str, value: Any) -> None:
         )
 
 
-def _own(error: BaseException) -> BaseException:
+def _own(error: Exception) -> Exception:
     """A ResourceError of ``mcp`` as the one of ours."""
-    kind = kind_of(error)
-    return error if isinstance(error, kind) else kind(str(error))
+    kind: Any = kind_of(error)
+    return error if isinstance(error, kind) else kind(str(error))  # type: ignore[no-any-return]
 
 
 async def _invoked(plan: Any, arguments: Mapping[str, Any], context: Any) -> Any:

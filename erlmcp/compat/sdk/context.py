@@ -159,21 +159,6 @@ class BaseContext(ContextMark):
         if streams is not None and streams.standalone is not None:
             streams.standalone.stream.release()
 
-    async def log(self, level: str, data: Any, *, logger_name: str | None = None) -> None:
-        await self.inner.log(level, data, logger_name)
-
-    async def debug(self, data: Any, *, logger_name: str | None = None) -> None:
-        await self.log("debug", data, logger_name=logger_name)
-
-    async def info(self, data: Any, *, logger_name: str | None = None) -> None:
-        await self.log("info", data, logger_name=logger_name)
-
-    async def warning(self, data: Any, *, logger_name: str | None = None) -> None:
-        await self.log("warning", data, logger_name=logger_name)
-
-    async def error(self, data: Any, *, logger_name: str | None = None) -> None:
-        await self.log("error", data, logger_name=logger_name)
-
 
 class Context(BaseContext):
     """The context of ``MCPServer``: a parameter annotated with it, or with ``Context[Lifespan]``, takes it."""
@@ -220,6 +205,21 @@ class Context(BaseContext):
 
     async def notify_resource_updated(self, uri: Any) -> None:
         await self.mcp_server.bus.publish(ResourceUpdated(str(uri)))
+
+    async def log(self, level: str, data: Any, *, logger_name: str | None = None) -> None:
+        await self.inner.log(level, data, logger_name)
+
+    async def debug(self, data: Any, *, logger_name: str | None = None) -> None:
+        await self.log("debug", data, logger_name=logger_name)
+
+    async def info(self, data: Any, *, logger_name: str | None = None) -> None:
+        await self.log("info", data, logger_name=logger_name)
+
+    async def warning(self, data: Any, *, logger_name: str | None = None) -> None:
+        await self.log("warning", data, logger_name=logger_name)
+
+    async def error(self, data: Any, *, logger_name: str | None = None) -> None:
+        await self.log("error", data, logger_name=logger_name)
 
 
 def _response(value: Any) -> Any:

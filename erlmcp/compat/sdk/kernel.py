@@ -12,7 +12,6 @@ from erlmcp.compat.sdk.exceptions import (
     MCPError,
     PromptError,
     ResourceError,
-    ResourceNotFoundError,
     ToolError,
     UnexpectedResourceError,
     UnexpectedToolError,
@@ -23,7 +22,6 @@ from erlmcp.compat.sdk.plan import messages_of, run_in_thread
 from erlmcp.compat.sdk.request_state import GivenRound, RequestStateSecurity
 from erlmcp.errors import (
     INTERNAL_ERROR,
-    INVALID_PARAMS,
     METHOD_NOT_FOUND,
     ArgumentError,
     InvalidParamsError,
@@ -215,8 +213,8 @@ class SdkService(Service):
         except ResourceError as error:
             if isinstance(error, UnexpectedResourceError):
                 log.error("resource %r raised an unexpected exception", uri, exc_info=error)
-            code = INVALID_PARAMS if isinstance(error, ResourceNotFoundError) else INTERNAL_ERROR
-            raise MCPError(code, str(error), {"uri": uri}) from error
+            code = self.server.face.resource_code(error)
+            raise MCPError(code, str(error), {"uri": uri} if code else None) from error
         return plan.convert(value, uri)  # type: ignore[no-any-return]
 
     def _start_read(self, exchange: Exchange) -> None:

@@ -1,0 +1,5 @@
+"""Prompts, by the first line's name for the place."""
+
+from __future__ import annotations
+
+from erlmcp.compat.sdk.prompts import *  # noqa: F403

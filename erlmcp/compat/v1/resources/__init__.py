@@ -1,0 +1,5 @@
+"""Resources, by the first line's name for the place."""
+
+from __future__ import annotations
+
+from erlmcp.compat.sdk.resources import *  # noqa: F403

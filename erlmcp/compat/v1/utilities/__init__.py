@@ -1,0 +1,1 @@
+"""By the first line's name for the place."""
