@@ -1,5 +1,5 @@
-"""Runs the official conformance suite against examples/everything.py, also through our gateway, and our client, and
-judges its results.
+"""Runs the official conformance suite against examples/everything.py, also through our gateway, against a server that
+is written for the SDK and served by its façade, and our client, and judges its results.
 
     python tests/conformance/runner.py --erlmcp .venv/bin/erlmcp --node NODE --suite INDEX.JS
 
@@ -7,7 +7,8 @@ Of the two frozen requirement sets the server's scenarios are run whole and the 
 authorization, which are listed as not built; then scenarios that no set requires. A run fails on any failed check of a
 scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold; a client's
 scenario on a warning too. The gateway stands before the same server, reached by HTTP and by stdio, in the era that a
-set is of, and for the older set in the newer era as well.
+set is of, and for the older set in the newer era as well. The façade has to pass the sets, and whatever the SDK itself
+passes with the same server.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "examples/everything.py"
+SDK_SERVER = str(Path(__file__).with_name("sdk_server.py"))
+STOCK, FACADE = "mcp.server.mcpserver", "erlmcp.compat.sdk"
 CLIENT = [sys.executable, str(Path(__file__).with_name("client.py"))]
 # Requirement set -> the number of server scenarios in it (suite 0.2.0-alpha.12), and of client scenarios.
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
@@ -187,6 +190,33 @@ def judge_gateway(erlmcp: str, node: str, suite: str, upstream: str, folder: Pat
     return verdicts
 
 
+def judge_facade(node: str, suite: str, folder: Path) -> list[Verdict]:
+    """The required sets against the façade, which passes what the SDK passes with the same server."""
+    verdicts, passed = [], {}
+    for home in (STOCK, FACADE):
+        port = free_port()
+        url = f"http://localhost:{port}/mcp"
+        command = [sys.executable, "-W", "ignore", SDK_SERVER, home, str(port)]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_up(url, server)
+            for revision in REQUIRED:
+                place = folder / f"{home}-{revision}"
+                verdict = judge_set(node, suite, ["server", "--url", url], place, revision)
+                verdict.name = f"{home}: {verdict.name}"
+                checks = read_checks(place)
+                fine = {name for name, count in checks.items() if count["SUCCESS"] and not count["FAILURE"]}
+                passed[home, revision] = fine
+                if home == FACADE:
+                    lost = sorted(passed[STOCK, revision] - fine)
+                    verdict.failed += [f"{name}: the SDK passes" for name in lost]
+                    verdicts.append(verdict)
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+    return verdicts
+
+
 def judge_client(node: str, suite: str, folder: Path) -> list[Verdict]:
     """Each required scenario but those that are not built, of which the number must be as it was."""
     leg = ["client", "--command", shlex.join(CLIENT)]
@@ -225,6 +255,7 @@ def main() -> int:
         finally:
             server.terminate()
             server.wait(timeout=30)
+        verdicts += judge_facade(options.node, options.suite, folder)
         verdicts += judge_client(options.node, options.suite, folder)
     return report(verdicts, server.returncode)
 

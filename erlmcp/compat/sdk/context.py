@@ -14,12 +14,20 @@ from erlmcp.compat.sdk.record import give
 from erlmcp.compat.sdk.request_state import given_state
 from erlmcp.compat.sdk.session import ServerSession
 from erlmcp.compat.sdk.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
+from erlmcp.errors import InvalidParamsError
 from erlmcp.server.context import Context as Inner
+from erlmcp.server.input import is_answer
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
     from erlmcp.compat.sdk.base import BaseServer
 
+# The kinds of answers, and the field that only one of them has.
+_ANSWERS = (
+    (types.ElicitResult, m.ELICIT, "action"),
+    (types.ListRootsResult, m.ROOTS_LIST, "roots"),
+    (types.CreateMessageResult, m.SAMPLE, "role"),
+)
 OUTSIDE = "Context is not available outside of a request"
 
 
@@ -223,9 +231,8 @@ class Context(BaseContext):
 
 
 def _response(value: Any) -> Any:
-    """An answer as the kind of result that it is."""
-    if not isinstance(value, dict):
-        return value
-    if "action" in value:
-        return give(types.ElicitResult, value)
-    return give(types.ListRootsResult if "roots" in value else types.CreateMessageResult, value)
+    """An answer as the kind of result that it is. Raises InvalidParamsError where it is none."""
+    for kind, method, key in _ANSWERS:
+        if isinstance(value, dict) and key in value and is_answer(method, value):
+            return give(kind, value)
+    raise InvalidParamsError("Invalid params: an input response is no answer to a question")
