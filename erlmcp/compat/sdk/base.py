@@ -43,6 +43,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L")
 
 
+_NOT_CALLED = frozenset(
+    {
+        "call_tool",
+        "get_prompt",
+        "list_prompts",
+        "list_resource_templates",
+        "list_resources",
+        "list_tools",
+        "read_resource",
+    }
+)
+_NO_LOW_LEVEL = "there is no low-level server; ``kernel`` is our own, an erlmcp.Server"
+_NO_MANAGER = "what is registered is in ``kernel.describe()``; add and remove it by the public methods"
+_INNER = {
+    "_lowlevel_server": _NO_LOW_LEVEL,
+    "_mcp_server": _NO_LOW_LEVEL,
+    "_tool_manager": _NO_MANAGER,
+    "_resource_manager": _NO_MANAGER,
+    "_prompt_manager": _NO_MANAGER,
+    "_custom_starlette_routes": "the custom routes are in ``routes``",
+}
+
+
 @dataclass
 class Contents:
     """What ``read_resource`` gives: one entry of a resource's contents."""
@@ -61,6 +84,20 @@ class BaseServer(Routes, Generic[L]):
     takes_context_everywhere: ClassVar[bool] = False  # resources without variables as well
     kernel: Kernel
     settings: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises ConfigurationError for an override that no request would come by."""
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith("erlmcp.compat."):
+            for name in sorted(_NOT_CALLED & cls.__dict__.keys()):
+                raise ConfigurationError(
+                    f"{cls.__name__}.{name}: requests do not come by this method; wrap the tools, or use middleware="
+                )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _INNER:
+            raise AttributeError(f"{name}: {_INNER[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _begin(
         self,

@@ -101,7 +101,7 @@ class BaseContext(ContextMark):
         headers = inner._exchange.headers
         return RequestContext(
             session=self.session,
-            lifespan_context={} if inner.lifespan is None else inner.lifespan,
+            lifespan_context=inner.lifespan if self._face is None or self._face.settings.lifespan else {},
             protocol_version=inner.protocol_version,
             method=inner.method,
             params=inner.params,

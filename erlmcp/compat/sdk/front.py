@@ -114,7 +114,7 @@ class SdkEndpoint(Endpoint):
             reply.plain(200, self.metadata[path], b"Access-Control-Allow-Origin: *\r\n", b"application/json")
         elif self.face.routes and self.face.takes(head.verb, path):
             self._keep(self._run_route(request, reply))
-        else:
+        elif self.desk is None or not self.desk.take(head, reply):
             self._enter(request, reply, bearer)
 
     def _enter(self, request: Any, reply: Any, bearer: Any) -> None:

@@ -202,6 +202,7 @@ async def test_custom_routes_are_served_beside_the_endpoint() -> None:
         found = await fetch(port, "GET", "/broken")
         assert (found.status, b"secret" in found.body) == (500, False)
         assert (await fetch(port, "POST", "/health", b"")).status == 405
+        assert (await fetch(port, "GET", "/health/live")).json == {"status": "alive"}
         assert (await fetch(port, "GET", "/absent")).status == 404
 
 

@@ -330,6 +330,27 @@ def test_a_file_has_to_be_named_from_the_root_and_in_an_encoding_that_there_is()
         FileResource(uri="file:///a", path="/a", encoding="none")  # type: ignore[arg-type]
 
 
+def test_an_override_that_no_request_would_come_by_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Own\.call_tool.*middleware="):
+
+        class Own(MCPServer):
+            async def call_tool(self, *_given: Any) -> Any: ...
+
+    class Fine(MCPServer):
+        def extra(self) -> str:
+            return self.name
+
+    assert Fine("fine").extra() == "fine"
+
+
+@pytest.mark.parametrize("name", ["_lowlevel_server", "_mcp_server", "_tool_manager"])
+def test_the_inner_parts_of_the_sdks_server_are_not_there_and_what_is_instead_is_said(name: str) -> None:
+    with pytest.raises(AttributeError, match="kernel"):
+        getattr(make(), name)
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = make().absent
+
+
 # -- objects ----------------------------------------------------------------------------------------------------------
 
 

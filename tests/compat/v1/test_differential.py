@@ -139,6 +139,7 @@ def without_ids(heard: list[Message]) -> list[Message]:
     return found
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("path", sorted(APPS.glob("*.py")), ids=lambda path: path.stem)
 async def test_an_app_gives_the_same_answers(path: Path) -> None:
     module = load(path)
