@@ -129,7 +129,13 @@ def refused_arguments(asked: Any, stock: list[Message], ours: list[Message]) -> 
     return errors == [True, True] and "validation error" in texts[0] and "Invalid arguments" in texts[1]
 
 
-KNOWN: list[Known] = [the_handshake, refused_arguments]
+def contexts_with_parameters(asked: Any, stock: list[Message], ours: list[Message]) -> bool:
+    """``Context[...]`` of a resource or a prompt is its request's here; the first line makes it anew, without one."""
+    lost = "Context is not available outside of a request" in str(stock[-1].get("error", {}))
+    return asked[0] in ("resources/read", "prompts/get") and lost and "result" in ours[-1]
+
+
+KNOWN: list[Known] = [the_handshake, refused_arguments, contexts_with_parameters]
 
 
 def without_ids(heard: list[Message]) -> list[Message]:
