@@ -79,6 +79,8 @@ def rendered(schema: Any) -> dict[str, Any]:
         found = form_schema(Reader().read(schema))
     except ConfigurationError as error:
         raise TypeError(f"Elicitation schema {schema!r}: {error}") from error
+    if found.get("type") != "object":
+        raise TypeError(f"Elicitation schema {schema!r} is no object with named fields")
     for name, part in found["properties"].items():
         if not is_primitive(part):
             raise TypeError(

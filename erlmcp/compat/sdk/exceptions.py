@@ -95,6 +95,8 @@ def as_protocol_error(error: BaseException) -> errors.McpError | None:
     """The JSON-RPC error that an exception is, or stands for."""
     if isinstance(error, errors.McpError):
         return error
+    if isinstance(error, errors.NoBackChannelError):
+        return MCPError(errors.INVALID_REQUEST, str(error))
     if issubclass(kind_of(error), MCPError):
         said: Any = getattr(error, "error", error)
         return MCPError(said.code, said.message, dump_model(said.data))

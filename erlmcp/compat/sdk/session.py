@@ -106,7 +106,9 @@ class ServerSession:
     async def send_ping(self) -> Any:
         exchange = self._inner._exchange
         if not self.can_send_request:
-            raise NoBackChannelError("ping: in 2026-07-28 a server sends no requests")
+            raise NoBackChannelError(
+                "Cannot send 'ping': this transport context has no back-channel for server-initiated requests."
+            )
         found = await exchange.session.ask(exchange.channel, m.PING, None, PING_TIMEOUT_S)
         return give(types.EmptyResult, found, camel=self._camel)
 

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from erlmcp.compat.sdk.prompts import *  # noqa: F403
+from erlmcp.compat.v1.prompts.base import *  # noqa: F403
