@@ -83,6 +83,7 @@ class BaseContext(ContextMark):
     """What both lines of the SDK have. Made by the server for each request; without one it knows its server only."""
 
     camel = False
+    is_nested = False  # of what is read within a request, which has no rounds of its own
 
     def __init__(self, *, mcp_server: BaseServer[Any] | None = None, inner: Inner | None = None) -> None:
         self._face = mcp_server
@@ -139,7 +140,9 @@ class BaseContext(ContextMark):
         """The contents of a resource of this server."""
         if self._face is None:
             raise ValueError(OUTSIDE)
-        found = await self._face._read_here(str(uri), type(self)(mcp_server=self._face, inner=self._inner))
+        nested = type(self)(mcp_server=self._face, inner=self._inner)
+        nested.is_nested = True
+        found = await self._face._read_here(str(uri), nested)
         if isinstance(found, types.InputRequiredResult):
             raise RuntimeError("the resource asks the client first; only MCPServer.read_resource can hand that on")
         return found
@@ -194,13 +197,15 @@ class Context(BaseContext):
     @property
     def input_responses(self) -> dict[str, Any] | None:
         """The answers to the questions of an ``InputRequiredResult``; None in the first round."""
-        found = None if self._inner is None else self._inner.params.get("inputResponses")
+        found = None if self._inner is None or self.is_nested else self._inner.params.get("inputResponses")
         return {key: _response(value) for key, value in found.items()} if isinstance(found, dict) else None
 
     @property
     def request_state(self) -> str | None:
         """The ``request_state`` that was given with them. Raises MCPError (-32602) for one that is not this call's."""
-        return None if self._inner is None else given_state(self._inner, security_of(self._inner))
+        if self._inner is None or self.is_nested:
+            return None
+        return given_state(self._inner, security_of(self._inner))
 
     async def notify_tools_changed(self) -> None:
         await self.mcp_server.bus.publish(ToolsListChanged())

@@ -56,31 +56,33 @@ class Settings:
     auth: Any = None
 
 
+def _renewing(change: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a list, after which the server goes by what is in it."""
+
+    def renew(self: MiddlewareList, *given: Any) -> Any:
+        found = change(self, *given)
+        self.face._install_middleware()
+        return found
+
+    return renew
+
+
 class MiddlewareList(list[Any]):
-    """The middleware of a server; what is put in is in force at once."""
+    """The middleware of a server; what is put in or taken out counts at once."""
 
     def __init__(self, face: MCPServer[Any]) -> None:
         super().__init__()
-        self._face = face
+        self.face = face
 
-    def _renew(self) -> None:
-        self._face._install_middleware()
-
-    def append(self, value: Any) -> None:
-        super().append(value)
-        self._renew()
-
-    def extend(self, values: Any) -> None:
-        super().extend(values)
-        self._renew()
-
-    def insert(self, index: Any, value: Any) -> None:
-        super().insert(index, value)
-        self._renew()
-
-    def remove(self, value: Any) -> None:
-        super().remove(value)
-        self._renew()
+    append = _renewing(list.append)
+    extend = _renewing(list.extend)
+    insert = _renewing(list.insert)
+    remove = _renewing(list.remove)
+    pop = _renewing(list.pop)
+    clear = _renewing(list.clear)
+    __iadd__ = _renewing(list.__iadd__)
+    __setitem__ = _renewing(list.__setitem__)
+    __delitem__ = _renewing(list.__delitem__)
 
 
 class MCPServer(BaseServer[L], Generic[L]):

@@ -313,6 +313,84 @@ async def test_run_serves_over_standard_input_and_output(tmp_path: Path) -> None
         assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
 
 
+SERVED = """
+import sys
+from {home} import {name}
+
+mcp = {name}("process", {settings})
+
+@mcp.tool()
+def add(a: int, b: int) -> int:
+    return a + b
+
+mcp.run("{transport}"{options})
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "settings", "transport", "options"),
+    [
+        ("erlmcp.compat.sdk", "MCPServer", "", "streamable-http", ", port=0"),
+        ("erlmcp.compat.sdk", "MCPServer", "", "sse", ", port=0"),
+        ("erlmcp.compat.v1", "FastMCP", "port=0", "streamable-http", ""),
+        ("erlmcp.compat.v1", "FastMCP", "port=0", "sse", ""),
+    ],
+)
+async def test_run_serves_over_http_until_it_is_told_to_end(
+    tmp_path: Path, home: str, name: str, settings: str, transport: str, options: str
+) -> None:
+    program = tmp_path / "server.py"
+    program.write_text(SERVED.format(home=home, name=name, settings=settings, transport=transport, options=options))
+    server = await asyncio.create_subprocess_exec(sys.executable, str(program), stderr=asyncio.subprocess.PIPE)
+    assert server.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            line = (await server.stderr.readline()).decode()
+            url = next(word for word in line.split() if word.startswith("http://"))
+            if transport == "sse":
+                port = int(url.split(":")[2].split("/")[0])
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b"event: endpoint" in await reader.readuntil(b"session_id=")
+                writer.close()
+            else:
+                async with Client(url) as client:
+                    assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
+            server.terminate()
+            assert await server.wait() == 0
+    finally:
+        if server.returncode is None:
+            server.kill()
+            await server.wait()
+        server._transport.close()  # type: ignore[attr-defined]
+
+
+async def test_what_is_read_within_a_request_has_no_rounds_of_its_own() -> None:
+    mcp = MCPServer("nested")
+    seen: list[Any] = []
+
+    @mcp.resource("inner://{name}")
+    def inner(name: str, ctx: Context) -> str:
+        seen.append((ctx.input_responses, ctx.request_state))
+        return name
+
+    @mcp.tool()
+    async def outer(ctx: Context) -> str | InputRequiredResult:
+        form = {"type": "object", "properties": {"x": {"type": "string"}}}
+        if ctx.input_responses is None:
+            question = ElicitRequest(params=ElicitRequestFormParams(message="x?", requested_schema=form))
+            return InputRequiredResult(input_requests={"x": question}, request_state="mine")
+        (found,) = await ctx.read_resource("inner://a")
+        return str(found.content)
+
+    async def answer(_context: Any, _params: Any) -> Any:
+        return ElicitResult(action="accept", content={"x": "y"})
+
+    async with Client(mcp, elicitation_callback=answer) as client:
+        assert (await client.call_tool("outer")).structured_content == {"result": "a"}
+    assert seen == [(None, None)]
+
+
 async def test_run_within_a_loop_and_by_an_unknown_transport_is_refused() -> None:
     with pytest.raises(RuntimeError, match="await run_"):
         make().run()

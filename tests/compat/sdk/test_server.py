@@ -188,6 +188,15 @@ def test_a_middleware_takes_the_short_way_away_and_leaves_it_as_it_goes() -> Non
     assert mcp.kernel.quick_route is None
     mcp.middleware.remove(watch)
     assert mcp.kernel.quick_route is not None
+    mcp.middleware += [watch]
+    assert mcp.kernel.quick_route is None
+    del mcp.middleware[0]
+    assert mcp.kernel.quick_route is not None
+    mcp.middleware.insert(0, watch)
+    mcp.middleware[0] = watch
+    assert len(mcp.kernel.middleware) == 1
+    mcp.middleware.clear()
+    assert mcp.kernel.middleware == []
 
 
 # -- what is refused, where it is registered --------------------------------------------------------------------------
