@@ -144,7 +144,7 @@ class Session:
         self.kind = "memory"  # of its transport
         self.opened_ns = time.perf_counter_ns()
         self.owner = owner
-        self.connection = Connection()
+        self.connection = Connection(getattr(host, "client_requests", None))  # where it serves others than the usual
         self._correlation: core.Correlation | None = None
         self._serial = 0
         self.inflight: dict[str | int, Exchange] = {}

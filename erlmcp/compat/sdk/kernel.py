@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erlmcp.compat.sdk.auth import within_token
@@ -68,6 +69,7 @@ class Kernel(Server):
         self.context_class = face.context_class
         self.runs_in_thread = face.runs_in_thread
         self.cache_hints: dict[str, Any] = {}
+        self.client_requests: dict[str, frozenset[str]] | None = None  # with the methods of extensions
         super().__init__(name, **options)
         self.service = SdkService(self)
         self.install()
@@ -81,6 +83,13 @@ class Kernel(Server):
         if not self.runs_in_thread:
             return fn(**given)
         return await (self.in_thread(fn, **given) if self._loop is not None else run_in_thread(fn, **given))
+
+    def bind_method(self, binding: Any) -> None:
+        """Serve a method of an extension's own."""
+        known = self.client_requests or m.CLIENT_REQUESTS
+        self.client_requests = {version: methods | {binding.method} for version, methods in known.items()}
+        self.service._handlers[binding.method] = partial(run_method, self.face, binding)
+        self.install()
 
     def place_tool(self, plan: ToolPlan) -> None:
         self._place_tool(plan.name, Tool(self, plan))
@@ -136,6 +145,9 @@ class SdkService(Service):
             self.server.quick_route = None  # Every request is looked at by the endpoint, which knows the token.
         if not face.listens:
             self.server.routes.drop_method(m.LISTEN)
+
+    def _answer(self, exchange: Exchange, value: Any, error: BaseException | None) -> None:
+        super()._answer(exchange, value, error if error is None else as_protocol_error(error) or error)
 
     @staticmethod
     def asked(context: Inner, value: Any) -> BaseException:
@@ -254,6 +266,20 @@ def judge_tool_error(name: str, error: BaseException) -> tuple[McpError | None, 
     if issubclass(kind, UnexpectedToolError | UnexpectedResourceError | ToolError | ResourceError | ArgumentError):
         return None, f"Error executing tool {name}: {text_of(error)}"
     return None, None
+
+
+async def run_method(face: BaseServer[Any], binding: Any, context: Inner) -> dict[str, Any]:
+    """Answer a request of an extension's own method."""
+    try:
+        params = binding.params_type.model_validate(context.params)
+    except ValueError as error:
+        raise InvalidParamsError("Invalid request parameters", "") from error
+    if binding.protocol_versions is not None and context.protocol_version not in binding.protocol_versions:
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", binding.method)
+    found = await binding.handler(face.context_class(mcp_server=face, inner=context).request_context, params)
+    server: Any = context.server
+    result: dict[str, Any] = server.service.stamp(dump_model(found) or {}, context._exchange.peer)
+    return result
 
 
 async def authorized(context: Inner, call_next: Callable[[Inner], Any]) -> Any:

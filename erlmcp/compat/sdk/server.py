@@ -170,18 +170,16 @@ class MCPServer(BaseServer[L], Generic[L]):
         )
 
     def _apply(self, extension: Any) -> None:
-        """Take over what an extension contributes. Raises ValueError for one that is there, ConfigurationError for
-        methods of its own."""
+        """Take over what an extension contributes. Raises ValueError for one that is there, or a method that is."""
         identifier = getattr(extension, "identifier", None)
         validate_extension_identifier(identifier, owner=type(extension).__name__)
         if any(each.identifier == identifier for each in self._extensions):
             raise ValueError(f"Extension {identifier!r} is already registered")
-        for method in extension.methods():
-            raise ConfigurationError(
-                f"extension {identifier!r} has a method of its own, {method.method!r}: requests of other methods than "
-                "the specification's are not served; make it a tool"
-            )
         self._extensions.append(extension)
+        for method in extension.methods():
+            if method.method in self.kernel.service.methods:
+                raise ValueError(f"Extension {identifier!r} binds {method.method!r}, which is already registered")
+            self.kernel.bind_method(method)
         for tool in extension.tools():
             self.add_tool(tool.fn, meta=tool.meta, **tool.kwargs)
         for resource in extension.resources():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from erlmcp import Client, ConfigurationError
-from erlmcp.compat.sdk import Context, MCPServer
+from erlmcp.compat.sdk import Context, Extension, MCPServer, MethodBinding
 from erlmcp.compat.sdk.auth import AccessToken, AuthSettings, get_access_token
 from erlmcp.errors import HttpStatusError
 
@@ -164,6 +164,44 @@ async def test_hosts_and_origins_are_let_in_as_transport_security_says() -> None
 def test_what_is_not_served_is_refused_with_a_reason(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         make().streamable_http_app(**options)
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_methods_of_an_extension_are_served_over_http(stateless: bool) -> None:
+    class Params:
+        def __init__(self, query: str) -> None:
+            self.query = query
+
+        @classmethod
+        def model_validate(cls, value: dict[str, Any]) -> Params:
+            if "query" not in value:
+                raise ValueError("no query")
+            return cls(value["query"])
+
+    async def search(_ctx: Any, params: Params) -> dict[str, Any]:
+        return {"found": params.query}
+
+    class Search(Extension):
+        identifier = "com.example/search"
+
+        def methods(self) -> list[MethodBinding]:
+            return [MethodBinding("com.example/search", Params, search)]
+
+    async with serving(MCPServer("x", extensions=[Search()]), stateless_http=stateless) as port:
+
+        async def ask(method: str, status: int, era: str = MODERN, **params: Any) -> Any:
+            meta = {VERSION_KEY: MODERN, CAPABILITIES_KEY: {}} if era == MODERN else {}
+            sent = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+            headers = {**HEADERS, "MCP-Protocol-Version": era, **({"Mcp-Method": method} if era == MODERN else {})}
+            answer = await fetch(port, "POST", "/mcp", sent, **headers)
+            assert answer.status == status
+            return answer.json
+
+        assert (await ask("com.example/search", 200, query="a"))["result"]["found"] == "a"
+        assert (await ask("com.example/search", 200))["error"]["code"] == -32602
+        assert (await ask("com.example/absent", 404))["error"]["code"] == -32601
+        if stateless:
+            assert (await ask("com.example/search", 200, LEGACY, query="b"))["result"]["found"] == "b"
 
 
 # -- routes of the app's own ------------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_settings_that_do_not_fit_together_are_refused(options: dict[str, Any], 
         MCPServer(**options)
 
 
-def test_a_method_of_an_extension_is_refused_with_the_reason() -> None:
+def test_an_extension_whose_name_or_method_is_taken_is_refused() -> None:
     async def handler(_ctx: Any, _params: Any) -> None: ...
 
     class Own(Extension):
@@ -245,8 +245,13 @@ def test_a_method_of_an_extension_is_refused_with_the_reason() -> None:
         def methods(self) -> list[MethodBinding]:
             return [MethodBinding("com.example/do", object, handler)]
 
-    with pytest.raises(ConfigurationError, match="make it a tool"):
-        MCPServer("x", extensions=[Own()])
+    class Other(Own):
+        identifier = "com.example/other"
+
+    with pytest.raises(ValueError, match=r"binds 'com\.example/do', which is already registered"):
+        MCPServer("x", extensions=[Own(), Other()])
+    with pytest.raises(ValueError, match="already registered"):
+        MCPServer("x", extensions=[Own(), Own()])
     with pytest.raises(ValueError, match="a method of the specification"):
         MethodBinding("tools/list", object, handler)
     with pytest.raises(ValueError, match=r"com\.example/name"):
