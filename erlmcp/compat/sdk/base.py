@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from erlmcp.compat.sdk import types
+from erlmcp.compat.sdk.absent import INNER, NOT_CALLED
 from erlmcp.compat.sdk.auth import NO_ISSUER, Bearer
 from erlmcp.compat.sdk.context import BaseContext, is_context
 from erlmcp.compat.sdk.convert import Asked, is_named
@@ -25,7 +26,13 @@ from erlmcp.compat.sdk.exceptions import (
     kind_of,
 )
 from erlmcp.compat.sdk.kernel import Kernel, authorized, judge_tool_error, rendered_messages
-from erlmcp.compat.sdk.plan import compile_sdk_prompt, compile_sdk_resource, compile_sdk_tool
+from erlmcp.compat.sdk.plan import (
+    compile_sdk_prompt,
+    compile_sdk_resource,
+    compile_sdk_tool,
+    entry_of,
+    is_resource,
+)
 from erlmcp.compat.sdk.prompts.base import Prompt
 from erlmcp.compat.sdk.record import give, give_all
 from erlmcp.compat.sdk.request_state import RequestStateSecurity
@@ -41,29 +48,6 @@ from erlmcp.spec import method as m
 log = logging.getLogger("erlmcp.compat")
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L")
-
-
-_NOT_CALLED = frozenset(
-    {
-        "call_tool",
-        "get_prompt",
-        "list_prompts",
-        "list_resource_templates",
-        "list_resources",
-        "list_tools",
-        "read_resource",
-    }
-)
-_NO_LOW_LEVEL = "there is no low-level server; ``kernel`` is our own, an erlmcp.Server"
-_NO_MANAGER = "what is registered is in ``kernel.describe()``; add and remove it by the public methods"
-_INNER = {
-    "_lowlevel_server": _NO_LOW_LEVEL,
-    "_mcp_server": _NO_LOW_LEVEL,
-    "_tool_manager": _NO_MANAGER,
-    "_resource_manager": _NO_MANAGER,
-    "_prompt_manager": _NO_MANAGER,
-    "_custom_starlette_routes": "the custom routes are in ``routes``",
-}
 
 
 @dataclass
@@ -89,14 +73,14 @@ class BaseServer(Routes, Generic[L]):
         """Raises ConfigurationError for an override that no request would come by."""
         super().__init_subclass__(**options)
         if not cls.__module__.startswith("erlmcp.compat."):
-            for name in sorted(_NOT_CALLED & cls.__dict__.keys()):
+            for name in sorted(NOT_CALLED & cls.__dict__.keys()):
                 raise ConfigurationError(
                     f"{cls.__name__}.{name}: requests do not come by this method; wrap the tools, or use middleware="
                 )
 
     def __getattr__(self, name: str) -> Any:
-        if name in _INNER:
-            raise AttributeError(f"{name}: {_INNER[name]}")
+        if name in INNER:
+            raise AttributeError(f"{name}: {INNER[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _begin(
@@ -324,6 +308,10 @@ class BaseServer(Routes, Generic[L]):
         context = context or self.context_class(mcp_server=self, inner=inner)
         try:
             value = await _invoked(plan, variables, context)
+            if is_resource(value):
+                found = value.read()
+                found = await found if inspect.isawaitable(found) else found
+                value = entry_of(found, plan.mime_type, plan.descriptor.get("_meta"))
             if not plan.is_template and is_named(value, "InputRequiredResult"):
                 raise ValueError("static resources cannot return InputRequiredResult; only templates can")
         except Exception as error:

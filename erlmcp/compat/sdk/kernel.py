@@ -25,6 +25,7 @@ from erlmcp.errors import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
     ArgumentError,
+    ConfigurationError,
     InvalidParamsError,
     McpError,
 )
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from erlmcp.server.plan import ToolPlan
     from erlmcp.server.prompt import PromptPlan
     from erlmcp.server.resource import ResourcePlan
+    from erlmcp.server.side import Side
     from erlmcp.wire.peer import Peer
 
 log = logging.getLogger("erlmcp.compat")
@@ -73,6 +75,12 @@ class Kernel(Server):
         super().__init__(name, **options)
         self.service = SdkService(self)
         self.install()
+
+    def side(self, **_options: Any) -> Side:
+        """Raises ConfigurationError: the answers of a façade are made by a service of its own."""
+        raise ConfigurationError(
+            "a façade has one side: try flags and stacks on an erlmcp.Server, or by the environment"
+        )
 
     def face_context(self, inner: Inner | None) -> Any:
         """The context that the author sees."""

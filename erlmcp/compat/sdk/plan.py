@@ -7,6 +7,7 @@ becomes a result.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -22,7 +23,7 @@ from erlmcp.compat.sdk.lenient import make_lenient
 from erlmcp.compat.sdk.resolve import ResolverGraph, asks_by_itself, resolved_parameters
 from erlmcp.compat.sdk.schema import TitledBuilder, argument_schema, input_schema
 from erlmcp.errors import ConfigurationError
-from erlmcp.server.bind import Binding, read_signature
+from erlmcp.server.bind import Binding, Overrides, read_signature
 from erlmcp.server.content import ResourceContents, dump_model
 from erlmcp.server.depend import is_async_call
 from erlmcp.server.plan import ToolPlan, compile_tool, tool_name
@@ -79,8 +80,10 @@ def compile_sdk_tool(
     icons: Any,
     meta: Mapping[str, Any] | None,
     structured_output: bool | None,
+    overrides: Overrides | None = None,
 ) -> ToolPlan:
     """Plan a tool. Raises InvalidSignature (a ConfigurationError) for what cannot be served."""
+    given = {key: value for key, value in locals().items() if key not in ("kernel", "fn", "overrides")}
     own_name = name_of(fn, name)
     if _TOOL_NAME.fullmatch(own_name) is None:
         log.warning("the tool name %r is not of 1 to 128 letters, digits, '_', '-' and '.'", own_name)
@@ -105,8 +108,10 @@ def compile_sdk_tool(
         run_in_thread=kernel.runs_in_thread,
         is_context=is_context,
         run_sync=kernel.in_thread,
+        overrides=overrides,
     )
     _dress(kernel, plan, fn, label, hints, returns, structured_output)
+    plan._recompile = lambda overrides: compile_sdk_tool(kernel, fn, **given, overrides=overrides)
     return plan
 
 
@@ -114,7 +119,7 @@ def _dress(
     kernel: Kernel, plan: ToolPlan, fn: Any, label: str, hints: Mapping[str, Any], returns: Any, structured: Any
 ) -> None:
     """Put the SDK's schemas and results into a plan."""
-    fn_name = tool_name(fn, None) if getattr(fn, "__name__", "<lambda>") != "<lambda>" else plan.name
+    fn_name = getattr(fn, "__name__", plan.name)
     conversion = plan_result(label, fn_name, returns, structured)
     schema = input_schema(plan.binding, fn_name, hints)
     plan.conversion = conversion
@@ -178,8 +183,6 @@ def _with_resolvers(
 
 async def run_in_thread(fn: Callable[..., Any], /, **given: Any) -> Any:
     """Where the server does not run: a thread of asyncio's."""
-    import asyncio
-
     return await asyncio.to_thread(functools.partial(fn, **given))
 
 
@@ -208,6 +211,8 @@ def compile_sdk_resource(
     plan.invoke = _lenient_invoke(kernel, plan.binding)
     if plan.needs_context:
         plan.invoke = with_face(kernel, plan.invoke)
+    given = {"name": name, "mime_type": mime_type, **options}
+    plan._recompile = lambda overrides: compile_sdk_resource(kernel, fn, uri, **{**given, "overrides": overrides})
     return plan
 
 
@@ -217,10 +222,7 @@ def _reading(fn: Callable[..., Any], mime_type: str, meta: Any) -> Callable[...,
 
         @functools.wraps(fn)
         async def read(*args: Any, **given: Any) -> Any:
-            found = await fn(*args, **given)
-            if hasattr(found, "read") and hasattr(found, "mime_type"):
-                found = await found.read()
-            return entry_of(found, mime_type, meta)
+            return entry_of(await fn(*args, **given), mime_type, meta)
 
         return read
 
@@ -231,9 +233,14 @@ def _reading(fn: Callable[..., Any], mime_type: str, meta: Any) -> Callable[...,
     return read_here
 
 
+def is_resource(value: Any) -> bool:
+    """Is it a resource object, which is still to be read?"""
+    return hasattr(value, "read") and hasattr(value, "mime_type")
+
+
 def entry_of(value: Any, mime_type: str, meta: Any) -> Any:
-    """A returned value as the one entry of the contents."""
-    if is_named(value, "InputRequiredResult"):
+    """A returned value as the one entry of the contents; a question and a resource object as they are."""
+    if is_named(value, "InputRequiredResult") or is_resource(value):
         return value
     plain = value if isinstance(value, str | bytes) else indented(value)
     return ResourceContents(plain, mime_type, meta=meta)
@@ -267,6 +274,8 @@ def compile_sdk_prompt(
     plan.invoke = _lenient_invoke(kernel, plan.binding)
     if plan.needs_context:
         plan.invoke = with_face(kernel, plan.invoke)
+    given = {"name": name, "description": description, **options}
+    plan._recompile = lambda overrides: compile_sdk_prompt(kernel, fn, **{**given, "overrides": overrides})
     return plan
 
 

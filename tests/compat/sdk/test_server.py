@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import pytest
 
-from erlmcp import ConfigurationError, Server
+from erlmcp import Client, ConfigurationError, Depends, Server
 from erlmcp.compat.sdk import (
     AcceptedElicitation,
     CacheHint,
@@ -197,6 +197,35 @@ def test_a_middleware_takes_the_short_way_away_and_leaves_it_as_it_goes() -> Non
     assert len(mcp.kernel.middleware) == 1
     mcp.middleware.clear()
     assert mcp.kernel.middleware == []
+
+
+async def test_our_own_dependencies_are_filled_and_can_be_replaced() -> None:
+    def real() -> str:
+        return "real"
+
+    mcp = make()
+
+    @mcp.tool()
+    async def tool(value: int, dep: Annotated[str, Depends(real)], ctx: Context) -> str:
+        return f"{value} {dep} {ctx.mcp_server.name}"
+
+    @mcp.resource("data://{name}")
+    def data(name: str, ctx: Context) -> Any:
+        return TextResource(uri="text://inner", text=f"inner {name}")
+
+    @mcp.prompt()
+    def prompt(dep: Annotated[str, Depends(real)]) -> str:
+        return dep
+
+    async with Client(mcp.kernel) as client:
+        assert (await client.call_tool("tool", {"value": True})).data == "1 real here"
+        with mcp.kernel.override_dependencies({real: lambda: "fake"}):
+            assert (await client.call_tool("tool", {"value": True})).data == "1 fake here"
+            assert (await client.get_prompt("prompt")).messages[0].content.text == "fake"
+            assert (await client.read_resource("data://x")).contents[0].text == "inner x"
+        assert (await client.get_prompt("prompt")).messages[0].content.text == "real"
+    with pytest.raises(ConfigurationError, match="one side"):
+        mcp.kernel.side()
 
 
 # -- what is refused, where it is registered --------------------------------------------------------------------------
