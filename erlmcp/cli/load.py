@@ -34,7 +34,7 @@ def load_server(target: str | None, module: str | None, *, keep_traceback: bool 
     place, name = split_target(target or module or "")
     try:
         loaded = _load_module(place) if module else _load_file(place)
-        return find_server(loaded, name, place)
+        return find_server(_beneath(loaded), name, place)
     except CommandError:
         raise
     except (Exception, SystemExit) as error:
@@ -42,6 +42,18 @@ def load_server(target: str | None, module: str | None, *, keep_traceback: bool 
             raise
         said = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
         raise CommandError(f"{_place_of(error, place)}: {said}{_mend(error)}", CANNOT_LOAD) from error
+
+
+def _beneath(module: ModuleType) -> ModuleType:
+    """The module as a command looks at it: a façade of another SDK stands for the server beneath it."""
+    from erlmcp import Server
+
+    seen = ModuleType(module.__name__)
+    for key, value in vars(module).items():
+        is_facade = any(base.__module__.startswith("erlmcp.compat.") for base in type(value).__mro__)
+        kernel = getattr(value, "kernel", None) if is_facade else None
+        vars(seen)[key] = kernel if isinstance(kernel, Server) else value
+    return seen
 
 
 def _load_file(place: str) -> ModuleType:

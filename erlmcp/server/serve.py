@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
     from erlmcp.metrics.desk import Desk
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.lane import ThreadLanes
     from erlmcp.server.app import Server
     from erlmcp.transports.asgi import AsgiApp
@@ -82,10 +83,12 @@ async def http(
     *,
     tls: ssl.SSLContext | None = None,
     http2: bool = False,
+    make_endpoint: Callable[[Gate], Endpoint] | None = None,
 ) -> AsyncIterator[HttpListener]:
     """Serve Streamable HTTP within this context; ``.port`` of its value is the port. Leaving it drains.
 
     ``http2`` (extra ``http2``): by ALPN with ``tls``, whose context is told so, and by prior knowledge without.
+    ``make_endpoint`` gives what takes the requests, the server's own endpoint where it is not said.
     """
     from erlmcp.runtime.quick import make_stride
     from erlmcp.transports.listener import HttpListener
@@ -93,7 +96,7 @@ async def http(
 
     async with server.running():
         gate = make_gate(server, path, host)
-        endpoint = server.make_endpoint(gate)
+        endpoint = (make_endpoint or server.make_endpoint)(gate)
         handler: Any = endpoint
         if server.sse_transport:
             from erlmcp.runtime.oldsse import OldSse

@@ -121,9 +121,10 @@ class Bearer:
         missing = [scope for scope in self.scopes if scope not in token.scopes]
         if missing:
             return None, 403, "insufficient_scope", f"Required scope: {missing[0]}"
-        if len(self.known) >= KNOWN_MAX:
-            del self.known[next(iter(self.known))]
+        self.known.pop(header or "", None)  # The last one is the last to go.
         self.known[header or ""] = token
+        if len(self.known) > KNOWN_MAX:
+            del self.known[next(iter(self.known))]
         return token, 0, "", ""
 
     def metadata(self) -> dict[str, Any]:

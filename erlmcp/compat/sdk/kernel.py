@@ -23,6 +23,7 @@ from erlmcp.compat.sdk.plan import messages_of, run_in_thread
 from erlmcp.compat.sdk.request_state import GivenRound, RequestStateSecurity
 from erlmcp.errors import (
     INTERNAL_ERROR,
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     ArgumentError,
     ConfigurationError,
@@ -41,11 +42,13 @@ from erlmcp.spec.version import MODERN_VERSIONS
 
 if TYPE_CHECKING:
     from erlmcp.compat.sdk.base import BaseServer
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.server.plan import ToolPlan
     from erlmcp.server.prompt import PromptPlan
     from erlmcp.server.resource import ResourcePlan
     from erlmcp.server.side import Side
+    from erlmcp.wire.header import Gate
     from erlmcp.wire.peer import Peer
 
 log = logging.getLogger("erlmcp.compat")
@@ -75,6 +78,16 @@ class Kernel(Server):
         super().__init__(name, **options)
         self.service = SdkService(self)
         self.install()
+
+    def make_endpoint(self, gate: Gate) -> Endpoint:
+        """The façade's endpoint, whoever serves it: with its routes and the tokens that it asks for."""
+        from erlmcp.compat.sdk.front import SdkEndpoint, Setting
+
+        return SdkEndpoint(
+            self,
+            Setting(gate.path, hosts=gate.hosts, origins=gate.origins, is_local=gate.local),
+            event_store=self.event_store,
+        )
 
     def side(self, **_options: Any) -> Side:
         """Raises ConfigurationError: the answers of a façade are made by a service of its own."""
@@ -294,6 +307,8 @@ async def authorized(context: Inner, call_next: Callable[[Inner], Any]) -> Any:
     """A middleware: handlers know the access token of their request."""
     server: Any = context.server
     token = server.face.bearer.known.get(context.headers.get("authorization"))
+    if token is None and context._exchange.headers is not None:
+        raise MCPError(INVALID_REQUEST, "Authentication required")
     with within_token(token):
         return await call_next(context)
 

@@ -146,8 +146,8 @@ class Routes:
         """A context in which our own HTTP protocol serves; its value has the ``port``."""
         from erlmcp.compat.sdk.front import SdkEndpoint
 
-        def make(kernel: Any, _gate: Any, *, event_store: bool) -> Any:
-            return SdkEndpoint(kernel, setting, event_store=event_store)
+        def make(_gate: Any) -> Any:
+            return SdkEndpoint(self.kernel, setting, event_store=self.kernel.event_store)
 
         return serve.http(self.kernel, host, port, setting.gate.path, make_endpoint=make)
 

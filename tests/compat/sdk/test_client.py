@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from erlmcp import ConfigurationError
+from erlmcp.cli.load import load_server
 from erlmcp.compat.sdk import Client, Context, MCPError, MCPServer, RequestStateSecurity
 from erlmcp.compat.sdk.request_state import InvalidRequestState, KeyRing
 from erlmcp.compat.sdk.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
@@ -311,6 +312,15 @@ async def test_run_serves_over_standard_input_and_output(tmp_path: Path) -> None
     parameters = SimpleNamespace(command=sys.executable, args=[str(program)], env=environment)
     async with Client(parameters) as client:
         assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
+
+
+@pytest.mark.parametrize("name", ["", ":mcp"])
+@pytest.mark.parametrize("home", ["erlmcp.compat.sdk", "erlmcp.compat.v1"])
+def test_the_commands_serve_what_is_beneath_a_facade(tmp_path: Path, name: str, home: str) -> None:
+    program = tmp_path / f"app_{home.rpartition('.')[2]}{len(name)}.py"
+    kind = "MCPServer" if home.endswith("sdk") else "FastMCP"
+    program.write_text(f"from {home} import {kind}\nclass Own({kind}): pass\nmcp = Own('loaded')\nother = 5\n")
+    assert load_server(f"{program}{name}", None).name == "loaded"
 
 
 SERVED = """

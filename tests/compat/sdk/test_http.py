@@ -16,6 +16,7 @@ from erlmcp import Client, ConfigurationError
 from erlmcp.compat.sdk import Context, Extension, MCPServer, MethodBinding
 from erlmcp.compat.sdk.auth import AccessToken, AuthSettings, get_access_token
 from erlmcp.errors import HttpStatusError
+from erlmcp.server import serve
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -302,6 +303,33 @@ async def test_an_expired_token_and_a_failing_verifier_let_nobody_in(token: str,
     async with serving(guarded()) as port:
         answer = await fetch(port, "POST", "/mcp", call("whoami"), **modern("whoami", Authorization=token))
         assert (answer.status, b"secret" in answer.body) == (status, False)
+
+
+async def test_a_token_is_asked_for_whoever_serves_what_is_beneath() -> None:
+    kernel = guarded().kernel
+    async with serve.http(kernel, "127.0.0.1", 0) as listener:
+        for token, status in (("Bearer bad", 401), ("Bearer good", 200)):
+            answer = await fetch(listener.port, "POST", "/mcp", call("whoami"), **modern("whoami", Authorization=token))
+            assert answer.status == status
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/mcp",
+        "headers": [(key.lower().encode(), value.encode()) for key, value in modern("whoami").items()],
+    }
+    sent: list[Any] = []
+    body = json.dumps(call("whoami")).encode()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = kernel.asgi()
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 401
+    await app.close()
 
 
 async def test_the_metadata_says_who_issues_tokens() -> None:

@@ -102,7 +102,7 @@ class Serving(Server):
         def announce(listener: Any) -> str:
             return f"{self.name}: serving http://{shown}:{listener.port}/{path.strip('/')} ({core.IMPLEMENTATION})"
 
-        return until_stopped(self, http(self, host, port, path, make_endpoint=self.make_endpoint), announce)
+        return until_stopped(self, http(self, host, port, path), announce)
 
     def _allow(self, given: dict[str, Any]) -> None:
         """Take who is let in, and what says how sessions and answers are to be, which the client and we agree on."""
@@ -117,11 +117,11 @@ class Serving(Server):
             if given.pop(name, None) not in (None, False, True, "auto"):
                 unsupported(f"{name}=", "it is a limit of the server here", "Limits (docs/limits.md)")
 
-    def make_endpoint(self, host: Any, gate: Any, *, event_store: bool = True) -> Endpoint:
+    def make_endpoint(self, gate: Any) -> Endpoint:
         """The endpoint of a listener, with the routes beside it."""
         if not self.custom_routes:
-            return Endpoint(host, gate, event_store=event_store)
-        return RoutedEndpoint(host, gate, self.custom_routes, event_store=event_store)
+            return super().make_endpoint(gate)
+        return RoutedEndpoint(self, gate, self.custom_routes, event_store=self.event_store)
 
     # -- as an application ---------------------------------------------------------------------------------------------
 
