@@ -1,7 +1,7 @@
 """The SDK's middleware, ``async (ctx, call_next)``, around our requests.
 
-It sees every request that is answered by a handler; the handshake, pings, listen streams and notifications are answered
-before. What it gives ``call_next`` is looked at: with other ``params`` the handler runs with those.
+It sees every request that is answered by a handler; ``initialize``, pings, listen streams and notifications are
+answered before. What it gives ``call_next`` is looked at: with other ``params`` the handler runs with those.
 """
 
 from __future__ import annotations
@@ -55,11 +55,20 @@ def interceptor(face: MCPServer[Any], extension: Any) -> Callable[[Inner, InnerN
         params = give(CallToolRequestParams, inner.params)
 
         async def intercept(ctx: RequestContext, following: Any) -> Any:
-            return await extension.intercept_tool_call(params, ctx, following)
+            async def call(ctx: RequestContext) -> Any:
+                return _result(await following(ctx))
+
+            return await extension.intercept_tool_call(params, ctx, call)
 
         return await _run(face, inner, call_next, intercept, may_rewrite=False)
 
     return around
+
+
+def _result(wire: dict[str, Any]) -> Any:
+    """The result of a tool call as an object."""
+    is_question = wire.get("resultType") == "input_required"
+    return give(types.InputRequiredResult if is_question else types.CallToolResult, wire)
 
 
 class CallToolRequestParams(types.Params):

@@ -29,7 +29,10 @@ class Loud(Extension):
     async def intercept_tool_call(self, params, ctx, call_next):
         if params.name == "stopped":
             return CallToolResult(content=[TextContent(type="text", text="stopped before")])
-        return await call_next(ctx)
+        result = await call_next(ctx)
+        if params.name == "marked":
+            result.content.append(TextContent(type="text", text=f"marked: {result.is_error}"))
+        return result
 
 
 async def watch(ctx, call_next):
@@ -54,6 +57,13 @@ mcp = MCPServer(
 @mcp.tool()
 def add(a: int, b: int) -> int:
     return a + b
+
+
+@mcp.tool()
+def marked(fails: bool) -> str:
+    if fails:
+        raise ValueError("a secret")
+    return "fine"
 
 
 @mcp.tool()
@@ -88,6 +98,8 @@ TALK = [
     ("tools/call", {"name": "shout", "arguments": {"text": "a"}}),
     ("tools/call", {"name": "alias", "arguments": {"a": 1, "b": 2}}),
     ("tools/call", {"name": "stopped", "arguments": {}}),
+    ("tools/call", {"name": "marked", "arguments": {"fails": False}}),
+    ("tools/call", {"name": "marked", "arguments": {"fails": True}}),
     ("resources/read", {"uri": "loud://text"}),
     ("tools/call", {"name": "short_lived", "arguments": {}}),
     ("tools/call", {"name": "short_lived", "arguments": {}}),
