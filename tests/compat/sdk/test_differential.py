@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from stage import APPS, LEGACY, MODERN, OURS, STOCK, converse, load
+from parley import APPS, LEGACY, MODERN, OURS, STOCK, converse, load
 
 pytest.importorskip("mcp.server.mcpserver", reason="mcp 2 is not installed: there is nothing to compare with")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
@@ -99,10 +99,9 @@ def without_ids(heard: list[Message]) -> list[Message]:
 
 @pytest.fixture(autouse=True)
 def no_trace_of_the_app() -> Iterator[None]:
-    before = set(sys.modules)
     yield
-    for name in {path.stem for path in APPS.glob("*.py")} - before:
-        sys.modules.pop(name, None)
+    for path in APPS.glob("*.py"):
+        sys.modules.pop(f"app_{path.stem}", None)
 
 
 @pytest.mark.parametrize("era", [LEGACY, MODERN])

@@ -22,12 +22,12 @@ from typing import Any
 import pytest
 
 APPS = Path(__file__).with_name("apps")
-PLACE = Path(__file__).parents[1] / "sdk" / "stage.py"
-_spec = importlib.util.spec_from_file_location("sdk_stage", PLACE)
+PLACE = Path(__file__).parents[1] / "sdk" / "parley.py"
+_spec = importlib.util.spec_from_file_location("sdk_parley", PLACE)
 assert _spec is not None
 assert _spec.loader is not None
-stage = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stage)
+parley = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parley)
 
 IMPORTS = {"mcp.server.fastmcp": "erlmcp.compat.v1", "mcp.types": "erlmcp.compat.v1.types"}
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
@@ -59,7 +59,7 @@ class ProcessWire:
 
     async def receive(self) -> Message:
         assert self._process.stdout is not None
-        async with asyncio.timeout(stage.WAIT_S):
+        async with asyncio.timeout(parley.WAIT_S):
             found: Message = json.loads(await self._process.stdout.readline())
         return found
 
@@ -95,7 +95,7 @@ async def stock_wire(path: Path) -> AsyncIterator[ProcessWire]:
 
 async def talk_to(opening: Any, module: types.ModuleType) -> list[list[Message]]:
     async with opening as wire:
-        talk = stage.Talk(wire, stage.LEGACY, getattr(module, "ANSWERS", {}))
+        talk = parley.Talk(wire, parley.LEGACY, getattr(module, "ANSWERS", {}))
         heard = [[await talk.begin()]]
         for method, params in module.TALK:
             heard.append(await talk.ask(method, params))
@@ -150,7 +150,7 @@ def without_ids(heard: list[Message]) -> list[Message]:
 async def test_an_app_gives_the_same_answers(path: Path) -> None:
     module = load(path)
     stock = await talk_to(stock_wire(path), module)
-    ours = await talk_to(stage.our_wire(module.mcp), module)
+    ours = await talk_to(parley.our_wire(module.mcp), module)
     differing = []
     for asked, one, other in zip([("begin", {}), *module.TALK], stock, ours, strict=True):
         one, other = without_ids(one), without_ids(other)
@@ -162,7 +162,7 @@ async def test_an_app_gives_the_same_answers(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(APPS.glob("*.py")), ids=lambda path: path.stem)
 async def test_an_app_answers_without_the_first_line_being_there(path: Path) -> None:
     module = load(path)
-    heard = await talk_to(stage.our_wire(module.mcp), module)
+    heard = await talk_to(parley.our_wire(module.mcp), module)
     assert len(heard) == len(module.TALK) + 1
     failures = [each for each in heard if each[-1].get("error", {}).get("code") == -32603]
     assert not failures

@@ -1,4 +1,4 @@
-"""One app on two stages: served by the SDK that is installed, and by the façade, with the same conversation.
+"""One app, served twice: by the SDK that is installed, and by the façade, with the same conversation.
 
 An app is a file that imports from ``mcp.server.mcpserver``; for the façade that one name is replaced, and nothing else.
 It has ``mcp``, the server, ``TALK``, the requests as (method, params), and ``ANSWERS``, what the client answers to the
@@ -28,9 +28,9 @@ ROUNDS_MAX = 6
 def load(path: Path, home: str = STOCK) -> types.ModuleType:
     """The app, with its imports from ``home``."""
     source = path.read_text(encoding="utf-8").replace(STOCK, home)
-    module = types.ModuleType(path.stem)
+    module = types.ModuleType(f"app_{path.stem}")
     module.__dict__["__file__"] = str(path)
-    sys.modules[path.stem] = module  # annotations are looked up there
+    sys.modules[module.__name__] = module  # annotations are looked up there
     exec(compile(source, str(path), "exec"), module.__dict__)
     return module
 
