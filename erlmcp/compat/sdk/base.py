@@ -426,6 +426,7 @@ class BaseServer(Routes, Generic[L]):
 
         def register(fn: F) -> F:
             self.completer = fn
+            self.kernel.install()  # It is declared from now on.
             return fn
 
         return register

@@ -283,6 +283,20 @@ async def test_a_good_token_is_let_in_and_known_to_the_tool(name: str) -> None:
             assert answer.json["result"]["structuredContent"] == {"result": "client-good"}
 
 
+async def test_the_token_is_known_by_the_sdks_own_function_too_where_an_app_left_that_import() -> None:
+    theirs = pytest.importorskip("mcp.server.auth.middleware.auth_context")
+    mcp = guarded()
+
+    @mcp.tool()
+    def left() -> str:
+        return str(theirs.get_access_token().client_id)
+
+    async with serving(mcp) as port:
+        answer = await fetch(port, "POST", "/mcp", call("left"), **modern("left", Authorization="Bearer good"))
+        assert answer.json["result"]["structuredContent"] == {"result": "client-good"}
+    assert theirs.get_access_token() is None
+
+
 @pytest.mark.parametrize(
     ("token", "status"),
     [("", 401), ("Bearer bad", 401), ("Basic good", 401), ("Bearer poor", 403), ("Bearer elsewhere", 401)],

@@ -455,6 +455,20 @@ def test_the_signatures_are_those_of_the_sdk() -> None:
         assert set(inspect.signature(getattr(theirs, name)).parameters) <= known, name
 
 
+def test_the_client_and_the_session_have_all_that_the_sdks_have() -> None:
+    theirs = pytest.importorskip("mcp.client")
+    from mcp.server.session import ServerSession as TheirSession
+
+    from erlmcp.compat.sdk import Client as OurClient
+    from erlmcp.compat.sdk.session import ServerSession
+
+    for ours, stock in ((OurClient, theirs.Client), (ServerSession, TheirSession)):
+        wanted = {name for name in vars(stock) if not name.startswith("_")} - set(
+            getattr(stock, "__dataclass_fields__", ())
+        )
+        assert wanted <= set(dir(ours))
+
+
 def test_the_context_has_all_that_the_sdks_has() -> None:
     theirs = pytest.importorskip("mcp.server.mcpserver").Context
     from pydantic import BaseModel
