@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from erlmcp.client.bound import ClientLimits as ClientLimits
     from erlmcp.client.client import Client as Client
     from erlmcp.client.result import CallResult as CallResult
+    from erlmcp.compat.accel.app import accelerate as accelerate
     from erlmcp.compat.fastmcp.server.server import FastMCP as FastMCP
     from erlmcp.compat.sdk.server import MCPServer as MCPServer
     from erlmcp.errors import CallTimeoutError as CallTimeoutError
@@ -55,6 +56,7 @@ _HOME = {
     "ClientLimits": "client.bound",
     "Client": "client.client",
     "CallResult": "client.result",
+    "accelerate": "compat.accel.app",
     "FastMCP": "compat.fastmcp.server.server",
     "MCPServer": "compat.sdk.server",
     "CallTimeoutError": "errors",

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("erlmcp.http")
 ROUTING_HEADERS = ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
-_MODERN_REQUESTS = m.CLIENT_REQUESTS[LATEST_MODERN]
 _FULL_MATCH, _NAMELESS_MATCH = 7, 5
 PRIMING_VERSION = "2025-11-25"
 
@@ -132,6 +131,7 @@ class Endpoint:
         limits = host.limits
         self.host = host
         self.gate = gate
+        self._modern_requests = host.client_requests[LATEST_MODERN]
         self.requests = Requests(host, limits.connection_count_max)
         self.sessions = core.SessionStore(
             limits.session_count_max, idle_ns=int(limits.session_idle_s * 1e9), now_ns=time.monotonic_ns()
@@ -162,7 +162,7 @@ class Endpoint:
             match, method = request.match, call.method
             if match == _FULL_MATCH or (match == _NAMELESS_MATCH and method not in m.NAME_KEYS):
                 peer: Any = call.meta.tag  # type: ignore[union-attr]  # a match has a _meta
-                if peer.__class__ is Peer and method in _MODERN_REQUESTS:
+                if peer.__class__ is Peer and method in self._modern_requests:
                     self._dispatch(call, peer, verdict, reply)
                     return
         if verdict.status:
@@ -252,7 +252,7 @@ class Endpoint:
         else:
             try:
                 peer = judge_request(verdict, call.method or "", call.name, call.meta.values if call.meta else None)
-                if call.method not in _MODERN_REQUESTS:
+                if call.method not in self._modern_requests:
                     raise MethodNotFoundError(call.method or "")
             except McpError as error:
                 status = 404 if isinstance(error, MethodNotFoundError) else 400

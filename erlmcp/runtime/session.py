@@ -69,6 +69,7 @@ class Host(Protocol):
     stride: Stride | None
     admission: str
     quick_route: object  # the route whose entries have ``start(call, peer, front)``; None where there is none
+    client_requests: dict[str, frozenset[str]]  # revision -> what a client may ask
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -144,7 +145,7 @@ class Session:
         self.kind = "memory"  # of its transport
         self.opened_ns = time.perf_counter_ns()
         self.owner = owner
-        self.connection = Connection(getattr(host, "client_requests", None))  # where it serves others than the usual
+        self.connection = Connection(host.client_requests)
         self._correlation: core.Correlation | None = None
         self._serial = 0
         self.inflight: dict[str | int, Exchange] = {}

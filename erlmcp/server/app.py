@@ -76,6 +76,7 @@ class Server(Doors, Agenda, Roster, Switched):
     """
 
     service_class: type[Service] = Service
+    client_requests = m.CLIENT_REQUESTS
 
     def __init__(
         self,

@@ -203,7 +203,7 @@ class SdkEndpoint(Endpoint):
 
     def _post_modern(self, call: Any, verdict: Any, reply: Any, channel: Any) -> None:
         requests = self.host.client_requests
-        is_own = requests is not None and call.kind == REQUEST and call.method in requests[LATEST_MODERN]
+        is_own = call.kind == REQUEST and call.method in requests[LATEST_MODERN]
         if not is_own or call.method in m.CLIENT_REQUESTS[LATEST_MODERN]:
             super()._post_modern(call, verdict, reply, channel)
             return

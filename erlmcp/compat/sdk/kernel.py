@@ -74,7 +74,6 @@ class Kernel(Server):
         self.context_class = face.context_class
         self.runs_in_thread = face.runs_in_thread
         self.cache_hints: dict[str, Any] = {}
-        self.client_requests: dict[str, frozenset[str]] | None = None  # with the methods of extensions
         super().__init__(name, **options)
         self.service = SdkService(self)
         self.install()
@@ -107,7 +106,7 @@ class Kernel(Server):
 
     def bind_method(self, binding: Any) -> None:
         """Serve a method of an extension's own."""
-        known = self.client_requests or m.CLIENT_REQUESTS
+        known = self.client_requests
         self.client_requests = {version: methods | {binding.method} for version, methods in known.items()}
         self.service._handlers[binding.method] = partial(run_method, self.face, binding)
         self.install()

@@ -1,0 +1,222 @@
+"""An app of another SDK as a server of ours: its handlers, our transports, sessions and core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from erlmcp.compat.accel.adapter import Adapter, adapter_of
+from erlmcp.compat.accel.kernel import Kernel
+from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
+from erlmcp.compat.accel.service import KernelHub, KernelService
+from erlmcp.compat.accel.straight import Straight, StraightPlan
+from erlmcp.compat.accel.tested import untested
+from erlmcp.errors import ConfigurationError
+from erlmcp.server.app import Server
+from erlmcp.spec import method as m
+
+if TYPE_CHECKING:
+    from erlmcp.runtime.exchange import Exchange
+    from erlmcp.transports.asgi import AsgiApp
+
+log = logging.getLogger("erlmcp.accelerate")
+SPEC = frozenset().union(*m.CLIENT_REQUESTS.values())
+
+
+class Accelerated(Server):
+    """Serves ``app``: a FastMCP, an MCPServer or a low-level Server of the installed packages.
+
+    Each tool is called straight where it is plain (level 3), and through the app's own kernel where it is not (level
+    1), as is everything else; ``verdict`` says which and why. A change of the app decides anew. ``level`` is how far
+    to go at most: "auto" (or "l3"), "l1", or "off", which serves with the app's own transports.
+    """
+
+    def __init__(self, app: Any, level: str = "auto", **options: Any) -> None:
+        self.app = app
+        self.level = wanted_level(level)
+        self.adapter: Adapter = adapter_of(app)
+        self.kernel = Kernel(self.adapter.server)
+        self.has_plans = False
+        self._why_none = ""
+        self._verdicts: dict[str, Verdict] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._warn()
+        low = self.adapter.server
+        super().__init__(low.name, version=low.version, instructions=low.instructions, lifespan=self._life, **options)
+        self.info = low.server_info_stamp
+        self.hub = KernelHub(self, self.limits.subscription_count_max)
+        self.service: KernelService = KernelService(self)
+        self.decide()
+        changed = weakref.WeakMethod(self._app_changed)
+
+        def tell() -> None:
+            if (method := changed()) is not None:
+                method()
+
+        self.adapter.watch(tell)
+
+    def _warn(self) -> None:
+        if self.level == L3 and (reason := untested(*self.adapter.packages)):
+            log.warning("%s: every tool of %s is called through its own kernel (level 1)", reason, self.adapter.kind)
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    def methods(self) -> set[str]:
+        """What a client may ask, the handshake and listen streams aside."""
+        return {*SPEC, *self.adapter.server._request_handlers} - {m.INITIALIZE, m.LISTEN}
+
+    def notifications(self) -> set[str]:
+        """What the app wants to be told."""
+        return set(self.adapter.server._notification_handlers)
+
+    def verdict(self, name: str) -> Verdict:
+        """The level of a tool; one that was not known when it was decided has what is said of all."""
+        return self._verdicts.get(name) or Verdict(name, L1, self._why_none or "it is not one of the app's own tools")
+
+    def decide(self) -> None:
+        """Find the level of each tool, and keep the plans of those that did not change."""
+        self._why_none = f"level {self.level}" if self.level != L3 else self.adapter.why_none()
+        found: dict[str, Verdict] = {}
+        plans: dict[str, StraightPlan] = {}
+        for each in () if self._why_none else self.adapter.plans():
+            if isinstance(each, Verdict):
+                found[each.name] = each
+            else:
+                plans[each.name] = each
+                found[each.name] = Verdict(each.name, L3, "", each.note)
+        for name in [name for name, tool in self.tools.items() if self._is_other(tool, plans.get(name))]:
+            del self.tools[name]
+            self._drop_entry(m.TOOLS_CALL, name)
+        for name in plans.keys() - self.tools.keys():
+            self._place_tool(name, Straight(self, plans[name]))
+        self._verdicts = found
+        self.has_plans = bool(self.tools)
+        custom = set(self.adapter.server._request_handlers) - SPEC
+        if custom:
+            self.client_requests = {version: asked | custom for version, asked in m.CLIENT_REQUESTS.items()}
+        self.install()
+
+    @staticmethod
+    def _is_other(tool: Any, plan: StraightPlan | None) -> bool:
+        return plan is None or plan.source is not tool.plan.source or plan.function is not tool.plan.function
+
+    def _app_changed(self) -> None:
+        """The app is not what it was; a change that comes from another thread is followed on the loop."""
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if self._loop is None or running is self._loop:
+            self.decide()
+        else:
+            self._loop.call_soon_threadsafe(self.decide)
+
+    # -- while it serves -----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _life(self, _server: Server) -> AsyncIterator[Any]:
+        """Around serving, in a task of its own: task groups and context variables of a lifespan belong to the task that
+        entered it, and whoever stops a server is not always who started it."""
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[Any] = loop.create_future()
+        over = asyncio.Event()
+        task = loop.create_task(self._live(begun, over))
+        try:
+            self.kernel.state = await begun
+            self.decide()  # A lifespan may add tools.
+            yield self.kernel.state
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self.limits.drain_timeout_s)
+        finally:
+            over.set()
+            await task
+
+    async def _live(self, begun: asyncio.Future[Any], over: asyncio.Event) -> None:
+        try:
+            async with self.adapter.lifespan() as state:
+                begun.set_result(state)
+                await over.wait()
+        except BaseException as error:
+            if begun.done():
+                raise
+            begun.set_exception(error)
+
+    async def call(self, exchange: Exchange) -> dict[str, Any]:
+        """A request through the app's kernel."""
+        leave = self.adapter.enter(exchange)
+        try:
+            return await self.kernel.call(exchange)
+        finally:
+            if leave is not None:
+                leave()
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
+        """Run what ends with a conversation."""
+        if self._loop is None or self._loop.is_closed():
+            coro.close()
+            return
+        task = self._loop.create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def end_listening(self) -> None:
+        """End the listen streams with their answers, where the app's own handler knows how to."""
+        entry = self.adapter.server.get_request_handler(m.LISTEN)
+        close = getattr(getattr(entry, "handler", None), "close", None)
+        if close is not None:
+            close()
+
+    # -- ways to serve -------------------------------------------------------------------------------------------------
+
+    def add_tool(self, fn: Callable[..., Any], **options: Any) -> Any:
+        raise ConfigurationError("this server shows what its app has; add the tool to the app")
+
+    def add_prompt(self, fn: Callable[..., Any], **options: Any) -> Any:
+        raise ConfigurationError("this server shows what its app has; add the prompt to the app")
+
+    def add_resource(self, fn: Callable[..., Any], uri: str, **options: Any) -> Any:
+        raise ConfigurationError("this server shows what its app has; add the resource to the app")
+
+    def run_stdio(self) -> None:
+        """Serve over standard input and output."""
+        if self.level == OFF:
+            asyncio.run(self.adapter.run_stdio())
+        else:
+            super().run_stdio()
+
+    def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp", **more: Any) -> None:
+        """Serve over HTTP; by the app's own server where it has to be (``Adapter.why_stock_http``)."""
+        why = self.adapter.why_stock_http()
+        if self.level != OFF and not why:
+            super().run_http(host, port, path, **more)
+            return
+        if more.get("tls") is not None:
+            raise ConfigurationError(f"{why or 'level off'}: its own HTTP server takes no TLS from here")
+        if why and self.level != OFF:
+            log.warning("%s: HTTP is not accelerated", why)
+        import uvicorn
+
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.run(self.adapter.http_app(host, path), host=host, port=port, log_level="warning")
+
+    def asgi(self, path: str = "/mcp") -> AsgiApp:
+        """The endpoint for another ASGI server. Raises ConfigurationError where the app's own has to be served."""
+        why = self.adapter.why_stock_http()
+        if why:
+            raise ConfigurationError(f"{why}: mount the app's own ASGI application")
+        return super().asgi(path)
+
+
+def accelerate(app: Any, level: str = "auto", **options: Any) -> Accelerated:
+    """A server of ours that serves ``app``, a FastMCP (4.1), an MCPServer or a low-level Server of mcp (2.3), as it is.
+
+    ``level`` is how far to go at most: "auto", "l1" or "off"; the variable ``ERLMCP_ACCEL`` comes before it. Further
+    options are those of ``erlmcp.Server`` that have to do with serving (``limits``, ``flags``, ``allowed_hosts``,
+    ``metrics`` ...). Raises ConfigurationError for what cannot be served.
+    """
+    return Accelerated(app, level, **options)

@@ -1,0 +1,138 @@
+"""Level 1: a request of ours through the SDK's kernel.
+
+``mcp.server.runner`` is the SDK's own seam between its transports and its handlers: a runner takes a method and its
+params and gives the result as JSON values, whatever middleware, extension or handler stands behind it. FastMCP 4 stands
+on the same kernel. One runner serves a handshake conversation; each request of 2026-07-28 has one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.connection import Connection
+from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+
+from erlmcp.compat.accel.voice import NotificationVoice, NotifyOnly, RequestVoice, Standalone
+from erlmcp.errors import McpError
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel.server import Server as LowLevel
+
+    from erlmcp.runtime.exchange import Exchange
+    from erlmcp.runtime.session import Session
+    from erlmcp.wire.peer import Peer
+
+log = logging.getLogger("erlmcp.accelerate")
+PLACE: Final = "erlmcp.accel"  # of a conversation's runner, in its state
+PEER_COUNT_MAX: Final = 256
+
+
+class Kernel:
+    """The SDK's low-level server, asked request by request. ``state`` is what its lifespan gave."""
+
+    def __init__(self, server: LowLevel[Any]) -> None:
+        self.server = server
+        self.state: Any = None
+        self._peers: dict[int, tuple[Peer, Any, Any]] = {}
+
+    # -- conversations -------------------------------------------------------------------------------------------------
+
+    def runner_of(self, session: Session) -> ServerRunner[Any]:
+        """The runner of a handshake conversation."""
+        runner: ServerRunner[Any] | None = session.state.get(PLACE)
+        if runner is None:
+            connection = Connection.for_loop(Standalone(session), session_id=session.id)
+            runner = session.state[PLACE] = ServerRunner(self.server, connection, self.state)
+        return runner
+
+    def forget(self, session: Session) -> Any:
+        """Take a conversation's runner out; the coroutine that ends it, None where there was none."""
+        runner: ServerRunner[Any] | None = None if session._state is None else session._state.pop(PLACE, None)
+        return None if runner is None else aclose_shielded(runner.connection)
+
+    def _modern_connection(self, exchange: Exchange) -> Connection:
+        peer = exchange.peer
+        kept = self._peers.get(id(peer))
+        outbound: Any = NotifyOnly(exchange.session) if exchange.headers is None else None
+        more = {} if outbound is None else {"outbound": outbound}
+        if kept is None or kept[0] is not peer:
+            made = Connection.from_envelope(peer.version, peer.info, peer.capabilities, **more)
+            if len(self._peers) >= PEER_COUNT_MAX:
+                self._peers.clear()
+            self._peers[id(peer)] = peer, made.client_params, made.client_capabilities
+            return made
+        made = Connection.from_envelope(peer.version, None, None, **more)
+        made.client_params = kept[1]
+        made.client_capabilities = kept[2]
+        return made
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    async def call(self, exchange: Exchange) -> dict[str, Any]:
+        """The result of a request. Raises McpError: what the SDK's transports would have answered."""
+        voice: Any = RequestVoice(exchange)
+        method, params = exchange.call.method or "", exchange.params
+        given: Any = params if isinstance(params, Mapping) else None
+        try:
+            if not exchange.peer.modern:
+                return await self.runner_of(exchange.session).on_request(voice, method, given)
+            connection = self._modern_connection(exchange)
+            try:
+                return await ServerRunner(self.server, connection, self.state).on_request(voice, method, given)
+            finally:
+                await aclose_shielded(connection)
+        except asyncio.CancelledError:
+            voice.cancelled()
+            raise
+        except Exception as error:
+            raise as_ours(error, exchange.peer.modern) from error
+
+    def finish(self, exchange: Exchange, result: Any) -> dict[str, Any]:
+        """What goes out of a result that a plan gave: cache hints, the fields of the revision, who we are. Raises
+        McpError."""
+        version = exchange.peer.version
+        runner = ServerRunner(self.server, Connection.for_loop(Standalone(exchange.session)), self.state)
+        try:
+            return runner._serialize("tools/call", version, result)
+        except Exception as error:
+            raise as_ours(error, exchange.peer.modern) from error
+
+    def context_of(self, exchange: Exchange) -> ServerRequestContext[Any, Any]:
+        """The SDK's own context of a request."""
+        voice: Any = RequestVoice(exchange)
+        connection = self._modern_connection(exchange)
+        runner = ServerRunner(self.server, connection, self.state)
+        params = exchange.params if isinstance(exchange.params, dict) else {}
+        return runner._make_context(
+            voice, exchange.call.method or "", params, params.get("_meta"), exchange.peer.version
+        )
+
+    async def note(self, session: Session, method: str, params: Any) -> None:
+        """Hand a notification on."""
+        voice: Any = NotificationVoice(session)
+        given = params if isinstance(params, Mapping) else None
+        if session.connection.era != "modern":
+            await self.runner_of(session).on_notify(voice, method, given)
+            return
+        outbound: Any = NotifyOnly(session)
+        connection = Connection.from_envelope(session.connection.version or "", None, None, outbound=outbound)
+        try:
+            await ServerRunner(self.server, connection, self.state).on_notify(voice, method, given)
+        finally:
+            await aclose_shielded(connection)
+
+
+def as_ours(error: Exception, is_modern: bool) -> McpError:
+    """What the SDK's transport of that era answers an exception with."""
+    if isinstance(error, McpError):
+        return error
+    found = modern_error_data(error) if is_modern else handler_exception_to_error_data(error)
+    if found is None:
+        log.exception("a handler of the app raised", exc_info=error)
+        return McpError(0, str(error))  # The SDK's handshake transports answer so.
+    return McpError(found.code, found.message, found.data)
