@@ -96,42 +96,60 @@ def _python_files(folder: Path) -> list[str]:
 
 def find_server(module: ModuleType, name: str, place: str) -> Server:
     """The object called ``name``, or the one of ``server``, ``mcp``, ``app``, or the only server of the module."""
-    from erlmcp import Server
-
     if name:
         return _take_named(module, name, place)
-    found = {key: value for key, value in vars(module).items() if isinstance(value, Server)}
+    found = {key: value for key, value in vars(module).items() if _is_server(value)}
     for usual in USUAL_NAMES:
         if usual in found:
-            return found[usual]
+            return _served(found[usual])
     distinct = {id(value): value for value in found.values()}
     if len(distinct) == 1:
-        return next(iter(distinct.values()))
+        return _served(next(iter(distinct.values())))
     if found:
         raise CommandError(
             f"{place} has several servers; say which: {place}:{f' or {place}:'.join(sorted(found))}", CANNOT_LOAD
         )
     raise CommandError(
-        f"{place} has no server: looked for {', '.join(USUAL_NAMES)} or one erlmcp.Server; "
+        f"{place} has no server: looked for {', '.join(USUAL_NAMES)} or one erlmcp.Server, FastMCP or MCPServer; "
         'add one: server = Server("name"), or name the object: FILE:OBJECT',
         CANNOT_LOAD,
     )
 
 
-def _take_named(module: ModuleType, name: str, place: str) -> Server:
+def _is_server(value: Any) -> bool:
+    from erlmcp import Server
+    from erlmcp.compat.accel.known import is_app
+
+    return isinstance(value, Server) or is_app(value)
+
+
+def _served(value: Any) -> Server:
+    """A server of ours as it is, an app of another SDK accelerated."""
     from erlmcp import Server
 
+    if isinstance(value, Server):
+        return value
+    from erlmcp import accelerate
+
+    return accelerate(value)
+
+
+def _take_named(module: ModuleType, name: str, place: str) -> Server:
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
-            known = [key for key, item in vars(module).items() if isinstance(item, Server)]
+            known = [key for key, item in vars(module).items() if _is_server(item)]
             raise CommandError(f"{place} has no object {name}; {nearest(name, known)}", CANNOT_LOAD)
         value = getattr(value, part)
-    if callable(value) and not isinstance(value, Server):
+    if callable(value) and not _is_server(value):
         value = value()
-    if not isinstance(value, Server):
-        raise CommandError(f"{place}:{name} is a {type(value).__name__}, expected an erlmcp.Server", CANNOT_LOAD)
-    return value
+    if not _is_server(value):
+        raise CommandError(
+            f"{place}:{name} is a {type(value).__name__}, expected an erlmcp.Server, or a FastMCP, MCPServer or "
+            "low-level Server of the installed packages",
+            CANNOT_LOAD,
+        )
+    return _served(value)
 
 
 def _place_of(error: BaseException, place: str) -> str:

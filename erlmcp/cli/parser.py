@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from erlmcp.cli import doctor
 from erlmcp.flags import PHASES
 
 EXIT_CODES = """exit codes:
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_serve(commands)
     _add_inspect(commands)
+    doctor.add_parser(commands, _add_command, _add_target)
     _add_call(commands)
     _add_list(commands)
     _add_ping(commands)
@@ -400,6 +402,7 @@ def _add_bench(commands: Any) -> None:
         "bench",
         "measure erlmcp: its parts, its phases, its flags, its server, its peers",
         "Measure erlmcp.\n\n"
+        "  accel       servers of FastMCP and of the official SDK as they are, and accelerated\n"
         "  components  the parts, each beside its twin in Python and the libraries of its kind\n"
         "  phases      what each phase of the plan buys over the baseline\n"
         "  flags       what each single flag buys\n"
@@ -413,7 +416,7 @@ def _add_bench(commands: Any) -> None:
         "  metrics     what recording costs: a server with metrics and two without, by turns\n"
         "  compare     two result files, or two builds run alternately: fails where the second is worse",
     )
-    suites = ["components", "phases", "flags", "peers", "clients", "gateway", "server"]
+    suites = ["accel", "components", "phases", "flags", "peers", "clients", "gateway", "server"]
     suites += ["overload", "chaos", "simulate", "iterators", "metrics", "compare"]
     parser.add_argument("suite", choices=suites, metavar="SUITE", help=", ".join(suites))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the suite; try --help")

@@ -41,12 +41,17 @@ class Arrivals:
     def settle(self, count: int) -> None:
         """So many wait now: the last that came, and before them those that waited; the others had their turn, or were
         taken back."""
-        reads = self._reads
-        if count > self._count:
-            reads.append((count - self._count, time.monotonic_ns()))
-            self._count = count
-        while reads and self._count - reads[0][0] >= count:
-            self._count -= reads.popleft()[0]
+        reads, gone = self._reads, self._count - count
+        self._count = count
+        if gone < 0:
+            reads.append((-gone, time.monotonic_ns()))
+            return
+        while gone:
+            held, came_ns = reads.popleft()
+            if held > gone:  # Counted down, or what comes in its stead would pass for as old as it.
+                reads.appendleft((held - gone, came_ns))
+                return
+            gone -= held
 
     @property
     def since_ns(self) -> int:

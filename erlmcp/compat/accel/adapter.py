@@ -14,6 +14,7 @@ from mcp.server.lowlevel.server import Server as LowLevel
 from mcp.server.request_state import RequestStateBoundary
 from mcp_types import InputRequiredResult
 
+from erlmcp.compat.accel.kernel import exports_spans
 from erlmcp.compat.accel.level import Verdict, name_of
 from erlmcp.compat.accel.tested import untested
 from erlmcp.compat.accel.watch import watch
@@ -114,12 +115,6 @@ class Adapter:
     def own_middleware(self) -> tuple[type, ...]:
         """Middleware that the SDK puts there itself, and that plans do the work of."""
         return OWN_MIDDLEWARE
-
-
-def exports_spans() -> bool:
-    """Whether a tracer is installed: the kernel's spans are wanted then."""
-    trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and type(trace.get_tracer_provider()).__name__ != "ProxyTracerProvider"
 
 
 def mirrors_headers(schema: Any) -> bool:

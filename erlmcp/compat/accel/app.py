@@ -40,7 +40,7 @@ class Accelerated(Server):
         self.app = app
         self.level = wanted_level(level)
         self.adapter: Adapter = adapter_of(app)
-        self.kernel = Kernel(self.adapter.server)
+        self.kernel = Kernel(self.adapter.server, is_lean=not untested(*self.adapter.packages))
         self.has_plans = False
         self._why_none = ""
         self._verdicts: dict[str, Verdict] = {}
@@ -77,6 +77,11 @@ class Accelerated(Server):
     def verdict(self, name: str) -> Verdict:
         """The level of a tool; one that was not known when it was decided has what is said of all."""
         return self._verdicts.get(name) or Verdict(name, L1, self._why_none or "it is not one of the app's own tools")
+
+    @property
+    def why_no_plans(self) -> str:
+        """Why no tool at all is called straight; "" where it was looked at each."""
+        return self._why_none
 
     def decide(self) -> None:
         """Find the level of each tool, and keep the plans of those that did not change."""

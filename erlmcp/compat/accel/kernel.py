@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp.server.connection import Connection
+from mcp.server._otel import OpenTelemetryMiddleware
+from mcp.server.connection import _NO_CHANNEL, Connection
 from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 
@@ -32,13 +35,52 @@ PLACE: Final = "erlmcp.accel"  # of a conversation's runner, in its state
 PEER_COUNT_MAX: Final = 256
 
 
-class Kernel:
-    """The SDK's low-level server, asked request by request. ``state`` is what its lifespan gave."""
+class Runner(ServerRunner[Any]):
+    """The SDK's, without its tracing where nobody listens: no tracer is installed, and the client sent no trace to go
+    on with. That is a quarter of what a call costs."""
 
-    def __init__(self, server: LowLevel[Any]) -> None:
+    is_traced = True
+
+    def _compose_server_middleware(self, inner: Any) -> Any:
+        call = inner
+        for middleware in reversed(self.server.middleware):
+            if self.is_traced or type(middleware) is not OpenTelemetryMiddleware:
+                call = partial(_through, middleware, call)
+        return call
+
+
+def _through(middleware: Any, call_next: Any, context: Any) -> Any:
+    return middleware(context, call_next)
+
+
+def exports_spans() -> bool:
+    """Whether a tracer is installed: the kernel's spans are wanted then."""
+    trace = sys.modules.get("opentelemetry.trace")
+    return trace is not None and type(trace.get_tracer_provider()).__name__ != "ProxyTracerProvider"
+
+
+async def close(connection: Connection) -> None:
+    """End a connection: what its handlers left to be done then."""
+    if getattr(connection.exit_stack, "_exit_callbacks", True):
+        await aclose_shielded(connection)
+
+
+class Kernel:
+    """The SDK's low-level server, asked request by request. ``state`` is what its lifespan gave; ``is_lean`` where the
+    SDK's version was tested, and what has no effect may be left out."""
+
+    def __init__(self, server: LowLevel[Any], *, is_lean: bool = True) -> None:
         self.server = server
         self.state: Any = None
+        self._is_lean = is_lean
         self._peers: dict[int, tuple[Peer, Any, Any]] = {}
+
+    def _runner(self, connection: Connection, meta: Any) -> ServerRunner[Any]:
+        if not self._is_lean:
+            return ServerRunner(self.server, connection, self.state)
+        runner = Runner(self.server, connection, self.state)
+        runner.is_traced = exports_spans() or (isinstance(meta, dict) and "traceparent" in meta)
+        return runner
 
     # -- conversations -------------------------------------------------------------------------------------------------
 
@@ -47,7 +89,7 @@ class Kernel:
         runner: ServerRunner[Any] | None = session.state.get(PLACE)
         if runner is None:
             connection = Connection.for_loop(Standalone(session), session_id=session.id)
-            runner = session.state[PLACE] = ServerRunner(self.server, connection, self.state)
+            runner = session.state[PLACE] = self._runner(connection, None)
         return runner
 
     def forget(self, session: Session) -> Any:
@@ -56,19 +98,19 @@ class Kernel:
         return None if runner is None else aclose_shielded(runner.connection)
 
     def _modern_connection(self, exchange: Exchange) -> Connection:
+        """A connection born ready, as ``from_envelope`` makes it; what a peer said of itself is read once."""
         peer = exchange.peer
         kept = self._peers.get(id(peer))
-        outbound: Any = NotifyOnly(exchange.session) if exchange.headers is None else None
-        more = {} if outbound is None else {"outbound": outbound}
+        outbound: Any = NotifyOnly(exchange.session) if exchange.headers is None else _NO_CHANNEL
         if kept is None or kept[0] is not peer:
-            made = Connection.from_envelope(peer.version, peer.info, peer.capabilities, **more)
+            made = Connection.from_envelope(peer.version, peer.info, peer.capabilities, outbound=outbound)
             if len(self._peers) >= PEER_COUNT_MAX:
                 self._peers.clear()
             self._peers[id(peer)] = peer, made.client_params, made.client_capabilities
             return made
-        made = Connection.from_envelope(peer.version, None, None, **more)
-        made.client_params = kept[1]
+        made = Connection(outbound, protocol_version=peer.version, client_params=kept[1])
         made.client_capabilities = kept[2]
+        made.initialized.set()
         return made
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -79,13 +121,17 @@ class Kernel:
         method, params = exchange.call.method or "", exchange.params
         given: Any = params if isinstance(params, Mapping) else None
         try:
+            meta = None if exchange.call.meta is None else exchange.call.meta.values
             if not exchange.peer.modern:
-                return await self.runner_of(exchange.session).on_request(voice, method, given)
+                runner = self.runner_of(exchange.session)
+                if isinstance(runner, Runner):
+                    runner.is_traced = exports_spans() or (meta is not None and "traceparent" in meta)
+                return await runner.on_request(voice, method, given)
             connection = self._modern_connection(exchange)
             try:
-                return await ServerRunner(self.server, connection, self.state).on_request(voice, method, given)
+                return await self._runner(connection, meta).on_request(voice, method, given)
             finally:
-                await aclose_shielded(connection)
+                await close(connection)
         except asyncio.CancelledError:
             voice.cancelled()
             raise

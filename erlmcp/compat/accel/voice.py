@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from erlmcp.runtime.session import Session
 
 ANSWER_TIMEOUT_S: Final = 86_400.0  # a question waits for its client as long as its conversation lasts
+HEADERS_COUNT_MAX: Final = 256  # of the heads whose encoded form is kept
 HTTP_KINDS: Final = frozenset({"http", "http2", "asgi", "sse"})
 
 
@@ -157,6 +158,21 @@ class NotificationVoice:
         """A notification has no progress."""
 
 
+_ENCODED: dict[int, tuple[Mapping[str, str], list[tuple[bytes, bytes]]]] = {}
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As ASGI has them; requests with equal heads share their mapping, and so this."""
+    kept = _ENCODED.get(id(headers))
+    if kept is not None and kept[0] is headers:
+        return kept[1]
+    if len(_ENCODED) >= HEADERS_COUNT_MAX:
+        _ENCODED.clear()
+    made = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    _ENCODED[id(headers)] = headers, made
+    return made
+
+
 def http_request(headers: Mapping[str, str]) -> Any:
     """The Starlette request that a handler finds in its context: its headers; the body was read."""
     from starlette.requests import Request
@@ -172,7 +188,7 @@ def http_request(headers: Mapping[str, str]) -> Any:
         "raw_path": b"/mcp",
         "query_string": b"",
         "root_path": "",
-        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        "headers": _encoded(headers),
         "server": (host, int(port)) if port.isdigit() else (port, None),
         "client": None,
         "state": {},

@@ -1,0 +1,85 @@
+"""``erlmcp doctor``, and the commands that take an app of another SDK."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from erlmcp.cli import main
+
+APP = """
+from mcp.server.mcpserver import Context, MCPServer
+
+mcp = MCPServer("shop", version="1", log_level="ERROR")
+
+@mcp.tool()
+async def add(a: int, b: int = 2) -> int:
+    return a + b
+
+@mcp.tool()
+async def told(ctx: Context) -> str:
+    return "told"
+"""
+OWN = """
+from erlmcp import Server
+
+server = Server("own")
+
+@server.tool
+async def add(a: int) -> int:
+    return a
+"""
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def write(folder: Path, text: str, name: str) -> str:
+    path = folder / f"{name}.py"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_it_shows_the_level_of_each_tool_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", write(tmp_path, APP, "doctor_a")]) == 0
+    said = capsys.readouterr().out
+    assert "shop (MCPServer; mcp 2.3.0)" in said
+    assert "l3  add" in said
+    assert "l1  told  it takes the Context" in said
+    assert "1 straight, 1 kernel" in said
+
+
+def test_it_says_what_holds_for_all_tools(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERLMCP_ACCEL", "l1")
+    assert main(["doctor", write(tmp_path, APP, "doctor_b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["remarks"] == ["no tool is called straight: level l1"]
+    assert [(each["name"], each["level"], each["why"]) for each in found["tools"]] == [
+        ("add", "l1", "level l1"),
+        ("told", "l1", "level l1"),
+    ]
+
+
+def test_a_server_of_our_own_has_plans_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", write(tmp_path, OWN, "doctor_c")]) == 0
+    assert "own  add" in capsys.readouterr().out
+
+
+def test_call_and_list_take_an_app_of_another_sdk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, APP, "doctor_d")
+    assert main(["list", f"{file}:mcp"]) == 0
+    assert "add(a: integer, b?: integer)" in capsys.readouterr().out
+    assert main(["call", file, "add", "a=3"]) == 0
+    assert capsys.readouterr().out.strip() == "5"
+    assert main(["call", file, "told"]) == 0
+    assert capsys.readouterr().out.strip() == "told"
+
+
+def test_an_unknown_level_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERLMCP_ACCEL", "l2")
+    assert main(["doctor", write(tmp_path, APP, "doctor_e")]) != 0
+    assert "ERLMCP_ACCEL='l2': expected auto, off, l1, l3" in capsys.readouterr().err
