@@ -1,5 +1,6 @@
-"""Runs the official conformance suite against examples/everything.py, also through our gateway, against a server that
-is written for the SDK and served by its façade, and our client, and judges its results.
+"""Runs the official conformance suite against examples/everything.py, also through our gateway, against servers that
+are written for the official Python SDK (by its own server, by its façade, and accelerated), and against our client, and
+judges its results.
 
     python tests/conformance/runner.py --erlmcp .venv/bin/erlmcp --node NODE --suite INDEX.JS
 
@@ -8,7 +9,7 @@ authorization, which are listed as not built; then scenarios that no set require
 scenario that counts, on a scenario that did not run, and where fewer scenarios passed than the sets hold; a client's
 scenario on a warning too. The gateway stands before the same server, reached by HTTP and by stdio, in the era that a
 set is of, and for the older set in the newer era as well. The façade has to pass the sets, and whatever the SDK itself
-passes with the same server.
+passes with the same server; an accelerated app must pass what it passes by its own server.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "examples/everything.py"
 SDK_SERVER = str(Path(__file__).with_name("sdk_server.py"))
 STOCK, FACADE = "mcp.server.mcpserver", "erlmcp.compat.sdk"
+FIXTURE_OF_SDK = ROOT / "tests/conformance/everything_mcp.py"
+LEVELS = ("off", "l1", "l3")  # of acceleration; the first is the SDK's own server
 CLIENT = [sys.executable, str(Path(__file__).with_name("client.py"))]
 # Requirement set -> the number of server scenarios in it (suite 0.2.0-alpha.12), and of client scenarios.
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
@@ -217,6 +220,25 @@ def judge_facade(node: str, suite: str, folder: Path) -> list[Verdict]:
     return verdicts
 
 
+def judge_accelerated(erlmcp: str, node: str, suite: str, folder: Path) -> list[Verdict]:
+    """An app of the official Python SDK by its own server, then accelerated: what passed before passes then."""
+    found: dict[str, list[Verdict]] = {}
+    for level in LEVELS:
+        port = free_port()
+        url = f"http://localhost:{port}/mcp"
+        command = (erlmcp, "serve", str(FIXTURE_OF_SDK), "--port", str(port), "--log-level", "error")
+        with started("env", f"ERLMCP_ACCEL={level}", *command, url=url):
+            found[level] = judge_server(node, suite, url, folder / f"accel-{level}")
+    verdicts = []
+    for level in LEVELS[1:]:
+        for stock, ours in zip(found[LEVELS[0]], found[level], strict=True):
+            lost = [] if ours.passed >= stock.passed and len(ours.failed) <= len(stock.failed) else ours.failed
+            if ours.passed < stock.passed:
+                lost = [*lost, f"{ours.passed} passed, {stock.passed} by the SDK's own server"]
+            verdicts.append(Verdict(f"accelerated ({level}): {ours.name}", ours.passed, lost, ours.said))
+    return verdicts
+
+
 def judge_client(node: str, suite: str, folder: Path) -> list[Verdict]:
     """Each required scenario but those that are not built, of which the number must be as it was."""
     leg = ["client", "--command", shlex.join(CLIENT)]
@@ -256,6 +278,7 @@ def main() -> int:
             server.terminate()
             server.wait(timeout=30)
         verdicts += judge_facade(options.node, options.suite, folder)
+        verdicts += judge_accelerated(options.erlmcp, options.node, options.suite, folder)
         verdicts += judge_client(options.node, options.suite, folder)
     return report(verdicts, server.returncode)
 

@@ -31,6 +31,7 @@ AMBIENT: Final = frozenset(
     {"get_context", "get_access_token", "get_http_request", "get_http_headers", "get_task_context", "get_server"}
 )
 REACH_MAX: Final = 200  # functions that are looked through for them
+ASK: Final = object()
 OWN_MIDDLEWARE: Final = (OpenTelemetryMiddleware, RequestStateBoundary)
 
 
@@ -79,6 +80,10 @@ class Adapter:
     def http_app(self, host: str, path: str) -> Any:
         """The app's own ASGI application."""
         return self.server.streamable_http_app(streamable_http_path=path, host=host)
+
+    def schema_of(self, name: str) -> Any:
+        """The input schema of a tool as everybody sees it; ASK where only the app's own list can tell."""
+        return ASK if self.server.get_tool_input_schema is None else self.server.get_tool_input_schema(name)
 
     def enter(self, exchange: Exchange) -> Callable[[], None] | None:
         """Set what the app's handlers look for outside of their context; a function that takes it back."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from erlmcp.compat.accel.adapter import Adapter, adapter_of
+from erlmcp.compat.accel.adapter import ASK, Adapter, adapter_of, mirrors_headers
 from erlmcp.compat.accel.kernel import Kernel
 from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
 from erlmcp.compat.accel.service import KernelHub, KernelService
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from erlmcp.transports.asgi import AsgiApp
 
 log = logging.getLogger("erlmcp.accelerate")
-SPEC = frozenset().union(*m.CLIENT_REQUESTS.values())
+PARAM_PREFIX: Final = "mcp-param-"
+SCHEMA_COUNT_MAX: Final = 1024
+SPEC: Final = frozenset().union(*m.CLIENT_REQUESTS.values())
 
 
 class Accelerated(Server):
@@ -44,6 +47,7 @@ class Accelerated(Server):
         self.has_plans = False
         self._why_none = ""
         self._verdicts: dict[str, Verdict] = {}
+        self._mirrors: dict[int, tuple[Any, bool]] = {}  # schemas, and whether a part of each is mirrored in a header
         self._tasks: set[asyncio.Task[Any]] = set()
         self._warn()
         low = self.adapter.server
@@ -155,10 +159,34 @@ class Accelerated(Server):
         """A request through the app's kernel."""
         leave = self.adapter.enter(exchange)
         try:
+            if exchange.headers is not None and exchange.peer.modern and exchange.call.method == m.TOOLS_CALL:
+                await self._judge_params(exchange)
             return await self.kernel.call(exchange)
         finally:
             if leave is not None:
                 leave()
+
+    async def _judge_params(self, exchange: Exchange) -> None:
+        """Mcp-Param-* headers against the arguments that they mirror, as the SDK's HTTP server compares them. Raises
+        McpError -32020."""
+        name, arguments, headers = exchange.call.name, exchange.arguments, exchange.headers or {}
+        given = any(header.startswith(PARAM_PREFIX) for header in headers)
+        if name is None or not isinstance(arguments or {}, dict) or not (arguments or given):
+            return
+        try:
+            schema = self.adapter.schema_of(name)
+            if schema is ASK:
+                schema = await self.kernel.listed_schema(exchange, name)
+        except Exception as error:  # As there: what cannot be looked up breaks no call that works.
+            log.error("the schema of %s could not be looked up, its headers are not compared", name, exc_info=error)
+            return
+        mirrors = self._mirrors.get(id(schema))
+        if mirrors is None or mirrors[0] is not schema:
+            if len(self._mirrors) >= SCHEMA_COUNT_MAX:
+                self._mirrors.clear()
+            mirrors = self._mirrors[id(schema)] = schema, mirrors_headers(schema)
+        if mirrors[1]:
+            self.kernel.compare_headers(schema, arguments or {}, headers)
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
         """Run what ends with a conversation."""
@@ -206,6 +234,8 @@ class Accelerated(Server):
             log.warning("%s: HTTP is not accelerated", why)
         import uvicorn
 
+        # uvicorn drains at SIGTERM and raises it again; to have drained is a good end.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.run(self.adapter.http_app(host, path), host=host, port=port, log_level="warning")
 

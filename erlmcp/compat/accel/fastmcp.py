@@ -30,7 +30,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError as PydanticValidationError
 
-from erlmcp.compat.accel.adapter import Adapter, ambient_name, is_cancelled, mirrors_headers, names_reached
+from erlmcp.compat.accel.adapter import ASK, Adapter, ambient_name, is_cancelled, mirrors_headers, names_reached
 from erlmcp.compat.accel.level import L1, Verdict, name_of
 from erlmcp.compat.accel.sdk import CONSTANT, PLAIN
 from erlmcp.compat.accel.straight import CONVERT, TEXT, TEXT_ONLY, VALUE, Direct, StraightPlan, takes_by_position
@@ -114,6 +114,13 @@ class FastAdapter(Adapter):
 
     def http_app(self, host: str, path: str) -> Any:
         return self.app.http_app(path=path)
+
+    def schema_of(self, name: str) -> Any:
+        app = self.app
+        if len(app.providers) > 1 or app._transforms or app._local_provider._transforms:
+            return ASK
+        found = app._local_provider._components.get(f"tool:{name}@")
+        return found.parameters if isinstance(found, FunctionTool) else ASK
 
     def enter(self, exchange: Any) -> Callable[[], None] | None:
         token = set_transport("streamable-http" if exchange.channel.kind in HTTP_KINDS else "stdio")

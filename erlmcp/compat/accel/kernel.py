@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.connection import _NO_CHANNEL, Connection
 from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
+from mcp.shared.inbound import validate_mcp_param_headers
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 
 from erlmcp.compat.accel.voice import NotificationVoice, NotifyOnly, RequestVoice, Standalone
 from erlmcp.errors import McpError
+from erlmcp.spec.key import PROGRESS_TOKEN
+from erlmcp.spec.method import TOOLS_LIST
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("erlmcp.accelerate")
 PLACE: Final = "erlmcp.accel"  # of a conversation's runner, in its state
+PAGE_COUNT_MAX: Final = 100
 PEER_COUNT_MAX: Final = 256
 
 
@@ -137,6 +141,34 @@ class Kernel:
             raise
         except Exception as error:
             raise as_ours(error, exchange.peer.modern) from error
+
+    async def listed_schema(self, exchange: Exchange, name: str) -> Any:
+        """A tool's input schema as this client is shown it; None where it is shown none."""
+        meta = {} if exchange.call.meta is None else dict(exchange.call.meta.values)
+        meta.pop(PROGRESS_TOKEN, None)
+        params: dict[str, Any] = {"_meta": meta}
+        voice: Any = RequestVoice(exchange)
+        for _ in range(PAGE_COUNT_MAX):
+            connection = self._modern_connection(exchange)
+            try:
+                page = await self._runner(connection, meta).on_request(voice, TOOLS_LIST, params)
+            finally:
+                await close(connection)
+            for tool in page.get("tools", ()):
+                if tool.get("name") == name:
+                    return tool.get("inputSchema")
+            cursor = page.get("nextCursor")
+            if not isinstance(cursor, str):
+                break
+            params = {"_meta": meta, "cursor": cursor}
+        return None
+
+    @staticmethod
+    def compare_headers(schema: Any, arguments: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Raises McpError where a header does not say what the argument that it mirrors says."""
+        found = validate_mcp_param_headers(schema, arguments, headers)
+        if found is not None:
+            raise McpError(found.code, found.message, found.data)
 
     def finish(self, exchange: Exchange, result: Any) -> dict[str, Any]:
         """What goes out of a result that a plan gave: cache hints, the fields of the revision, who we are. Raises
