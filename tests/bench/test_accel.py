@@ -1,0 +1,37 @@
+"""``erlmcp bench accel``: every server is measured, and the file holds what was found."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from erlmcp.bench import accel
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_all_three_of_a_package_are_measured_in_each_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if find_spec("uvloop") is None:
+        pytest.skip("the stock servers run on uvloop, which is not installed")
+    file = tmp_path / "accel.json"
+    words = ["--only", "mcp", "--connections", "4", "--inflight", "4", "--seconds", "0.2", "--rounds", "1"]
+    assert accel.main([*words, "--calls", "20", "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "echo over HTTP, 4 connections" in said
+    assert "echo over stdio, 4 in flight" in said
+    assert "echo in process, one at a time" in said
+    found = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert {row["server"] for row in found} == {"mcp", "mcp l1", "mcp l3"}
+    assert all(row["rate"] > 0 for row in found if "rate" in row)
+    assert all(row["cpu_us"] > 0 for row in found if "cpu_us" in row)
+
+
+def test_a_package_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(accel.importlib.util, "find_spec", lambda name: None)
+    assert accel.main(["--only", "fastmcp"]) == 2
+    assert "fastmcp is not installed" in capsys.readouterr().err
