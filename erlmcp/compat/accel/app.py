@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.compat.accel.adapter import ASK, Adapter, adapter_of, mirrors_headers
-from erlmcp.compat.accel.kernel import Kernel
+from erlmcp.compat.accel.kernel import PAGE_COUNT_MAX, Kernel
 from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
 from erlmcp.compat.accel.service import KernelHub, KernelService
 from erlmcp.compat.accel.straight import Straight, StraightPlan
 from erlmcp.compat.accel.tested import untested
-from erlmcp.errors import ConfigurationError
+from erlmcp.errors import ConfigurationError, McpError
 from erlmcp.server.app import Server
 from erlmcp.spec import method as m
 
@@ -26,8 +26,26 @@ if TYPE_CHECKING:
     from erlmcp.transports.asgi import AsgiApp
 
 log = logging.getLogger("erlmcp.accelerate")
+LISTS: Final = {
+    "tools": m.TOOLS_LIST,
+    "resources": m.RESOURCES_LIST,
+    "resourceTemplates": m.TEMPLATES_LIST,
+    "prompts": m.PROMPTS_LIST,
+}
 PARAM_PREFIX: Final = "mcp-param-"
 SCHEMA_COUNT_MAX: Final = 1024
+# The options of a Server that have to do with serving, not with what is served.
+SERVING: Final = (
+    "limits",
+    "flags",
+    "event_store",
+    "sse_transport",
+    "allowed_hosts",
+    "allowed_origins",
+    "admission",
+    "metrics",
+    "metrics_token",
+)
 SPEC: Final = frozenset().union(*m.CLIENT_REQUESTS.values())
 
 
@@ -40,6 +58,11 @@ class Accelerated(Server):
     """
 
     def __init__(self, app: Any, level: str = "auto", **options: Any) -> None:
+        unknown = options.keys() - SERVING
+        if unknown:
+            raise ConfigurationError(
+                f"{', '.join(sorted(unknown))}: the app's own business; here: {', '.join(SERVING)}"
+            )
         self.app = app
         self.level = wanted_level(level)
         self.adapter: Adapter = adapter_of(app)
@@ -207,13 +230,54 @@ class Accelerated(Server):
     # -- ways to serve -------------------------------------------------------------------------------------------------
 
     def add_tool(self, fn: Callable[..., Any], **options: Any) -> Any:
-        raise ConfigurationError("this server shows what its app has; add the tool to the app")
+        raise not_here("a tool")
 
     def add_prompt(self, fn: Callable[..., Any], **options: Any) -> Any:
-        raise ConfigurationError("this server shows what its app has; add the prompt to the app")
+        raise not_here("a prompt")
 
     def add_resource(self, fn: Callable[..., Any], uri: str, **options: Any) -> Any:
-        raise ConfigurationError("this server shows what its app has; add the resource to the app")
+        raise not_here("a resource")
+
+    def add_middleware(self, middleware: Any) -> None:
+        raise not_here("a middleware")
+
+    def completion(self, **target: Any) -> Any:
+        raise not_here("a completion")
+
+    def side(self, *given: Any, **options: Any) -> Any:
+        raise ConfigurationError(
+            "an app of another SDK has one side: roll-outs and candidates are for a Server of ours"
+        )
+
+    def candidate(self, name: str, fn: Any = None, /, **options: Any) -> Any:
+        return self.side()
+
+    def rollout(self, name: str, *given: Any, **options: Any) -> Any:
+        return self.side()
+
+    def describe(self) -> dict[str, list[dict[str, Any]]]:
+        """The descriptors of everything that a client is shown; not to be called on a running loop."""
+        return asyncio.run(self._describe())
+
+    async def _describe(self) -> dict[str, list[dict[str, Any]]]:
+        from erlmcp.client.client import Client
+        from erlmcp.client.memory import MemoryChannel
+
+        found: dict[str, list[dict[str, Any]]] = {}
+        async with Client(MemoryChannel(self, objects=False), cache=False) as client:
+            for field, method in LISTS.items():
+                items = found[field] = []
+                params: dict[str, Any] | None = None
+                for _ in range(PAGE_COUNT_MAX):
+                    try:
+                        page = await client.request(method, params)
+                    except McpError:  # It has none of these.
+                        break
+                    items += page.get(field) or []
+                    if not isinstance(page.get("nextCursor"), str):
+                        break
+                    params = {"cursor": page["nextCursor"]}
+        return found
 
     def run_stdio(self) -> None:
         """Serve over standard input and output."""
@@ -245,6 +309,11 @@ class Accelerated(Server):
         if why:
             raise ConfigurationError(f"{why}: mount the app's own ASGI application")
         return super().asgi(path)
+
+
+def not_here(what: str) -> ConfigurationError:
+    """What is said to who would register something."""
+    return ConfigurationError(f"this server shows what its app has; add {what} to the app")
 
 
 def accelerate(app: Any, level: str = "auto", **options: Any) -> Accelerated:

@@ -271,11 +271,35 @@ def test_a_plan_is_kept_where_its_tool_is_the_same() -> None:
 
 def test_the_server_itself_takes_no_registrations() -> None:
     server = accelerate(make_app())
-    for register in (server.add_tool, server.add_prompt):
+    for register in (server.add_tool, server.add_prompt, server.add_middleware):
         with pytest.raises(ConfigurationError, match="to the app"):
             register(takes_context)
     with pytest.raises(ConfigurationError, match="to the app"):
         server.add_resource(takes_context, "a://b")
+    with pytest.raises(ConfigurationError, match="to the app"):
+        server.completion(prompt="p")
+    for method in ("rollout", "candidate"):
+        with pytest.raises(ConfigurationError, match="one side"):
+            getattr(server, method)("name")
+
+
+def test_what_is_the_apps_own_business_is_no_option_here() -> None:
+    with pytest.raises(ConfigurationError, match=r"guards, middleware: the app's own business; here: limits, flags"):
+        accelerate(make_app(), middleware=[], guards=None)
+    assert accelerate(make_app(), metrics=False).recorder is None
+
+
+def test_it_describes_what_a_client_is_shown() -> None:
+    app = make_app()
+
+    @app.resource("a://{b}")
+    def template(b: str) -> str:
+        return b
+
+    found = accelerate(app).describe()
+    assert [each["name"] for each in found["tools"]] == ["add"]
+    assert [each["uriTemplate"] for each in found["resourceTemplates"]] == ["a://{b}"]
+    assert found["resources"] == found["prompts"] == []
 
 
 # -- while it serves ---------------------------------------------------------------------------------------------------
