@@ -16,6 +16,7 @@ from mcp_types import InputRequiredResult
 
 from erlmcp.compat.accel.kernel import exports_spans
 from erlmcp.compat.accel.level import Verdict, name_of
+from erlmcp.compat.accel.route import is_simple
 from erlmcp.compat.accel.tested import untested
 from erlmcp.compat.accel.watch import watch
 from erlmcp.errors import ConfigurationError
@@ -68,7 +69,21 @@ class Adapter:
 
     def why_stock_http(self) -> str:
         """Why HTTP is left to the app's own server; "" where it need not be."""
+        if self.has_auth():
+            return "its auth is checked by its own HTTP server"
+        for route in self.routes():
+            if not is_simple(route):
+                methods = "/".join(sorted(getattr(route, "methods", None) or ())) or type(route).__name__
+                return f"its route {methods} {getattr(route, 'path', '')} is served by its own HTTP server"
         return ""
+
+    def has_auth(self) -> bool:
+        """Whether clients have to say who they are."""
+        return False
+
+    def routes(self) -> list[Any]:
+        """The app's own HTTP routes."""
+        return []
 
     async def run_stdio(self) -> None:
         """Serve over stdio as the app does by itself."""
@@ -91,9 +106,9 @@ class Adapter:
 
     # -- results of plans ----------------------------------------------------------------------------------------------
 
-    def unfinished(self, value: Any) -> Any:
-        """The question in a value that is no result yet; None where it is one."""
-        return value if isinstance(value, InputRequiredResult) else None
+    def is_question(self, value: Any) -> bool:
+        """Whether what a tool returned is no result yet, but what the client is to be asked."""
+        return isinstance(value, InputRequiredResult)
 
     def seal(self, context: ServerRequestContext[Any, Any], found: dict[str, Any]) -> dict[str, Any]:
         """The state of such a question as it may travel."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.compat.accel.adapter import ASK, Adapter, adapter_of, mirrors_headers
 from erlmcp.compat.accel.kernel import PAGE_COUNT_MAX, Kernel
 from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
+from erlmcp.compat.accel.route import pages_of
 from erlmcp.compat.accel.service import KernelHub, KernelService
 from erlmcp.compat.accel.straight import Straight, StraightPlan
 from erlmcp.compat.accel.tested import untested
@@ -211,14 +212,19 @@ class Accelerated(Server):
         if mirrors[1]:
             self.kernel.compare_headers(schema, arguments or {}, headers)
 
-    def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """Run what ends with a conversation."""
+    def open_pages(self) -> dict[str, Callable[[Any, Any], None]]:
+        """The app's own routes."""
+        return pages_of(self.adapter.routes(), self.spawn)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
+        """Run what belongs to no request; None where the server has stopped."""
         if self._loop is None or self._loop.is_closed():
             coro.close()
-            return
+            return None
         task = self._loop.create_task(coro)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def end_listening(self) -> None:
         """End the listen streams with their answers, where the app's own handler knows how to."""

@@ -102,12 +102,11 @@ class FastAdapter(Adapter):
                 return f"{component.name} calls {found}(), which is for one session"
         return "Prefab apps are in use" if "prefab_ui" in sys.modules else ""
 
-    def why_stock_http(self) -> str:
-        if self.app.auth is not None:
-            return "its auth is checked by FastMCP's own HTTP server"
-        if self.app._get_additional_http_routes():
-            return "it has custom routes, which are served by FastMCP's own HTTP server"
-        return ""
+    def has_auth(self) -> bool:
+        return self.app.auth is not None
+
+    def routes(self) -> list[Any]:
+        return list(self.app._get_additional_http_routes())
 
     async def run_stdio(self) -> None:
         await self.app.run_stdio_async(show_banner=False)

@@ -170,15 +170,13 @@ class Kernel:
         if found is not None:
             raise McpError(found.code, found.message, found.data)
 
-    def finish(self, exchange: Exchange, result: Any) -> dict[str, Any]:
-        """What goes out of a result that a plan gave: cache hints, the fields of the revision, who we are. Raises
-        McpError."""
-        version = exchange.peer.version
-        runner = ServerRunner(self.server, Connection.for_loop(Standalone(exchange.session)), self.state)
+    def finish(self, peer: Peer, result: Any) -> dict[str, Any]:
+        """What goes out of a result that a plan gave: the fields of the revision, and who we are. Raises McpError."""
+        runner = ServerRunner(self.server, Connection(_NO_CHANNEL, protocol_version=peer.version), self.state)
         try:
-            return runner._serialize("tools/call", version, result)
+            return runner._serialize("tools/call", peer.version, result)
         except Exception as error:
-            raise as_ours(error, exchange.peer.modern) from error
+            raise as_ours(error, peer.modern) from error
 
     def context_of(self, exchange: Exchange) -> ServerRequestContext[Any, Any]:
         """The SDK's own context of a request."""

@@ -64,12 +64,11 @@ class SdkAdapter(Adapter):
             return "an extension or a handler of its own stands before tools/call"
         return ""
 
-    def why_stock_http(self) -> str:
-        if self.app.settings.auth is not None:
-            return "its auth is checked by the SDK's own HTTP server"
-        if self.app._custom_starlette_routes:
-            return "it has custom routes, which are served by the SDK's own HTTP server"
-        return ""
+    def has_auth(self) -> bool:
+        return self.app.settings.auth is not None
+
+    def routes(self) -> list[Any]:
+        return list(self.app._custom_starlette_routes)
 
     async def run_stdio(self) -> None:
         await self.app.run_stdio_async()

@@ -77,6 +77,10 @@ class KernelService(Service):
         else:
             tool.begin(exchange)
 
+    def failure(self, exchange: Exchange, name: str, error: BaseException) -> Any:
+        tool: Any = self.app.tools[name]
+        return tool.outcome(error, exchange.peer)
+
     # -- level 1 -------------------------------------------------------------------------------------------------------
 
     def relay(self, exchange: Exchange) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from erlmcp.compat.accel.app import Accelerated
     from erlmcp.flags import Flags
     from erlmcp.runtime.exchange import Exchange
+    from erlmcp.wire.peer import Peer
 
 # Kinds of results whose text and structured value are known from the value alone: see ``Straight._template``.
 TEXT: Final = "text"
@@ -136,24 +137,29 @@ class Straight(Tool):
                 return
         self._failed(exchange, error)
 
+    def result(self, value: Any, peer: Peer) -> dict[str, Any]:
+        """The result of a value, as this peer's revision has it. Raises McpError for a protocol error."""
+        return self.server.kernel.finish(peer, self.plan.convert(value))
+
     def _result(self, exchange: Exchange, value: Any) -> dict[str, Any]:
-        """The result of a value. Raises McpError for a protocol error."""
-        server, question = self.server, self.server.adapter.unfinished(value)
-        found = server.kernel.finish(exchange, self.plan.convert(value) if question is None else question)
-        if question is None:
+        found = self.result(value, exchange.peer)
+        if not self.server.adapter.is_question(value):
             return found
-        return server.adapter.seal(server.kernel.context_of(exchange), found)
+        return self.server.adapter.seal(self.server.kernel.context_of(exchange), found)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError) and exchange.done:
             return
+        exchange.result_or_error(self.outcome(error, exchange.peer))
+
+    def outcome(self, error: BaseException, peer: Peer) -> Any:
+        """What an exception is answered with: a result, or the error itself."""
         try:
-            found: Any = self.server.kernel.finish(exchange, self.plan.refuse(error))
+            return self.server.kernel.finish(peer, self.plan.refuse(error))
         except Exception as fault:
-            found = as_ours(fault, exchange.peer.modern)
+            return as_ours(fault, peer.modern)
         except BaseException as fault:
-            found = fault
-        exchange.result_or_error(found)
+            return fault
 
 
 def takes_by_position(function: Any, keys: tuple[str, ...]) -> bool:

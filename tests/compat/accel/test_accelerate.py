@@ -12,18 +12,24 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
+import httpx2 as httpx
 import pytest
 from mcp.server.lowlevel import Server as LowLevel
 from mcp.server.mcpserver import Context, MCPServer, Resolve
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 from pydantic import Field
 from stocktalk import MODERN, OurTalk
 
 import erlmcp
-from erlmcp import ConfigurationError, accelerate
+from erlmcp import Client, ConfigurationError, accelerate
+from erlmcp.client.memory import MemoryChannel
 from erlmcp.compat.accel import adapter, tested
 from erlmcp.compat.accel.watch import WatchedDict, WatchedList, watch
+from erlmcp.server.serve import http
 
+SAYINGS = ("word", "wait", "fail", "number")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -416,17 +422,85 @@ async def test_a_middleware_may_refuse_the_handshake() -> None:
         assert "error" in refused[-1]
 
 
-def test_an_app_with_routes_of_its_own_keeps_its_own_http_server() -> None:
+@pytest.mark.parametrize(("path", "method"), [("/hook", "POST"), ("/item/{id}", "GET")])
+def test_an_app_with_a_route_that_is_more_than_a_page_keeps_its_own_http_server(path: str, method: str) -> None:
+    app = make_app()
+
+    @app.custom_route(path, methods=[method])
+    async def taken(request: Any) -> Any:
+        raise NotImplementedError
+
+    server = accelerate(app)
+    assert f"its route {'GET/HEAD' if method == 'GET' else method} {path}" in server.adapter.why_stock_http()
+    with pytest.raises(ConfigurationError, match="served by its own HTTP server"):
+        server.asgi()
+
+
+async def test_a_page_of_the_app_is_served_beside_the_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    from starlette.responses import JSONResponse
+
     app = make_app()
 
     @app.custom_route("/health", methods=["GET"])
     async def health(request: Any) -> Any:
-        raise NotImplementedError
+        await asyncio.sleep(0)
+        said = {"asked": request.query_params.get("q"), "by": request.headers["x-who"]}
+        return JSONResponse(said, status_code=207, headers={"X-Own": "yes"})
 
-    server = accelerate(app)
-    assert "custom routes" in server.adapter.why_stock_http()
-    with pytest.raises(ConfigurationError, match="custom routes"):
-        server.asgi()
+    @app.custom_route("/broken", methods=["GET"])
+    async def broken(request: Any) -> Any:
+        raise ValueError("a secret")
+
+    async with http(accelerate(app), port=0) as listener, httpx.AsyncClient() as client:
+        base = f"http://127.0.0.1:{listener.port}"
+        for _ in range(2):  # on one connection, whose head is known the second time
+            answer = await client.get(f"{base}/health?q=how%20are%20you", headers={"X-Who": "me"})
+            assert (answer.status_code, answer.json()) == (207, {"asked": "how are you", "by": "me"})
+            assert answer.headers["x-own"] == "yes"
+        assert (await client.post(f"{base}/health")).status_code == 405
+        failed = await client.get(f"{base}/broken")
+        assert (failed.status_code, failed.text) == (500, "Internal Server Error")
+        assert (await client.get(f"{base}/health/live")).status_code == 200
+    assert "the route /broken of the app raised" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["legacy", MODERN])
+async def test_a_client_of_this_process_is_answered_as_one_over_bytes(mode: str) -> None:
+    app = make_app()
+
+    @app.tool()
+    async def says(what: str) -> str:
+        if what == "fail":
+            raise ToolError("no")
+        if what == "wait":
+            await asyncio.sleep(0)
+        return 3 if what == "number" else what  # type: ignore[return-value]
+
+    found = []
+    for objects in (True, False):
+        async with Client(MemoryChannel(accelerate(app), objects=objects), mode=mode) as client:
+            answers = [await client.call_tool("says", {"what": what}, raise_on_error=False) for what in SAYINGS]
+            answers.append(await client.call_tool("add", {"a": "x"}, raise_on_error=False))
+            answers.append(await client.call_tool("gone", {}, raise_on_error=False))
+            found.append([answer.raw for answer in answers])
+    assert found[0] == found[1]
+    assert [bool(answer["isError"]) for answer in found[0]] == [False, False, True, True, True, True]
+
+
+async def test_a_plain_tool_that_asks_after_all_has_its_state_sealed() -> None:
+    app = make_app()
+
+    @app.tool()
+    async def asks(a: int):  # type: ignore[no-untyped-def]
+        question = ElicitRequestFormParams(message="?", requested_schema={"type": "object", "properties": {}})
+        return InputRequiredResult(input_requests={"q": ElicitRequest(params=question)}, request_state="secret")
+
+    async with OurTalk(MODERN).opened(app) as talk:
+        await talk.open()
+        assert talk.server.verdict("asks").level == "l3"
+        found = (await talk.ask("tools/call", {"name": "asks", "arguments": {"a": 1}}))[-1]["result"]
+        assert found["resultType"] == "input_required"
+        assert found["requestState"] not in (None, "secret")
 
 
 # -- the containers ----------------------------------------------------------------------------------------------------
