@@ -45,6 +45,7 @@ class Adapter:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.server: LowLevel[Any] = self._low_level()
+        self._judged: dict[int, tuple[Any, StraightPlan | Verdict]] = {}
 
     def _low_level(self) -> Any:
         return self.app
@@ -62,6 +63,18 @@ class Adapter:
     def plans(self) -> Iterable[StraightPlan | Verdict]:
         """A plan for each tool that may have one, and why not for each other that is known."""
         return ()
+
+    def judged(self, tool: Any, judge: Callable[[], StraightPlan | Verdict]) -> StraightPlan | Verdict:
+        """What was found of a tool, once for each object."""
+        kept = self._judged.get(id(tool))
+        if kept is None or kept[0] is not tool:
+            kept = self._judged[id(tool)] = tool, judge()
+        return kept[1]
+
+    def forget(self, tools: Iterable[Any] = ()) -> None:
+        """Judge all tools anew but these."""
+        kept = {id(tool) for tool in tools}
+        self._judged = {key: found for key, found in self._judged.items() if key in kept}
 
     def why_none(self) -> str:
         """Why no tool has a plan; "" where some may."""

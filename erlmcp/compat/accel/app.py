@@ -69,6 +69,7 @@ class Accelerated(Server):
         self.adapter: Adapter = adapter_of(app)
         self.kernel = Kernel(self.adapter.server, is_lean=not untested(*self.adapter.packages))
         self.has_plans = False
+        self._is_stale = False
         self._why_none = ""
         self._verdicts: dict[str, Verdict] = {}
         self._mirrors: dict[int, tuple[Any, bool]] = {}  # schemas, and whether a part of each is mirrored in a header
@@ -104,15 +105,27 @@ class Accelerated(Server):
 
     def verdict(self, name: str) -> Verdict:
         """The level of a tool; one that was not known when it was decided has what is said of all."""
+        self._catch_up()
         return self._verdicts.get(name) or Verdict(name, L1, self._why_none or "it is not one of the app's own tools")
 
     @property
     def why_no_plans(self) -> str:
         """Why no tool at all is called straight; "" where it was looked at each."""
+        self._catch_up()
         return self._why_none
 
     def decide(self) -> None:
-        """Find the level of each tool, and keep the plans of those that did not change."""
+        """Find the level of each tool anew."""
+        self.adapter.forget()
+        self._follow()
+
+    def _catch_up(self) -> None:
+        if self._is_stale:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Find the level of each tool; those that did not change keep their plans."""
+        self._is_stale = False
         self._why_none = f"level {self.level}" if self.level != L3 else self.adapter.why_none()
         found: dict[str, Verdict] = {}
         plans: dict[str, StraightPlan] = {}
@@ -144,10 +157,12 @@ class Accelerated(Server):
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             running = None
-        if self._loop is None or running is self._loop:
-            self.decide()
+        if self._loop is None:
+            self._is_stale = True  # Looked at when it serves, or is asked for.
+        elif running is self._loop:
+            self._follow()
         else:
-            self._loop.call_soon_threadsafe(self.decide)
+            self._loop.call_soon_threadsafe(self._follow)
 
     # -- while it serves -----------------------------------------------------------------------------------------------
 
@@ -161,7 +176,7 @@ class Accelerated(Server):
         task = loop.create_task(self._live(begun, over))
         try:
             self.kernel.state = await begun
-            self.decide()  # A lifespan may add tools.
+            self._catch_up()  # A lifespan may have added tools.
             yield self.kernel.state
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=self.limits.drain_timeout_s)

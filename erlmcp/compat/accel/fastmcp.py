@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, get_type_hints
@@ -127,12 +128,15 @@ class FastAdapter(Adapter):
 
     def plans(self) -> Iterable[StraightPlan | Verdict]:
         tools = [each for each in self.app._local_provider._components.values() if isinstance(each, Tool)]
-        names = [tool.name for tool in tools]
+        self.forget(tools)
+        counts = Counter(tool.name for tool in tools)
         for tool in tools:
-            why = "it has several versions" if names.count(tool.name) > 1 else why_not(tool)
-            if not why and not self._is_shown(tool):
-                why = "it is disabled"
-            yield Verdict(tool.name, L1, why) if why else plan_of(self.app, tool)
+            if counts[tool.name] > 1:
+                yield Verdict(tool.name, L1, "it has several versions")
+            elif not self._is_shown(tool):
+                yield Verdict(tool.name, L1, "it is disabled")
+            else:
+                yield self.judged(tool, partial(_judge, self.app, tool))
 
     def _is_shown(self, tool: Any) -> bool:
         is_shown = True
@@ -141,6 +145,11 @@ class FastAdapter(Adapter):
             if transform._matches(tool):
                 is_shown = transform._enabled
         return is_shown
+
+
+def _judge(app: FastMCP[Any], tool: Any) -> StraightPlan | Verdict:
+    why = why_not(tool)
+    return Verdict(tool.name, L1, why) if why else plan_of(app, tool)
 
 
 def _overrides(middleware: Any, name: str) -> bool:

@@ -77,9 +77,15 @@ class SdkAdapter(Adapter):
         return self.app.streamable_http_app(streamable_http_path=path, host=host)
 
     def plans(self) -> Iterable[StraightPlan | Verdict]:
-        for name, tool in list(self.app._tool_manager._tools.items()):
-            why = why_not(tool)
-            yield Verdict(name, L1, why) if why else plan_of(name, tool)
+        tools = dict(self.app._tool_manager._tools)
+        self.forget(tools.values())
+        for name, tool in tools.items():
+            yield self.judged(tool, partial(_judge, name, tool))
+
+
+def _judge(name: str, tool: Tool) -> StraightPlan | Verdict:
+    why = why_not(tool)
+    return Verdict(name, L1, why) if why else plan_of(name, tool)
 
 
 def why_not(tool: Tool) -> str:

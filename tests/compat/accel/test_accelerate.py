@@ -267,6 +267,33 @@ async def test_a_change_in_another_thread_is_followed_on_the_loop() -> None:
         assert await text_of(talk, *call(a=1)) == "Unknown tool: add"
 
 
+def test_a_tool_that_is_changed_in_place_is_judged_anew_when_it_is_said() -> None:
+    app = make_app()
+    server = accelerate(app)
+    tool = app._tool_manager.get_tool("add")
+    assert tool is not None
+    tool.fn = takes_context
+    tool.context_kwarg = "ctx"
+    app.add_tool(takes_header)
+    assert server.verdict("add").level == "l3"  # Nobody told.
+    server.decide()
+    assert server.verdict("add").why == "it takes the Context"
+
+
+async def test_many_tools_that_come_while_it_serves_are_judged_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from erlmcp.compat.accel import sdk
+
+    judged: list[str] = []
+    plain = sdk.why_not
+    monkeypatch.setattr(sdk, "why_not", lambda tool: judged.append(tool.name) or plain(tool))
+    app = make_app()
+    async with accelerate(app).running():
+        for number in range(50):
+            app.add_tool(lambda a: a, name=f"tool{number}")
+    assert sorted(judged) == sorted({*judged})
+    assert len(judged) == 51
+
+
 def test_a_plan_is_kept_where_its_tool_is_the_same() -> None:
     app = make_app()
     server = accelerate(app)
