@@ -6,6 +6,7 @@ conversation. Both are duck-typed there (``mcp.shared.dispatcher``); these stand
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
 from mcp.shared.transport_context import TransportContext
 
 from erlmcp.errors import McpError
+from erlmcp.spec.key import PROGRESS_TOKEN
 from erlmcp.spec.method import PROGRESS
 
 if TYPE_CHECKING:
@@ -25,18 +27,42 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S: Final = 86_400.0  # a question waits for its client as long as its conversation lasts
 HEADERS_COUNT_MAX: Final = 256  # of the heads whose encoded form is kept
+FOLLOWERS: Final = "erlmcp.accel.followers"  # of a conversation's questions, in its state
 HTTP_KINDS: Final = frozenset({"http", "http2", "asgi", "sse"})
 
 
 async def ask(
     session: Session, channel: Channel | None, method: str, params: Mapping[str, Any] | None, opts: Any
 ) -> dict[str, Any]:
-    """Send the client a request; raises the SDK's errors."""
-    timeout_s = (opts or {}).get("timeout") or ANSWER_TIMEOUT_S
+    """Send the client a request; raises the SDK's errors. What it reports meanwhile goes to ``on_progress``."""
+    wished: Mapping[str, Any] = opts or {}
+    timeout_s = wished.get("timeout") or ANSWER_TIMEOUT_S
+    given = None if params is None else dict(params)
+    followers: dict[str, Any] = {}
+    token = ""
+    if wished.get("on_progress") is not None:
+        token = f"question-{next(_TOKENS)}"
+        given = {**(given or {}), "_meta": {**((given or {}).get("_meta") or {}), PROGRESS_TOKEN: token}}
+        followers = session.state.setdefault(FOLLOWERS, {})
+        followers[token] = wished["on_progress"]
     try:
-        return await session.ask(channel, method, None if params is None else dict(params), timeout_s)
+        return await session.ask(channel, method, given, timeout_s)
     except McpError as error:
         raise MCPError(code=error.code, message=error.message, data=error.data) from error
+    finally:
+        followers.pop(token, None)
+
+
+async def reported(session: Session, params: Any) -> None:
+    """The client says how far it is with a question."""
+    if not isinstance(params, dict):
+        return
+    follow = session.state.get(FOLLOWERS, {}).get(params.get(PROGRESS_TOKEN))
+    if follow is not None:
+        await follow(params.get("progress"), params.get("total"), params.get("message"))
+
+
+_TOKENS = itertools.count(1)
 
 
 class Standalone:

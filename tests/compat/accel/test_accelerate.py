@@ -18,7 +18,7 @@ from mcp.server.lowlevel import Server as LowLevel
 from mcp.server.mcpserver import Context, MCPServer, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
+from mcp_types import ElicitRequest, ElicitRequestFormParams, EmptyResult, InputRequiredResult, PingRequest
 from pydantic import Field
 from stocktalk import MODERN, OurTalk
 
@@ -432,6 +432,31 @@ async def test_what_a_conversation_holds_is_given_back_at_its_end() -> None:
         talk.link.close()
         async with asyncio.timeout(5):
             await freed.wait()
+
+
+async def test_what_a_client_reports_of_a_question_reaches_who_asked() -> None:
+    app, heard = make_app(), []
+
+    @app.tool()
+    async def asks(ctx: Context) -> str:
+        async def follow(progress: float, total: float | None, message: str | None) -> None:
+            heard.append((progress, total, message))
+
+        found = await ctx.session.send_request(PingRequest(), EmptyResult, progress_callback=follow)
+        return type(found).__name__
+
+    async with OurTalk("2025-11-25").opened(app) as talk:
+        await talk.open()
+        asked = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "asks", "arguments": {}}}
+        await talk.send(asked)
+        question = await talk.inbox.get()
+        token = question["params"]["_meta"]["progressToken"]
+        for told in (token, "of nobody"):
+            params = {"progressToken": told, "progress": 1, "total": 2, "message": "half"}
+            await talk.send({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+        await talk.send({"jsonrpc": "2.0", "id": question["id"], "result": {}})
+        assert (await talk.inbox.get())["result"]["content"][0]["text"] == "EmptyResult"
+    assert heard == [(1, 2, "half")]
 
 
 async def test_a_middleware_may_refuse_the_handshake() -> None:
