@@ -11,6 +11,8 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,7 +79,7 @@ class Kernel:
         self.server = server
         self.state: Any = None
         self._is_lean = is_lean
-        self._peers: dict[int, tuple[Peer, Any, Any]] = {}
+        self._peers: dict[int, tuple[Peer, Connection]] = {}
 
     def _runner(self, connection: Connection, meta: Any) -> ServerRunner[Any]:
         if not self._is_lean:
@@ -102,19 +104,19 @@ class Kernel:
         return None if runner is None else aclose_shielded(runner.connection)
 
     def _modern_connection(self, exchange: Exchange) -> Connection:
-        """A connection born ready, as ``from_envelope`` makes it; what a peer said of itself is read once."""
+        """A connection born ready, as ``from_envelope`` makes it; what a peer said of itself is read once, and the
+        connection that was made of it is what the others are copies of, each with a state and an end of its own."""
         peer = exchange.peer
         kept = self._peers.get(id(peer))
-        outbound: Any = NotifyOnly(exchange.session) if exchange.headers is None else _NO_CHANNEL
         if kept is None or kept[0] is not peer:
-            made = Connection.from_envelope(peer.version, peer.info, peer.capabilities, outbound=outbound)
             if len(self._peers) >= PEER_COUNT_MAX:
                 self._peers.clear()
-            self._peers[id(peer)] = peer, made.client_params, made.client_capabilities
-            return made
-        made = Connection(outbound, protocol_version=peer.version, client_params=kept[1])
-        made.client_capabilities = kept[2]
-        made.initialized.set()
+            kept = peer, Connection.from_envelope(peer.version, peer.info, peer.capabilities)
+            self._peers[id(peer)] = kept
+        made = copy(kept[1])
+        made.state, made.exit_stack = {}, AsyncExitStack()
+        if exchange.headers is None:
+            made.outbound = NotifyOnly(exchange.session)
         return made
 
     # -- messages ------------------------------------------------------------------------------------------------------
