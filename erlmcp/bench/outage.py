@@ -13,6 +13,7 @@ victim did not come back.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -135,14 +136,24 @@ class Stage:
         for at in KILLS:
             time.sleep(max(0.0, began + at * seconds - time.monotonic()))
             if self._victim is None:
-                for pid in self.gateway.children():
-                    os.kill(pid, signal.SIGKILL)
-                    self.kill_count += 1
+                self._kill_child()
                 continue
             self._victim.process.kill()
             self.kill_count += 1
             time.sleep(min(DOWN_S, seconds / 10))
             self._victim.start_again()
+
+    def _kill_child(self) -> None:
+        """The victim that the gateway started, once there is one. Raises PeerError."""
+        deadline = time.monotonic() + BACK_S
+        while time.monotonic() < deadline:
+            for pid in self.gateway.children()[:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.kill_count += 1
+                    return
+            time.sleep(0.02)
+        raise PeerError(f"the {VICTIM} was not started again in {BACK_S:g} s")
 
     def wait_for_victim(self) -> None:
         """Until it answers through the gateway. Raises PeerError."""

@@ -22,6 +22,7 @@ from erlmcp.spec.version import LATEST_LEGACY
 
 if TYPE_CHECKING:
     from erlmcp.core import Call
+    from erlmcp.gateway.access import Caller
     from erlmcp.gateway.forward import Forward
     from erlmcp.gateway.line import Line
     from erlmcp.gateway.service import GatewayService
@@ -37,9 +38,11 @@ REPEATABLE: Final = frozenset({m.TASK_GET, m.TASK_RESULT})
 
 @dataclass(slots=True)
 class Known:
-    """A task: who has it, whose it is, and the handshake session that hears of it."""
+    """A task: who has it, whose it is, and the handshake session that hears of it. ``place`` is the name of the
+    upstream itself, ``name`` that of its new version where that is on trial and has the task."""
 
-    upstream: Upstream
+    place: str
+    name: str
     index: int | None  # of the replica
     whose: str
     is_modern: bool
@@ -89,7 +92,8 @@ class Tasks:
             self._forget(next(iter(self._known)))
         session = None if exchange.peer.modern else exchange.session
         whose = service.whose(exchange, service.caller_of(exchange))
-        self._known[id] = Known(line.upstream, line.index, whose, line.is_modern, session)
+        place, name = forward.mount.upstream.name, line.upstream.name
+        self._known[id] = Known(place, name, line.index, whose, line.is_modern, session)
         if session is not None:
             self._of.setdefault(session, set()).add(id)
 
@@ -116,20 +120,26 @@ class Tasks:
             raise InvalidParamsError("Invalid params: taskId must be a string")
         caller = service.caller_of(exchange)
         known = self._known.get(id)
-        if (
-            known is None
-            or known.whose != service.whose(exchange, caller)
-            or known.is_modern != exchange.peer.modern
-            or known.upstream.name not in service.gateway.upstreams
-        ):
+        is_his = known is not None and known.whose == service.whose(exchange, caller)
+        upstream = self._upstream_of(known, caller) if known is not None and is_his else None
+        if known is None or upstream is None or known.is_modern != exchange.peer.modern:
             raise InvalidParamsError(f"Unknown task: {id}")
-        service.drive(exchange, self._relay_slowly(exchange, known, id))
+        service.drive(exchange, self._relay_slowly(exchange, upstream, known.index, id))
 
-    async def _relay_slowly(self, exchange: Exchange, known: Known, id: str) -> None:
-        service, upstream = self._service, known.upstream
+    def _upstream_of(self, known: Known, caller: Caller) -> Upstream | None:
+        """Who has a task now: the configuration may be another one since it was made."""
+        gateway = self._service.gateway
+        found = gateway.upstreams.get(known.place)
+        if found is None or known.name == known.place:
+            return None if found is None else gateway.upstream_for(found, caller)
+        new = None if found.trial is None else found.trial.new
+        return new if new is not None and new.name == known.name else None
+
+    async def _relay_slowly(self, exchange: Exchange, upstream: Upstream, index: int | None, id: str) -> None:
+        service = self._service
         mount = Mount(upstream, TASK, id, id, {}, is_http=False)
         mount.is_idempotent = exchange.call.method in REPEATABLE
-        first = upstream.quick_to(known.index) or await upstream.shared()
+        first = upstream.quick_to(index) or await upstream.shared()
         line, wait_s = await service.gateway.line_for(exchange, upstream, first, service.may_share)
         if exchange.call.method == m.TASK_RESULT:  # which waits for the end of the task
             wait_s = max(service.gateway.limits.request_timeout_s, upstream.config.timeout_s)
@@ -139,7 +149,7 @@ class Tasks:
         """An upstream of 2025-11-25 tells how a task is getting on."""
         id = params.get("taskId")
         known = self._known.get(id) if isinstance(id, str) else None
-        if known is not None and known.upstream is line.upstream and known.session is not None:
+        if known is not None and known.name == line.upstream.name and known.session is not None:
             standalone = known.session.standalone
             if standalone is not None:
                 standalone.notify(m.TASK_STATUS, params)

@@ -284,7 +284,9 @@ class Upstream:
 
     def quick_to(self, index: int | None) -> Line | None:
         """A shared line that is ready, to a certain replica."""
-        return self.quick() if index is None or self.replicas is None else self._main[index]
+        if index is None or self.replicas is None or index >= len(self._main):
+            return self.quick()
+        return self._main[index]
 
     async def shared(self) -> Line:
         """A shared line, waited for while the upstream starts. Raises McpError where it is down."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from stage import Scripted, gateway_http, posted, result, scripted_gateway, until
 
 from erlmcp.gateway import task as room
-from erlmcp.gateway.config import KeyConfig
+from erlmcp.gateway.config import CanaryConfig, KeyConfig
 
 KEYS = tuple(KeyConfig(name, hashlib.sha256(name.encode() * 5).digest()) for name in ("alice", "bobby"))
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
@@ -126,6 +127,32 @@ async def test_a_task_of_one_of_several_replicas_is_asked_there(talk: Any) -> No
                 assert request["link"] is link
                 link.say(result(request, b'{"resultType":"complete"}'))
                 await client.answer(id)
+
+
+async def test_a_task_is_asked_for_after_its_upstream_was_configured_anew(talk: Any) -> None:
+    upstream = with_tasks("one", modern=True)
+    gateway = scripted_gateway(upstream)
+    async with talk(gateway) as client:
+        await client.result("tools/call", {"name": "t"})
+        (config,) = gateway.config.upstreams
+        gateway.reload(replace(gateway.config, upstreams=(replace(config, timeout_s=5.0),)))
+        await until(lambda: gateway.upstreams["a"].state == "up")
+        assert (await client.result("tasks/get", {"taskId": "one"}))["taskId"] == "one"
+        assert len(upstream.links) == 2
+        gateway.reload(replace(gateway.config, upstreams=()))
+        assert (await client.error("tasks/get", {"taskId": "one"}))["message"] == "Unknown task: one"
+
+
+async def test_a_task_of_a_version_on_trial_is_asked_there(talk: Any) -> None:
+    old, new = with_tasks("one", modern=True), with_tasks("two", modern=True)
+    canary = CanaryConfig({"kind": "server", "target": new}, shares=(1.0,))
+    gateway = scripted_gateway(old, canary=canary)
+    async with talk(gateway) as client:
+        trial: Any = gateway.upstreams["a"].trial
+        await until(lambda: trial.new.state == "up")
+        assert (await client.result("tools/call", {"name": "t"}))["taskId"] == "two"
+        assert (await client.result("tasks/get", {"taskId": "two"}))["taskId"] == "two"
+        assert (len(old.of("tasks/get")), len(new.of("tasks/get"))) == (0, 1)
 
 
 async def test_how_a_task_is_getting_on_is_told_to_the_session_that_made_it(talk: Any) -> None:
