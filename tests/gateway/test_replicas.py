@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stage import Scripted, error, gateway_http, result, scripted_gateway, server_http, until
 
-from erlmcp import Client, Context, McpError, Server
+from erlmcp import Client, ConnectionClosedError, Context, McpError, Server
 from erlmcp.gateway import upstream as room
 from erlmcp.gateway.app import Gateway
 from erlmcp.gateway.config import GatewayConfig, UpstreamConfig
@@ -155,6 +155,24 @@ async def test_a_server_that_takes_no_connections_is_down_after_a_few_calls(quie
     assert all(each.startswith("r is down: cannot reach") for each in said[room.UNREACHED_COUNT_MAX :])
     assert pool.stats()["failed_total"] == room.UNREACHED_COUNT_MAX
     await client.aclose()
+
+
+async def test_an_answer_in_between_says_that_a_server_is_there(quiet: None) -> None:
+    async with server_http(who("only")) as listener:
+        url = f"http://127.0.0.1:{listener.port}/mcp"
+        gateway = Gateway(GatewayConfig((UpstreamConfig("r", "http", url=url),)))
+        async with Client(gateway) as client:
+            upstream = gateway.upstreams["r"]
+            line: Any = upstream.quick()
+            for _ in range(3):
+                for _ in range(room.UNREACHED_COUNT_MAX - 1):
+                    upstream.unreached(line, ConnectionClosedError("refused"))
+                await client.call_tool("who")
+            assert not line.gone.done()
+            for _ in range(room.UNREACHED_COUNT_MAX):
+                upstream.unreached(line, ConnectionClosedError("refused"))
+            assert line.gone.result() == "refused"
+            await until(lambda: upstream.quick() not in (None, line))
 
 
 async def test_calls_that_wait_for_a_start_are_limited_and_go_on_a_few_at_a_time(talk: Any) -> None:
