@@ -27,6 +27,7 @@ from erlmcp.server.app import Server
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
+    from erlmcp.core import Call
     from erlmcp.flags import Flags, Traced
     from erlmcp.gateway.reload import Watcher
     from erlmcp.runtime.endpoint import Endpoint
@@ -276,13 +277,13 @@ class Gateway(Server):
             found = self._of_callers[place] = Upstream(upstream.config, self, as_whom=caller.name)
         return found
 
-    async def first_line(self, upstream: Upstream, caller: Caller) -> Line:
+    async def first_line(self, upstream: Upstream, caller: Caller, call: Call) -> Line:
         """A shared line of an upstream, or of what took its place while it was waited for. Raises McpError where it is
         down."""
         while True:
             found = self.upstream_for(upstream, caller)
             try:
-                return found.quick() or await found.shared()
+                return found.quick(call) or await found.shared()
             except McpError:
                 now = self.upstreams.get(upstream.name)
                 if now is None or self.upstream_for(now, caller) is found:

@@ -188,8 +188,7 @@ class Rounds:
             raise InvalidAnswerError(f"{forward.mount.exposed} needs input, and says neither which nor a state")
         if "requestState" in result:
             more["requestState"] = result["requestState"]
-        if "name" in more:
-            more["name"] = forward.mount.name
+        more[m.NAME_KEYS[forward.method]] = forward.mount.name
         own = {name: value for name, value in _meta_of(params).items() if name != "progressToken"}
         more["_meta"] = {**own, **modern_meta(exchange)}
         if not exchange.done:

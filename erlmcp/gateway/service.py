@@ -196,7 +196,7 @@ class GatewayService(Service):
         return not ("elicitation" in capabilities or "sampling" in capabilities or "roots" in capabilities)
 
     async def _relay_slowly(self, exchange: Exchange, mount: Mount, caller: Caller) -> None:
-        first = await self.gateway.first_line(mount.upstream, caller)
+        first = await self.gateway.first_line(mount.upstream, caller, exchange.call)
         if not first.is_modern and exchange.peer.modern:
             params = exchange.call.params
             if isinstance(params, dict) and self.rounds.resume(exchange, params):

@@ -11,7 +11,8 @@ import pytest
 from stage import Scripted, gateway_http, posted, result, scripted_gateway, until
 
 from erlmcp.gateway import task as room
-from erlmcp.gateway.config import CanaryConfig, KeyConfig
+from erlmcp.gateway.app import Gateway
+from erlmcp.gateway.config import CanaryConfig, GatewayConfig, KeyConfig, UpstreamConfig
 
 KEYS = tuple(KeyConfig(name, hashlib.sha256(name.encode() * 5).digest()) for name in ("alice", "bobby"))
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
@@ -127,6 +128,21 @@ async def test_a_task_of_one_of_several_replicas_is_asked_there(talk: Any) -> No
                 assert request["link"] is link
                 link.say(result(request, b'{"resultType":"complete"}'))
                 await client.answer(id)
+
+
+@pytest.mark.parametrize("version", [LEGACY, MODERN])
+async def test_tasks_go_through_two_gateways_over_http(talk: Any, version: str) -> None:
+    """The inner one checks that Mcp-Name is the id."""
+    inner = scripted_gateway(with_tasks("one", modern=version == MODERN))
+    async with gateway_http(inner, port=0) as listener:
+        url = f"http://127.0.0.1:{listener.port}/mcp"
+        mode = "legacy" if version == LEGACY else MODERN
+        outer = Gateway(GatewayConfig((UpstreamConfig("i", "http", url=url, mode=mode),)))
+        async with talk(outer, version) as client:
+            await client.result("tools/call", {"name": "t"})
+            for method in ("tasks/get", "tasks/cancel"):
+                assert "error" not in await client.ask(method, {"taskId": "one"})
+            assert (await client.error("tasks/get", {"taskId": "none"}))["message"] == "Unknown task: none"
 
 
 async def test_a_task_is_asked_for_after_its_upstream_was_configured_anew(talk: Any) -> None:

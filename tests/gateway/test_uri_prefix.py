@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import Scripted, scripted_gateway
+from stage import Scripted, result, scripted_gateway
 
 from erlmcp.gateway.config import UpstreamConfig
 from erlmcp.gateway.load import load
@@ -79,6 +79,21 @@ async def test_each_upstream_has_its_own_uris_and_gets_them_bare(talk: Any, mode
             await client.result("completion/complete", {"ref": reference, "argument": {"name": "path", "value": "a"}})
             assert upstream.of("completion/complete")[-1]["params"]["ref"]["uri"] == "file:///srv/{path}"
         assert (await client.error("resources/read", {"uri": URI}))["code"] in (-32002, -32602)
+
+
+async def test_the_next_round_of_a_read_names_the_resource_as_its_upstream_does(talk: Any, everything: Any) -> None:
+    first, _, gateway = both()
+    done = first.answers["resources/read"]
+
+    def answer(request: dict[str, Any]) -> bytes:
+        is_first = "requestState" not in request["params"]
+        return result(request, b'{"resultType":"input_required","requestState":"s"}' if is_first else done)
+
+    first.answers["resources/read"] = answer
+    async with talk(gateway, LEGACY, everything) as client:
+        found = await client.result("resources/read", {"uri": "a+" + URI})
+        assert found["contents"][0]["uri"] == "a+" + URI
+    assert [each["params"]["uri"] for each in first.of("resources/read")] == [URI, URI]
 
 
 async def test_what_was_kept_is_prefixed_too(talk: Any) -> None:
