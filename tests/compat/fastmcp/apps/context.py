@@ -5,6 +5,7 @@ from typing import Any
 
 from erlmcp.compat.fastmcp import Context, FastMCP
 from erlmcp.compat.fastmcp.dependencies import CurrentContext, CurrentFastMCP, CurrentHeaders, Depends, Progress
+from erlmcp.compat.fastmcp.exceptions import ToolError
 from erlmcp.compat.fastmcp.server.dependencies import get_context, get_http_headers, get_http_request
 from erlmcp.compat.fastmcp.server.lifespan import lifespan
 
@@ -139,6 +140,24 @@ def depends_in_a_thread(n: int, two: int = Depends(doubled)) -> int:
     return n + two
 
 
+def fails() -> str:
+    raise LookupError("nothing there")
+
+
+def refuses() -> str:
+    raise ToolError("not today")
+
+
+@mcp.tool
+async def depends_on_what_fails(what: str = Depends(fails)) -> str:
+    return what
+
+
+@mcp.tool
+async def depends_on_what_refuses(what: str = Depends(refuses)) -> str:
+    return what
+
+
 @mcp.tool
 async def current(ctx: Context = CurrentContext(), server: FastMCP = CurrentFastMCP()) -> str:
     return f"{ctx.request_id} {server.name}"
@@ -204,6 +223,8 @@ REQUESTS = [
     call("depends", n=1),
     call("depends_in_a_thread", n=1),
     call("depends", n=1, two=5),
+    call("depends_on_what_fails"),
+    call("depends_on_what_refuses"),
     call("current"),
     call("headers"),
     call("ambient"),
