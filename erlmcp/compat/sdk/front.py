@@ -114,10 +114,17 @@ class SdkEndpoint(Endpoint):
         path = head.target.partition("?")[0]
         if path in self.metadata:
             reply.plain(200, self.metadata[path], b"Access-Control-Allow-Origin: *\r\n", b"application/json")
+        elif self._is_own(path):
+            self._enter(request, reply, bearer)
         elif self.face.routes and self.face.takes(head.verb, path):
             self._keep(self._run_route(request, reply))
         elif self.desk is None or not self.desk.take(head, reply):
             self._enter(request, reply, bearer)
+
+    def _is_own(self, path: str) -> bool:
+        """Is it a path of the protocol, which no route of the app's takes away?"""
+        bare = path.rstrip("/")
+        return bare == self.gate.path.rstrip("/") or (self.sse is not None and bare in (SSE_PATH, POST_PATH))
 
     def _enter(self, request: Any, reply: Any, bearer: Any) -> None:
         if bearer is None:

@@ -245,6 +245,22 @@ async def test_custom_routes_are_served_beside_the_endpoint() -> None:
         assert (await fetch(port, "GET", "/absent")).status == 404
 
 
+async def test_a_route_for_everything_leaves_the_endpoint_alone() -> None:
+    pytest.importorskip("starlette")
+    from starlette.responses import PlainTextResponse
+
+    mcp = make()
+
+    @mcp.custom_route("/{path:path}", methods=["GET", "POST"])
+    async def rest(request: Any) -> Any:
+        return PlainTextResponse(f"rest {request.path_params['path']}")
+
+    async with serving(mcp) as port:
+        found = await fetch(port, "POST", "/mcp", call("add", a=1, b=1), **modern("add"))
+        assert found.json["result"]["structuredContent"] == {"result": 2}
+        assert (await fetch(port, "GET", "/any/where")).body == b"rest any/where"
+
+
 # -- tokens -----------------------------------------------------------------------------------------------------------
 
 
