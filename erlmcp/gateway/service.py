@@ -49,6 +49,7 @@ from erlmcp.gateway.translate import (
     result_for_modern,
     with_prefix,
 )
+from erlmcp.gateway.upstream import DOWN, Upstream
 from erlmcp.runtime.exchange import Exchange
 from erlmcp.runtime.load import busy
 from erlmcp.runtime.quick import Ready
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from erlmcp.core import Call
     from erlmcp.gateway.app import Gateway
     from erlmcp.gateway.line import Line
-    from erlmcp.gateway.upstream import Upstream
     from erlmcp.runtime.load import Load
     from erlmcp.runtime.session import Session
 
@@ -161,6 +161,8 @@ class GatewayService(Service):
             if line is not None and self.may_share(exchange, line):
                 self.send(exchange, mount, line, None)
                 return
+            if line is None and upstream.state == DOWN and not len(self.rounds):
+                raise upstream.is_down()  # at once: whoever goes on calling it takes no time of others
         self.drive(exchange, self._relay_slowly(exchange, self.mount_of(exchange, caller), caller))
 
     def _check_share(self, upstream: Upstream, load: Load) -> None:
