@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import warnings
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Audio, Context, Image, MCPServer, UserMessage
@@ -382,3 +383,20 @@ async def test_input_required_result_prompt(ctx: Context) -> str | InputRequired
 async def complete(_ref: Any, argument: Any, _context: Any) -> Completion:
     """Complete whatever is asked for."""
     return Completion(values=[word for word in ("paris", "park", "party") if word.startswith(argument.value)])
+
+
+# ---- what MCPServer leaves to the server beneath it, and the façade does by itself -----------------------------------
+
+if hasattr(mcp, "_lowlevel_server"):
+    from mcp.shared.exceptions import MCPDeprecationWarning
+    from mcp_types import EmptyResult, SetLevelRequestParams, SubscribeRequestParams, UnsubscribeRequestParams
+
+    warnings.simplefilter("ignore", MCPDeprecationWarning)
+
+    async def accept(_ctx: Any, _params: Any) -> EmptyResult:
+        """Nothing changes here, and all logs are sent."""
+        return EmptyResult()
+
+    mcp._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, accept)
+    mcp._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, accept)
+    mcp._lowlevel_server.add_request_handler("logging/setLevel", SetLevelRequestParams, accept)
