@@ -119,7 +119,15 @@ class Hearing:
         before = self._following.get(uri)
         if before is not None:
             before.cancel()
-        self._following[uri] = self._upstream.spawn(self._subscribed(line, frozenset(), frozenset([uri]), events))
+        task = self._upstream.spawn(self._subscribed(line, frozenset(), frozenset([uri]), events))
+        if events is not None:
+            task.add_done_callback(lambda _task: self._end(line, events))
+        self._following[uri] = task
+
+    def _end(self, line: Line, events: Subscription) -> None:
+        """A task that is cancelled before it begins runs nothing, not even what would close its subscription."""
+        if not events.is_over and not line.gone.done():
+            self._upstream.spawn(events.aclose())
 
     def drop(self, uri: str) -> None:
         count = self._held.get(uri, 0)

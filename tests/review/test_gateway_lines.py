@@ -130,6 +130,27 @@ async def test_a_client_that_subscribes_twice_at_once_has_one_subscription_and_n
         assert not gateway.upstreams["a"].hearing._held
 
 
+async def test_a_subscription_that_nobody_wants_any_more_as_it_is_granted_is_ended_and_not_left_to_the_collector(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    upstream = Scripted("echo")
+    gateway = scripted_gateway(upstream)
+    async with gateway.running():
+        hearing = gateway.upstreams["a"].hearing
+        await gateway.upstreams["a"].shared()
+
+        async def hold_and_drop() -> None:
+            await hearing.hold(URI)
+            hearing.drop(URI)
+
+        holding = asyncio.create_task(hold_and_drop())
+        await until(lambda: bool(upstream.of("subscriptions/listen")))
+        acknowledge(upstream)
+        await holding
+        await until(lambda: bool(upstream.of("notifications/cancelled")))
+    assert "never closed" not in caplog.text
+
+
 async def test_no_more_resources_are_subscribed_to_at_once_than_one_by_one(talk: Any) -> None:
     upstream = Scripted("echo")
     gateway = scripted_gateway(upstream, config={"limits": {"subscription_count_max": 2}})
