@@ -88,13 +88,14 @@ class Verifier:
             return fault.refusal
 
     async def wait(self, token: str) -> None:
-        """Until the issuer of a token was asked for its keys."""
+        """Until the issuer of a token was asked for its keys, where its answer did not come meanwhile."""
         try:
-            _, claims = _unread(token)
-            _, keys = self._issuers[claims["iss"]]
-        except (ValueError, KeyError):
+            header, claims = _unread(token)
+        except ValueError:
             return
-        await keys.refresh()
+        if self._keys_for(header, claims, may_wait=True) is None:
+            _, keys = self._issuers[claims["iss"]]
+            await keys.refresh()
 
     def _keys_for(
         self, header: dict[str, Any], claims: dict[str, Any], may_wait: bool

@@ -244,7 +244,7 @@ async def test_the_loop_goes_on_while_an_issuer_takes_its_time() -> None:
     async with key_server("o1") as server:
         server.is_open.clear()
         verifier = Verifier(rule(server.url))
-        text = token("o1")
+        text = token("o1", alg="EdDSA")
         assert verifier.look(text) is None
         waits = asyncio.create_task(verifier.wait(text))
         await server.came.wait()  # ... which this loop itself serves
@@ -259,7 +259,7 @@ async def test_without_keys_the_token_is_not_what_is_wrong(caplog: Any) -> None:
     async with key_server() as server:
         server.status = 500
         verifier = Verifier(rule(server.url))
-        text = token("o1")
+        text = token("o1", alg="EdDSA")
         assert verifier.look(text) is None
         await verifier.wait(text)
         found = verifier.look(text)
@@ -268,3 +268,17 @@ async def test_without_keys_the_token_is_not_what_is_wrong(caplog: Any) -> None:
         verifier.close()
     assert AUDIENCE not in caplog.text
     assert json.dumps(text) not in caplog.text
+
+
+async def test_who_waits_for_keys_that_came_meanwhile_asks_for_none() -> None:
+    source = Source("o1")
+    verifier = Verifier(rule(URL))
+    issuer, _ = verifier._issuers[NAME]
+    verifier._issuers[NAME] = issuer, (keys := FetchedKeys(URL, rule(URL), fetch=source))
+    text = token("o1", alg="EdDSA")
+    assert verifier.look(text) is None
+    await keys.refresh()
+    await verifier.wait(text)
+    assert isinstance(verifier.look(text), Admission)
+    assert source.count == 1
+    verifier.close()
