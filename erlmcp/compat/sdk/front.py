@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from erlmcp import core
-from erlmcp.errors import ConfigurationError, McpError
+from erlmcp.errors import ConfigurationError
 from erlmcp.runtime.endpoint import Endpoint, owner_of
 from erlmcp.runtime.oldsse import POST_PATH, SSE_PATH, OldSse, SseChannel
 from erlmcp.runtime.reply import STREAM_HEAD
-from erlmcp.runtime.session import NOTIFICATION, REQUEST, Session
+from erlmcp.runtime.session import NOTIFICATION, Session
 from erlmcp.spec import method as m
-from erlmcp.spec.version import LATEST_MODERN
 from erlmcp.transports.asgi import AsgiApp, Receive, Scope, Send
 from erlmcp.wire.header import LOOPBACK_NAMES, Gate
-from erlmcp.wire.ladder import judge_request
 from erlmcp.wire.peer import Peer
 
 if TYPE_CHECKING:
@@ -205,21 +203,6 @@ class SdkEndpoint(Endpoint):
             log.exception("the route %s failed", path)
             status, lines, parts, kind = 500, b"", [b"Internal Server Error"], b"text/plain"
         reply.plain(status, b"".join(parts), lines, kind)
-
-    # -- methods of extensions -----------------------------------------------------------------------------------------
-
-    def _post_modern(self, call: Any, verdict: Any, reply: Any, channel: Any) -> None:
-        requests = self.host.client_requests
-        is_own = call.kind == REQUEST and call.method in requests[LATEST_MODERN]
-        if not is_own or call.method in m.CLIENT_REQUESTS[LATEST_MODERN]:
-            super()._post_modern(call, verdict, reply, channel)
-            return
-        try:
-            peer = judge_request(verdict, call.method, call.name, call.meta.values if call.meta else None)
-        except McpError as error:
-            channel.refuse(call.id_raw, 400, error.code, error.message, error.data)
-        else:
-            self._dispatch(call, peer, verdict, reply)
 
     # -- without sessions ----------------------------------------------------------------------------------------------
 
