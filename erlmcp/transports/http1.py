@@ -9,7 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from erlmcp.runtime.parts import write_parts
 from erlmcp.runtime.turn import Arrivals
@@ -34,6 +34,16 @@ def write_now(transport: asyncio.Transport, data: bytes) -> None:
             data = data[os.write(sock.fileno(), data) :] if sock is not None else data
     if data:
         transport.write(data)
+
+
+class Rest:
+    """Takes what still comes of a request that was refused before its end."""
+
+    phase = 0
+    wants_continue = False
+
+    def feed(self, data: bytes) -> None:
+        """Pass it over."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -295,7 +305,8 @@ class HttpConnection(asyncio.Protocol):
             # A request was refused before its end. To close on what the client still sends would reset the connection,
             # and with it the refusal that it has not read: say that nothing follows, pass over the rest for a moment.
             self._lingers = False
-            transport.write_eof()
+            if transport.can_write_eof():
+                transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER_S, transport.close)
             return
         transport.close()
@@ -411,6 +422,8 @@ class HttpConnection(asyncio.Protocol):
         elif age_s > (limits.head_timeout_s if self._inbound.phase == 1 else limits.body_timeout_s):
             self._keep = False
             what = "head_timeout_s" if self._inbound.phase == 1 else "body_timeout_s"
+            self._lingers = self._draining = True
+            self._inbound = cast(Any, Rest())
             self.plain(408, f"Request Timeout: {what} passed".encode())
 
     def drain(self) -> None:

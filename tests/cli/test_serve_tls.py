@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def serving(*words: str) -> Iterator[str]:
             yield found[0]
         finally:
             server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=30)
+            _, said = server.communicate(timeout=30)
+    assert "Traceback" not in said
     assert server.returncode == 0
 
 
@@ -85,6 +87,20 @@ async def test_only_clients_of_a_known_authority_are_let_in(certs: Path) -> None
             await Client(url, tls=Tls(ca_file=trusted)).connect()
         own = {"cert_file": str(certs / "client.pem"), "key_file": str(certs / "client.key")}
         assert not await speaks_http2(Client(url, tls=Tls(ca_file=trusted, **own)))
+
+
+async def test_a_request_that_is_refused_before_its_end_is_answered_and_its_connection_ended(certs: Path) -> None:
+    with serving(*certified(certs), "--no-http2", "--limit", "body_bytes_max=1000") as url:
+        port = int(re.search(r":(\d+)/", url)[1])  # type: ignore[index]
+        trust = ssl.create_default_context(cafile=str(certs / "ca.pem"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+        head = (
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+        )
+        writer.write(head.encode() + b"x" * 5000)
+        async with asyncio.timeout(20):
+            assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
 
 
 @pytest.mark.parametrize(

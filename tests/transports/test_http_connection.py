@@ -400,6 +400,26 @@ def test_a_client_that_drips_its_head_byte_by_byte_is_cut_off(drive: Drive) -> N
 
 
 @pytest.mark.usefixtures("fast_sweep")
+def test_who_was_too_slow_can_read_why_though_it_goes_on_to_send_and_nothing_of_that_is_handled(drive: Drive) -> None:
+    async def main() -> None:
+        house = make_house({"head_timeout_s": 0.1})
+        whole = echo("x")
+        async with http(house.server) as listener, dial(listener.port) as peer:
+            peer.send(whole[:20])
+            async with asyncio.timeout(10):
+                while not peer.reader._buffer:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.01)
+                for _ in range(3):
+                    peer.send(whole[20:])
+                    await asyncio.sleep(0.01)
+                assert (await peer.answer()).status == 408
+                assert await peer.reader.read() == b""
+            assert house.calls == []
+
+    drive(main())
+
+
+@pytest.mark.usefixtures("fast_sweep")
 def test_a_connection_that_says_nothing_is_closed_after_the_head_time_and_an_idle_one_after_the_keep_alive_time(
     drive: Drive,
 ) -> None:
