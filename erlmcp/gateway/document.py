@@ -50,6 +50,9 @@ class Document:
             mend = "a comma too many, or a quote missing?" if "Expecting" in error.msg else "mend the line"
             self.report("", f"is no JSON: {error.msg} in column {error.colno}", mend, error.lineno)
             return None
+        except RecursionError:
+            self.report("", "is nested too deep to be read", "a bracket too many?")
+            return None
         if not isinstance(tree, dict):
             self.report("", f"holds {kind_of(tree)}", 'write an object: {"mcpServers": {"NAME": {...}}}')
             return None

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_all_three_of_a_package_are_measured_in_each_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if find_spec("uvloop") is None:
-        pytest.skip("the stock servers run on uvloop, which is not installed")
+    if missing := [name for name in ("uvloop", "uvicorn", "httptools") if find_spec(name) is None]:
+        pytest.skip(f"the stock servers need {', '.join(missing)}, of the extra bench")
     file = tmp_path / "accel.json"
     words = ["--only", "mcp", "--connections", "4", "--inflight", "4", "--seconds", "0.2", "--rounds", "1"]
     assert accel.main([*words, "--calls", "20", "--json", str(file)]) == 0

@@ -242,6 +242,14 @@ def test_what_is_shown_holds_no_secret(write: Write) -> None:
     assert json.loads(text)["keys"][0]["name"] == "k"
 
 
+@pytest.mark.parametrize(("name", "before"), [("mcp.json", ""), ("erlmcp.toml", "a = ")])
+def test_a_file_that_is_nested_without_end_is_a_mistake_like_others(tmp_path: Path, name: str, before: str) -> None:
+    path = tmp_path / name
+    path.write_text(before + "[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ConfigError, match="is nested too deep to be read; a bracket too many"):
+        load([str(path)], {})
+
+
 def test_without_a_file_the_one_beside_is_read_or_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"erlmcp\.toml: is not there; name a file"):
