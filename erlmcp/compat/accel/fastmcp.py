@@ -13,7 +13,7 @@ from typing import Any, Final, get_type_hints
 from fastmcp import FastMCP
 from fastmcp.exceptions import FastMCPError, ValidationError
 from fastmcp.server.context import reset_transport, set_transport
-from fastmcp.server.dependencies import get_dependency_parameters  # type: ignore[attr-defined]
+from fastmcp.server.dependencies import get_dependency_parameters
 from fastmcp.server.low_level import FastMCPServerMiddleware
 from fastmcp.server.middleware import Middleware
 from fastmcp.server.middleware.tool_injection import ToolInjectionMiddleware
