@@ -13,6 +13,7 @@ import asyncio
 import ctypes
 import faulthandler
 import hashlib
+import logging
 import os
 import resource
 import signal
@@ -110,4 +111,5 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     import uvloop
 
+    logging.getLogger("erlmcp").setLevel(logging.CRITICAL)  # Its failures are meant, and counted.
     uvloop.run(main(int(sys.argv[2])))
