@@ -47,7 +47,8 @@ class Document:
             self.report("", f"is no TOML: {error}", "mend the line", int(found[1]) if found else 0)
             return None
         except json.JSONDecodeError as error:
-            mend = "a comma too many, or a quote missing?" if "Expecting" in error.msg else "mend the line"
+            is_unexpected = "Expecting" in error.msg or "comma" in error.msg  # as it is told from 3.13 on
+            mend = "a comma too many, or a quote missing?" if is_unexpected else "mend the line"
             self.report("", f"is no JSON: {error.msg} in column {error.colno}", mend, error.lineno)
             return None
         except RecursionError:
