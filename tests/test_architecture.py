@@ -60,6 +60,8 @@ STAIR = {"core", "_core", "_model"}
 # Compiled rooms above floor 0, which may cimport the C faces: they call user code, or measure as an embedder would.
 COMPILED_ABOVE = {
     "runtime/stride.pyx",
+    "runtime/stride.pxd",
+    "runtime/stride_http.pyx",
     "runtime/entry.pyx",
     "runtime/entry.pxd",
     "runtime/deadline.pyx",

@@ -13,6 +13,7 @@ import hmac
 import logging
 import secrets
 import time
+import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -32,6 +33,7 @@ from erlmcp.wire.peer import Peer, is_enveloped, judge_initialize
 
 if TYPE_CHECKING:
     from erlmcp.core import Call, Head, HttpRequest
+    from erlmcp.runtime.exchange import Front
     from erlmcp.runtime.session import Host
 
 log = logging.getLogger("erlmcp.http")
@@ -124,6 +126,25 @@ class HttpFront:
         self.endpoint.wait(exchange, self.reply)
 
 
+class SessionFront:
+    """The front of one tool call within a session, which the verdict on its head knows."""
+
+    __slots__ = ("endpoint", "reply", "session", "verdict")
+
+    def __init__(self, endpoint: Endpoint, verdict: Verdict, reply: Reply) -> None:
+        self.endpoint = endpoint
+        self.session: Session = verdict.session()
+        self.verdict = verdict
+        self.reply = reply
+
+    def exchange(self, call: Call, peer: Peer) -> Exchange:
+        channel = self.endpoint.channel(self.session, self.verdict, self.reply)
+        return Exchange(call, peer, self.session, channel, self.verdict.headers)  # type: ignore[arg-type]
+
+    def waits(self, exchange: Exchange) -> None:
+        """The session keeps it: a client that leaves has not cancelled it."""
+
+
 class Endpoint:
     """Handles the requests of all HTTP connections of a server."""
 
@@ -180,7 +201,8 @@ class Endpoint:
         headers = head.headers
         counts = {name: head.count(name) for name in ROUTING_HEADERS if name in headers}
         verdict = judge_head(head.verb, head.target, headers, counts, self.gate)
-        verdict.quick = verdict.quick and head.keep_alive and head.version == 11
+        if not (head.keep_alive and head.version == 11):
+            verdict.plain = verdict.quick = False
         verdict.gate = self.gate
         verdict.headers = MappingProxyType(headers)  # Handlers see it, and other requests share it.
         head.tag = verdict
@@ -193,10 +215,11 @@ class Endpoint:
         front.verdict = verdict
         return front  # type: ignore[no-any-return]
 
-    def front_of(self, request: HttpRequest, reply: Reply) -> HttpFront:
+    def front_of(self, request: HttpRequest, reply: Reply) -> Front:
         """Where a call that began the short way, and did not end there, goes on."""
         head: Any = request.head
-        return self._front(head.tag, reply)
+        verdict = head.tag
+        return self._front(verdict, reply) if verdict.quick else SessionFront(self, verdict, reply)
 
     def _params_hold(self, entry: Any, call: Call, verdict: Verdict, reply: Reply) -> bool:
         try:
@@ -284,11 +307,13 @@ class Endpoint:
                 None,
             )
             return
+        if verdict.session is None and verdict.plain:
+            verdict.session = weakref.ref(session)
         items = call.items if call.kind == BATCH else [call]
         if not any(item.kind in (REQUEST, INVALID) for item in items):
             self._take(call, session, verdict, reply)
             return
-        own = self._channel(session, verdict, reply)
+        own = self.channel(session, verdict, reply)
         session.receive(call, own, verdict.headers)  # type: ignore[arg-type]  # read alone, and shared
 
     def _take(self, call: Call, session: Session, verdict: Verdict, reply: Reply) -> None:
@@ -300,7 +325,7 @@ class Endpoint:
                 session.note(each)
         reply.plain(202, b"", verdict.extra)
 
-    def _channel(self, session: Session, verdict: Verdict, reply: Reply) -> SessionChannel:
+    def channel(self, session: Session, verdict: Verdict, reply: Reply) -> SessionChannel:
         primes = (session.connection.version or "") >= PRIMING_VERSION
 
         def make() -> Any:
@@ -325,7 +350,7 @@ class Endpoint:
         for _id, evicted in self.sessions.put(id, session):
             self._end(evicted, "the session was the longest idle and its place was needed")
         extra = b"Mcp-Session-Id: " + id.encode() + b"\r\n" + verdict.extra
-        own = self._channel(session, verdict, reply)
+        own = self.channel(session, verdict, reply)
         own._extra = extra
         session.receive(call, own)
         if session.connection.version is None:  # It was refused after all.

@@ -47,17 +47,20 @@ class PlainBudget:
 
 if TYPE_CHECKING:
     from erlmcp.runtime.budget import Budget as Budget
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.entry import Entry as Entry
     from erlmcp.runtime.entry import Ready as Ready
     from erlmcp.runtime.session import Host
     from erlmcp.runtime.stride import Objects as Objects
     from erlmcp.runtime.stride import Stride as Stride
+    from erlmcp.runtime.stride_http import HttpStride as HttpStride
 elif core.IMPLEMENTATION == "core":
     from erlmcp.runtime.budget import Budget
     from erlmcp.runtime.entry import Entry, Ready
     from erlmcp.runtime.stride import Objects, Stride
+    from erlmcp.runtime.stride_http import HttpStride
 else:
-    Objects = Stride = None
+    Objects = Stride = HttpStride = None
     Budget = PlainBudget
 
     class Entry:
@@ -83,8 +86,13 @@ else:
         return general
 
 
-def make_stride(host: Host, gate: object = None) -> Stride | None:
-    """The compiled short way for a running host; None where the twins serve. Over HTTP it takes the verdicts of
-    ``gate`` alone."""
+def make_stride(host: Host) -> Stride | None:
+    """The compiled short way for a running host; None where the twins serve."""
     made: Any = Stride
-    return None if made is None else made(host, Peer, gate)
+    return None if made is None else made(host, Peer)
+
+
+def make_http_stride(host: Host, endpoint: Endpoint) -> HttpStride | None:
+    """The one for the requests of an endpoint."""
+    made: Any = HttpStride
+    return None if made is None else made(host, Peer, endpoint.gate, endpoint.sessions)

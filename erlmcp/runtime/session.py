@@ -119,6 +119,7 @@ class Session:
     """
 
     __slots__ = (
+        "__weakref__",
         "_correlation",
         "_serial",
         "_state",

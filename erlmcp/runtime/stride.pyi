@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from erlmcp.core import Call, HttpInbound, HttpRequest, Inbound, Outbound
+from erlmcp.core import Call, Inbound, Outbound
 from erlmcp.runtime.budget import Budget
 from erlmcp.runtime.session import Host
 from erlmcp.runtime.watch import Watch
 
 class Stride:
-    """The short way for all connections of a running host; over HTTP for those that one ``gate`` judges."""
+    """The short way for all byte streams of a running host."""
 
-    date: bytes
-    def __init__(self, host: Host, peer_class: type, gate: object = None) -> None: ...
+    def __init__(self, host: Host, peer_class: type) -> None: ...
     @property
     def host(self) -> Host: ...
     @property
@@ -34,15 +33,6 @@ class Stride:
         self, calls: list[Call], link: Any, session: Any, out: Outbound, budget: Budget | None
     ) -> list[Call] | None:
         """The same for calls that were read before."""
-    def http(
-        self, inbound: HttpInbound, data: bytes, connection: Any, out: Outbound, budget: Budget
-    ) -> list[HttpRequest] | None:
-        """Handle a read of an idle HTTP connection: simple calls into ``out``; the value are the requests
-        from the first on that is not simple or that the budget did not reach, None where there is none."""
-    def requests(
-        self, requests: list[HttpRequest], connection: Any, out: Outbound, budget: Budget
-    ) -> list[HttpRequest] | None:
-        """The same for requests that were read before, one at least."""
 
 class Objects:
     """Calls of simple tools by a client of this process: objects in, objects out, and no bytes between.

@@ -5,8 +5,8 @@ Requests whose answer is ready bytes (ping, the first page of a list) take it to
 This room is compiled above the core, as it calls user code. What it does is what ``Session.receive``,
 ``Endpoint.handle`` and ``Tool.begin`` do for a simple tool (an async function without context and dependencies) on
 an established conversation; whatever is not simple is handed to them at once, so there is one place for every rule.
-Measured on CPython 3.11: a message of a batch costs 0.5 us here and 2.5 us there, a request over HTTP 1.6 and 4.4 us,
-a ping of a batch 0.17 and 1.05 us.
+Measured on CPython 3.11: a message of a batch costs 0.5 us here and 2.5 us there, a ping of a batch 0.17 and 1.05 us.
+Over HTTP it is ``stride_http``.
 
 The first step of a coroutine runs by ``PyIter_Send`` within the carrier's context (see ``erlmcp.runtime.executor``): a
 return comes back as a value, without the StopIteration that ``coro.send`` would raise.
@@ -19,11 +19,10 @@ from libc.stdint cimport int64_t
 import asyncio.tasks
 
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_meta, call_peek_id
-from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
 from erlmcp._core.corridor_out cimport Outbound, Template, outbound_fill
 from erlmcp.runtime.budget cimport Budget, budget_begin, budget_end, budget_is_spent, budget_passed
 from erlmcp.runtime.entry cimport (
-    ANSWERED, HANDED_OVER, NOT_SIMPLE, Entry, Ready, answer_ready, call_entry, hand_on, timings_of, timings_of_ready,
+    ANSWERED, HANDED_OVER, Entry, Ready, answer_ready, call_entry, hand_on, timings_of, timings_of_ready,
 )
 from erlmcp.runtime.watch cimport CROWD, Watch, choose, now_ns, observe
 from erlmcp.errors import JsonError, LimitError
@@ -31,6 +30,7 @@ from erlmcp.runtime.current import CURRENT as IN_HAND
 from erlmcp.runtime.executor import outcome
 from erlmcp.runtime.fence cimport fence_enter, fence_leave
 from erlmcp.runtime.fence import DEADLINE
+from erlmcp.runtime.session import judge
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -43,11 +43,6 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
     PyObject* PyDict_GetItemWithError(object dict, object key) except? NULL
     object PyType_GenericAlloc(type kind, Py_ssize_t count)
-
-cdef enum:
-    REQUEST = 1
-    FULL_MATCH = 7  # all routing headers are there and equal to what the body says
-    NAMELESS_MATCH = 5  # the same for a method that names nothing
 
 cdef tuple NO_OUTER = (None, None)
 # Of the loop that they run on: loop -> current task (CPython 3.11), or the function that replaces it (3.12).
@@ -75,35 +70,27 @@ cdef int step(object coro, PyObject** result) except? -1:
     return <int>PyIter_Send(coro, None, result)
 
 
-cdef class Stride:
-    cdef readonly object host
-    cdef readonly Watch watch  # None where nothing is recorded
-    cdef readonly Call call  # whose handler runs its first step
-    cdef object __weakref__
-    cdef object executor
-    cdef readonly object loop
-    cdef type peer_class
-    cdef object gate  # whose verdicts on heads hold here
-    cdef object carrier  # whose context and pristine copy these are, and whether its task is cancelled
-    cdef object context
-    cdef object pristine
-    cdef object cancelling
-    cdef object woken  # whether it is parked no more
-    cdef public object date  # of the answers' heads; the listener sets it once a second
-    cdef bytes prefix  # the head of a 200 for this date and these extra lines
-    cdef object prefix_date
-    cdef object prefix_extra
+cdef bint is_structured(object peer) except -1:
+    return peer.version >= "2025-06-18"
 
-    def __init__(self, host, type peer_class not None, gate=None):
+
+cdef bint speaks_of_session(Meta meta) except -1:
+    if meta is None:
+        return True
+    if meta.tag is None:  # a progress token, say, which is another one each time
+        judge(meta)
+    return meta.tag is False
+
+
+cdef class Stride:
+    def __init__(self, host, type peer_class not None):
         self.host = host
         self.executor = host.executor
         self.loop = host.loop
         self.peer_class = peer_class
-        self.gate = gate
         IN_HAND.strides.add(self)
         self.watch = None if host.recorder is None else Watch(host.recorder, host.routes)
 
-    # Carrier.is_clean, of the carrier that is nearly always the same one.
     cdef bint is_clean(self, carrier) except -1:
         if carrier is not self.carrier:
             self.keep(carrier)
@@ -140,8 +127,6 @@ cdef class Stride:
         executor.spare = carrier
         return 0
 
-    # One call of a simple tool, within enter and leave: answered into `out`, or handed over to the general way, whose
-    # front is the link, or (for a request) what the connection says.
     cdef int run(
         self, Entry entry, Call call, object arguments, object peer, Template template, Outbound out, object holder,
         object request, int64_t began_ns,
@@ -223,7 +208,6 @@ cdef class Stride:
         entry.ended(call, peer, holder if request is None else holder.front_of(request), value, None)
         return HANDED_OVER
 
-    # What goes on the general way began here.
     cdef int hand_over(self, int64_t began_ns) except -1:
         if self.watch is not None:
             self.watch.recorder.began_ns = began_ns
@@ -246,7 +230,6 @@ cdef class Stride:
     def calls(self, list calls not None, link, session, Outbound out not None, Budget budget):
         return self.spend(calls, link, session, out, budget, 0 if self.watch is None else self.watch.resume())
 
-    # Handle calls; those that the budget did not reach, or None.
     cdef object spend(
         self, list calls, object link, object session, Outbound out, Budget budget, int64_t read_ns
     ):
@@ -262,7 +245,6 @@ cdef class Stride:
             budget_end(budget)
         return None if handled == len(calls) else calls[handled:]
 
-    # Handle calls until the budget is spent; how many it were.
     cdef Py_ssize_t handle(
         self, list calls, object link, object session, Outbound out, Budget budget, int64_t read_ns
     ) except -1:
@@ -271,7 +253,7 @@ cdef class Stride:
         cdef dict inflight = session.inflight
         cdef bint is_modern = connection.era == "modern"
         cdef object legacy_peer = None if is_modern else connection.peer
-        cdef bint structured = legacy_peer is not None and legacy_peer.version >= "2025-06-18"
+        cdef bint structured = legacy_peer is not None and is_structured(legacy_peer)
         cdef Watch watch = self.watch
         cdef int64_t began_ns = 0
         cdef int slot = 0
@@ -306,7 +288,7 @@ cdef class Stride:
                     if is_modern:
                         peer = None if meta is None else meta.tag
                     else:
-                        peer = legacy_peer if meta is None or meta.tag is False else None
+                        peer = legacy_peer if speaks_of_session(meta) else None
                     if type(peer) is not self.peer_class:
                         pass
                     elif is_ready:
@@ -340,110 +322,6 @@ cdef class Stride:
             if watch is not None:
                 watch.end(read_ns, max(handled, 1), link)
         return handled
-
-    def http(
-        self, HttpInbound inbound not None, bytes data not None, connection, Outbound out not None, Budget budget
-    ):
-        cdef int64_t read_ns = 0 if self.watch is None else self.watch.begin()
-        cdef list requests = inbound.feed(data)
-        return self.spend_http(requests, connection, out, budget, read_ns) if requests else None
-
-    def requests(self, list requests not None, connection, Outbound out not None, Budget budget not None):
-        return self.spend_http(
-            requests, connection, out, budget, 0 if self.watch is None else self.watch.resume()
-        )
-
-    cdef object spend_http(
-        self, list requests, object connection, Outbound out, Budget budget, int64_t read_ns
-    ):
-        cdef Watch watch = self.watch
-        cdef int64_t began_ns = 0 if watch is None else watch.parsed(read_ns, len(requests))
-        cdef Py_ssize_t count = len(requests)
-        cdef Py_ssize_t i
-        cdef int done
-        cdef bint* slow
-        cdef HttpRequest request = <HttpRequest>requests[0]
-        cdef tuple outer
-        if not self.may_answer(request):
-            return requests
-        budget_begin(budget)
-        if budget_is_spent(budget) and not (request.call.is_critical and self.host.flags.priority_messages):
-            return requests
-        outer = self.enter()
-        try:
-            for i in range(count):
-                request = <HttpRequest>requests[i]
-                if i and budget_is_spent(budget):
-                    return requests[i:]
-                done = self.answer(request, connection, out, budget, began_ns)
-                if watch is not None:
-                    if done == ANSWERED:
-                        began_ns = self.answered(request, began_ns)
-                    else:
-                        began_ns = now_ns()
-                if done == NOT_SIMPLE:
-                    return requests if i == 0 else requests[i:]
-                if request.call.is_critical:
-                    connection.is_urgent = True
-                slow = &(<Entry>request.call.entry).is_slow if request.match == FULL_MATCH else NULL
-                budget_passed(budget, slow)
-                if done == HANDED_OVER and connection.is_busy:  # the handler waits
-                    return requests[i + 1:]
-        finally:
-            budget_end(budget)
-            self.leave(outer)
-            if watch is not None:
-                watch.end(read_ns, count, connection)
-        return None
-
-    # An answer over HTTP, which is in the modern revision.
-    cdef int64_t answered(self, HttpRequest request, int64_t began_ns) except -1:
-        cdef Call call = request.call
-        cdef Watch watch = self.watch
-        cdef list timings
-        if request.match == FULL_MATCH:
-            timings = timings_of(<Entry>call.entry, watch)
-        else:
-            timings = timings_of_ready(<Ready>call.route, watch)
-        return watch.answered(timings, watch.http_slot, call, began_ns)
-
-    # Answer a request the short way. NOT_SIMPLE: nothing was done.
-    cdef int answer(
-        self, HttpRequest request, object connection, Outbound out, Budget budget, int64_t began_ns
-    ) except -1:
-        cdef Call call
-        cdef Entry entry = None
-        cdef object verdict
-        cdef object peer
-        cdef object arguments = None
-        if not self.may_answer(request):
-            return NOT_SIMPLE
-        call = request.call
-        verdict = request.head.tag
-        peer = (<Meta>call_meta(call)).tag
-        if verdict is None or verdict.gate is not self.gate or not verdict.quick or type(peer) is not self.peer_class:
-            return NOT_SIMPLE
-        if request.match == FULL_MATCH:
-            entry = <Entry>call.entry
-            arguments = call_arguments(call)
-            if not entry.is_simple or type(arguments) is not dict or entry.lane >= budget.refused_from:
-                return NOT_SIMPLE
-        extra = verdict.extra
-        if out._prefix is not self.prefix or self.prefix_date is not self.date or self.prefix_extra is not extra:
-            self.prefix = connection.use_prefix(extra)
-            self.prefix_date, self.prefix_extra = self.date, extra
-        if entry is None:
-            return answer_ready(<Ready>call.route, call, peer, True, out)
-        return self.run(entry, call, arguments, peer, entry.modern, out, connection, request, began_ns)
-
-    # Whether it is a call of a tool, or a request with a ready answer, whose headers and body agree.
-    cdef bint may_answer(self, HttpRequest request) except -1:
-        cdef Call call = request.call
-        if call is None or request.status != 0 or call.kind != REQUEST:
-            return False
-        if request.match == FULL_MATCH:
-            return call.entry is not None and call.route is self.host.quick_route
-        return request.match == NAMELESS_MATCH and type(call.route) is Ready
 
 
 cdef str DATA = "data"

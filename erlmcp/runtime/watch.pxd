@@ -33,6 +33,8 @@ cdef class Watch:
     cdef Py_ssize_t slot_count
     cdef int modern
     cdef int http_slot
+    cdef object session_version  # the last one that was asked for, and its slot
+    cdef int session_slot
     cdef unsigned int dice
     cdef list untimed  # the Timings with pending calls
     cdef dict versions
@@ -58,6 +60,8 @@ cdef class Watch:
     cdef int64_t parsed(self, int64_t began_ns, Py_ssize_t count) noexcept
     # The slot of a link, whose conversation has found its revision (None: the modern one).
     cdef int slot_of(self, object link, object version) except -1
+    # The slot of an HTTP session of this revision.
+    cdef int slot_of_session(self, object version) except -1
     # Of a sampled call: its handler begins, or ends; its answer is written.
     cdef void handler_begins(self) noexcept
     cdef void handler_ends(self) noexcept

@@ -101,6 +101,12 @@ cdef class Watch:
             link.slot = slot
         return slot
 
+    cdef int slot_of_session(self, object version) except -1:
+        if version is not self.session_version:
+            self.session_version = version
+            self.session_slot = <int>self.kinds["http"] + <int>self.versions[version]
+        return self.session_slot
+
     cdef void handler_begins(self) noexcept:
         cdef int64_t now = now_ns()
         record(self.dispatch_point, now - self.mark_ns)

@@ -125,10 +125,11 @@ def caller_at(session: Session) -> str:
 
 
 def caller_behind(verdict: Verdict) -> str:
-    """The caller of a modern HTTP request, by the verdict on its head."""
+    """The caller of an HTTP request, by the verdict on its head."""
     if not verdict.caller:
         credential = verdict.credential
-        verdict.caller = _digest(credential) if credential else NOBODY
+        session_id = None if verdict.session is None else verdict.session_id
+        verdict.caller = _digest(credential) if credential else session_id or NOBODY
     return verdict.caller
 
 

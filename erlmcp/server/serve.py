@@ -90,7 +90,7 @@ async def http(
     ``http2`` (extra ``http2``): by ALPN with ``tls``, whose context is told so, and by prior knowledge without.
     ``make_endpoint`` gives what takes the requests, the server's own endpoint where it is not said.
     """
-    from erlmcp.runtime.quick import make_stride
+    from erlmcp.runtime.quick import make_http_stride
     from erlmcp.transports.listener import HttpListener
     from erlmcp.transports.stream import bind_unix
 
@@ -102,7 +102,7 @@ async def http(
             from erlmcp.runtime.oldsse import OldSse
 
             handler = OldSse(server, endpoint)
-        stride = make_stride(server, endpoint.gate)
+        stride = make_http_stride(server, endpoint)
         listener = HttpListener(
             handler, server.routes, server.limits, server.turn, stride, lambda: server.flags.zero_copy
         )

@@ -99,10 +99,12 @@ class Verdict:
     last_event_id: str | None = None
     accepts_json: bool = True
     accepts_stream: bool = True
-    quick: bool = False  # a modern POST that may be answered with JSON, nothing doubled
+    plain: bool = False  # a POST that may be answered with JSON, nothing doubled
+    quick: bool = False  # a modern one of these
     doubled: str | None = None  # a routing header that came twice
     headers: Mapping[str, str] = field(default_factory=dict)
     gate: Gate | None = None  # that it was judged by, where it is remembered
+    session: Any = None  # a weak reference to its session, once its calls may take the short way
     caller: str = ""  # whose rate its calls count for, kept here by who found it out
 
     @property
@@ -161,7 +163,8 @@ def judge_head(verb: str, target: str, headers: Mapping[str, str], counts: Mappi
     for name in (key.HEADER_VERSION, key.HEADER_METHOD, key.HEADER_NAME, key.HEADER_SESSION):
         if counts.get(name, 0) > 1:
             found.doubled = name
-    found.quick = found.modern and found.accepts_json and found.doubled is None
+    found.plain = verb == "POST" and found.accepts_json and found.doubled is None
+    found.quick = found.modern and found.plain
     return found
 
 

@@ -218,7 +218,7 @@ class SdkEndpoint(Endpoint):
         if call.kind == NOTIFICATION or call.is_response:
             reply.plain(202, b"", verdict.extra)
             return
-        session.receive(call, self._channel(session, verdict, reply), dict(verdict.headers))
+        session.receive(call, self.channel(session, verdict, reply), dict(verdict.headers))
         self.host.hub.leave(session)
         self._tick_soon()
 
