@@ -103,7 +103,7 @@ class Recorder:
         self._known: dict[Key, Series] = {}
         self._statuses: set[str] = set()
         self._known_max = 2 * series_max
-        self._turn_count = 0
+        self.turn_count = 0  # requests that went the general way
         self._shown_left = SHOWN_MAX
         self._session_point: core.Histogram | None = None
         self._clock: Clock | None = None
@@ -276,10 +276,10 @@ class Recorder:
                 return
             found = self._open(key, error or self._error_of(status))
         found.hot.record(duration_ns)
-        self._turn_count += 1
+        self.turn_count += 1
         is_shown = bool(error or status) and self._shown_left > 0
         self._shown_left -= is_shown
-        is_plain = not (is_shown or self.observers) and self._turn_count % SAMPLE_EVERY
+        is_plain = not (is_shown or self.observers) and self.turn_count % SAMPLE_EVERY
         if not is_plain or duration_ns >= self.traces.floor_ns:
             self._look(exchange, found, error or self._error_of(status), status, message, now_ns, duration_ns)
 
@@ -295,7 +295,7 @@ class Recorder:
         for observer in self.observers:
             observer.finished(exchange, error, status, message, duration_ns)
         reason = self.traces.reason_of(duration_ns, error)
-        if not reason and self._turn_count % SAMPLE_EVERY:
+        if not reason and self.turn_count % SAMPLE_EVERY:
             return
         rooms = self._rooms(exchange, now_ns)
         for point, spent_ns in rooms.items():
@@ -330,6 +330,11 @@ class Recorder:
         if handled_ns != now_ns:
             rooms["encode"] = now_ns - handled_ns
         return rooms
+
+    @property
+    def is_sampling(self) -> bool:
+        """Whether the request of the general way that is in hand is looked at in detail."""
+        return self.turn_count % SAMPLE_EVERY == SAMPLE_EVERY - 1
 
     def found_session(self, began_ns: int) -> None:
         """A session was looked up by its id, from then on."""

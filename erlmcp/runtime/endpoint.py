@@ -290,9 +290,9 @@ class Endpoint:
             self._open_session(call, verdict, reply, channel)
             return
         recorder = self.host.recorder
-        began_ns = 0 if recorder is None else time.perf_counter_ns()
+        began_ns = time.perf_counter_ns() if recorder is not None and recorder.is_sampling else 0
         session = self._session(verdict)
-        if recorder is not None:
+        if began_ns and recorder is not None:
             recorder.found_session(began_ns)
         if isinstance(session, str):
             status = 404 if verdict.session_id else 400
@@ -309,8 +309,9 @@ class Endpoint:
             return
         if verdict.session is None and verdict.plain:
             verdict.session = weakref.ref(session)
-        items = call.items if call.kind == BATCH else [call]
-        if not any(item.kind in (REQUEST, INVALID) for item in items):
+        if call.kind not in (REQUEST, INVALID) and not (
+            call.kind == BATCH and any(item.kind in (REQUEST, INVALID) for item in call.items)
+        ):
             self._take(call, session, verdict, reply)
             return
         own = self.channel(session, verdict, reply)
@@ -363,6 +364,8 @@ class Endpoint:
             return "Bad Request: Missing session ID; send initialize first"
         self.sessions.now_ns = time.monotonic_ns()
         session = self.sessions.get(verdict.session_id)
+        if session is not None and verdict.session is not None and verdict.session() is session:
+            return session  # type: ignore[return-value]  # this head was found to be its owner's
         if not isinstance(session, Session) or not hmac.compare_digest(session.owner or b"", owner_of(verdict)):
             return "Session not found; send initialize again"
         return session

@@ -41,6 +41,8 @@ class Recorder(Protocol):
 
     began_ns: int
 
+    @property
+    def is_sampling(self) -> bool: ...
     def finish(self, exchange: Exchange, error: str, status: str, message: str) -> None:
         """``error`` is tool_error, cancelled or ""; ``status`` the code of an error answer, with its message."""
 
