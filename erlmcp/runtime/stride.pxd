@@ -37,6 +37,8 @@ cdef class Stride:
         self, Entry entry, Call call, object arguments, object peer, Template template, Outbound out, object holder,
         object request, int64_t began_ns,
     ) except -1
+    # Whether one more call may be begun beside those of its session that wait.
+    cdef bint has_place(self, dict inflight, Call call) except -1
     # What goes on the general way began here.
     cdef int hand_over(self, int64_t began_ns) except -1
     # Handle calls; those that the budget did not reach, or None.

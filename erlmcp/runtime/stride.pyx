@@ -208,6 +208,9 @@ cdef class Stride:
         entry.ended(call, peer, holder if request is None else holder.front_of(request), value, None)
         return HANDED_OVER
 
+    cdef bint has_place(self, dict inflight, Call call) except -1:
+        return not inflight or (call.id not in inflight and len(inflight) < self.host.limits.inflight_count_max)
+
     cdef int hand_over(self, int64_t began_ns) except -1:
         if self.watch is not None:
             self.watch.recorder.began_ns = began_ns
@@ -283,7 +286,7 @@ cdef class Stride:
                 if is_crowd:
                     began_ns = choose(watch)
                 is_ready = type(call.route) is Ready
-                if call.kind == REQUEST and (is_ready or call.route is quick) and not inflight:
+                if call.kind == REQUEST and (is_ready or call.route is quick) and self.has_place(inflight, call):
                     meta = <Meta>call_meta(call)
                     if is_modern:
                         peer = None if meta is None else meta.tag

@@ -127,7 +127,7 @@ cdef class HttpStride(Stride):
             return NOT_SIMPLE
         else:
             session = self.session_of(verdict)
-            if session is None or session.inflight:
+            if session is None or not self.has_place(session.inflight, call):
                 return NOT_SIMPLE
             peer = session.connection.peer
         if type(peer) is not self.peer_class:
