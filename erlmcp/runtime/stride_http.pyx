@@ -35,7 +35,9 @@ cdef class HttpStride(Stride):
     cdef bytes prefix  # the head of a 200 for this date and these extra lines
     cdef object prefix_date
     cdef object prefix_extra
-    cdef int slot  # of the call in hand, where it is timed
+    cdef object quick_route  # the host's, of the read in hand
+    cdef list timings  # of the call that was answered, and its slot there
+    cdef int slot
 
     def __init__(self, host, type peer_class not None, gate, SessionStore sessions not None):
         super().__init__(host, peer_class)
@@ -62,8 +64,10 @@ cdef class HttpStride(Stride):
         cdef Py_ssize_t count = len(requests)
         cdef Py_ssize_t i
         cdef int done
+        cdef bint is_ready
         cdef HttpRequest request = <HttpRequest>requests[0]
         cdef tuple outer
+        self.quick_route = self.host.quick_route
         if not self.may_answer(request):
             return requests
         budget_begin(budget)
@@ -78,14 +82,15 @@ cdef class HttpStride(Stride):
                 done = self.answer(request, connection, out, budget, began_ns)
                 if watch is not None:
                     if done == ANSWERED:
-                        began_ns = watch.answered(self.timings(request.call), self.slot, request.call, began_ns)
+                        began_ns = watch.answered(self.timings, self.slot, request.call, began_ns)
                     else:
                         began_ns = now_ns()
                 if done == NOT_SIMPLE:
                     return requests if i == 0 else requests[i:]
                 if request.call.is_critical:
                     connection.is_urgent = True
-                budget_passed(budget, &(<Entry>request.call.entry).is_slow if self.is_tool(request.call) else NULL)
+                is_ready = type(request.call.route) is Ready
+                budget_passed(budget, NULL if is_ready else &(<Entry>request.call.entry).is_slow)
                 if done == HANDED_OVER and connection.is_busy:  # the handler waits
                     return requests[i + 1:]
         finally:
@@ -94,11 +99,6 @@ cdef class HttpStride(Stride):
             if watch is not None:
                 watch.end(read_ns, count, connection)
         return None
-
-    cdef list timings(self, Call call):
-        if self.is_tool(call):
-            return timings_of(<Entry>call.entry, self.watch)
-        return timings_of_ready(<Ready>call.route, self.watch)
 
     # Answer a request the short way. NOT_SIMPLE: nothing was done.
     cdef int answer(
@@ -112,15 +112,18 @@ cdef class HttpStride(Stride):
         cdef object session
         cdef object arguments = None
         cdef bint is_modern
+        cdef bint is_ready
+        cdef int done
         if not self.may_answer(request):
             return NOT_SIMPLE
         call = request.call
         verdict = request.head.tag
         if verdict is None or verdict.gate is not self.gate:
             return NOT_SIMPLE
+        is_ready = type(call.route) is Ready
         is_modern = verdict.quick
         if is_modern:
-            if request.match != (FULL_MATCH if self.is_tool(call) else NAMELESS_MATCH):
+            if request.match != (NAMELESS_MATCH if is_ready else FULL_MATCH):
                 return NOT_SIMPLE
             peer = (<Meta>call_meta(call)).tag
         elif verdict.session is None or not speaks_of_session(<Meta>call_meta(call)):
@@ -132,18 +135,24 @@ cdef class HttpStride(Stride):
             peer = session.connection.peer
         if type(peer) is not self.peer_class:
             return NOT_SIMPLE
-        if self.is_tool(call):
+        if not is_ready:
             entry = <Entry>call.entry
             arguments = call_arguments(call)
             if not entry.is_simple or type(arguments) is not dict or entry.lane >= budget.refused_from:
                 return NOT_SIMPLE
             template = entry.modern if is_modern else entry.structured if is_structured(peer) else entry.plain
+        self.set_prefix(verdict.extra, connection, out)
+        if is_ready:
+            done = answer_ready(<Ready>call.route, call, peer, is_modern, out)
+        else:
+            done = self.run(entry, call, arguments, peer, template, out, connection, request, began_ns)
         if self.watch is not None:
             self.slot = self.watch.http_slot if is_modern else self.watch.slot_of_session(peer.version)
-        self.set_prefix(verdict.extra, connection, out)
-        if entry is None:
-            return answer_ready(<Ready>call.route, call, peer, is_modern, out)
-        return self.run(entry, call, arguments, peer, template, out, connection, request, began_ns)
+            if is_ready:
+                self.timings = timings_of_ready(<Ready>call.route, self.watch)
+            else:
+                self.timings = timings_of(entry, self.watch)
+        return done
 
     # The session of a head that is its owner's, where it has not ended; it counts as used now.
     cdef object session_of(self, object verdict):
@@ -165,12 +174,9 @@ cdef class HttpStride(Stride):
             self.prefix_date, self.prefix_extra = self.date, extra
         return 0
 
-    cdef bint is_tool(self, Call call) except -1:
-        return call.entry is not None and call.route is self.host.quick_route
-
     # Whether it is a call of a tool, or a request with a ready answer.
-    cdef bint may_answer(self, HttpRequest request) except -1:
+    cdef bint may_answer(self, HttpRequest request) noexcept:
         cdef Call call = request.call
         if call is None or request.status != 0 or call.kind != REQUEST:
             return False
-        return type(call.route) is Ready or self.is_tool(call)
+        return type(call.route) is Ready or (call.entry is not None and call.route is self.quick_route)
