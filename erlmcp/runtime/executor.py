@@ -21,7 +21,19 @@ import contextvars
 import types
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from erlmcp import core
+
+if TYPE_CHECKING or core.IMPLEMENTATION == "core":
+    from erlmcp.runtime.berth import Berth
+else:
+
+    class Berth:
+        """The places of an executor's carriers."""
+
+        __slots__ = ("carrier", "spare")
+
 
 Done = Callable[[Any, BaseException | None], None]
 Outer = tuple["Carrier | None", "asyncio.Task[Any] | None"]
@@ -108,7 +120,7 @@ def _carry(carrier: Carrier) -> Generator[Any, Any, None]:
     done(value, None)
 
 
-class Executor:
+class Executor(Berth):
     """Drives handler coroutines on one event loop.
 
     Between ``enter`` and ``leave`` the task of ``carrier`` is the current one; who reads many messages at once enters
@@ -116,14 +128,14 @@ class Executor:
     None)``.
     """
 
-    __slots__ = ("_base", "carrier", "loop", "running", "spare")
+    __slots__ = ("_base", "loop", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.running: set[asyncio.Task[None]] = set()
-        self.carrier: Carrier | None = None  # the one that is entered
         self._base = contextvars.copy_context()
-        self.spare: Carrier | None = Carrier(loop, self._base)
+        self.carrier = None  # the one that is entered
+        self.spare = Carrier(loop, self._base)
 
     def enter(self) -> Outer:
         """Make a carrier's task the current one; the value is to be given to ``leave``. May be nested: a handler may

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 
 from erlmcp._core.corridor cimport Call, Meta
 from erlmcp._core.corridor_out cimport Outbound, Template
+from erlmcp.runtime.berth cimport Berth
 from erlmcp.runtime.budget cimport Budget
 from erlmcp.runtime.entry cimport Entry
 from erlmcp.runtime.watch cimport Watch
@@ -17,10 +18,11 @@ cdef class Stride:
     cdef readonly Watch watch  # None where nothing is recorded
     cdef readonly Call call  # whose handler runs its first step
     cdef object __weakref__
-    cdef object executor
+    cdef Berth executor  # an Executor
     cdef readonly object loop
     cdef type peer_class
-    cdef object carrier  # whose context and pristine copy these are, and whether its task is cancelled
+    cdef object carrier  # whose task, context and pristine copy these are, and whether its task is cancelled
+    cdef object task
     cdef object context
     cdef object pristine
     cdef object cancelling

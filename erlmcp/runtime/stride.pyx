@@ -20,6 +20,7 @@ import asyncio.tasks
 
 from erlmcp._core.corridor cimport Call, Inbound, Meta, call_arguments, call_meta, call_peek_id
 from erlmcp._core.corridor_out cimport Outbound, Template, outbound_fill
+from erlmcp.runtime.berth cimport Berth
 from erlmcp.runtime.budget cimport Budget, budget_begin, budget_end, budget_is_spent, budget_passed
 from erlmcp.runtime.entry cimport (
     ANSWERED, HANDED_OVER, Entry, Ready, answer_ready, call_entry, hand_on, timings_of, timings_of_ready,
@@ -102,25 +103,26 @@ cdef class Stride:
 
     cdef int keep(self, carrier) except -1:
         self.carrier, self.context, self.pristine = carrier, carrier.context, carrier.pristine
-        self.cancelling, self.woken = carrier.task.cancelling, carrier.wake.done
+        self.task = carrier.task
+        self.cancelling, self.woken = self.task.cancelling, carrier.wake.done
         return 0
 
     cdef tuple enter(self):
-        cdef object executor = self.executor
+        cdef Berth executor = self.executor
         cdef object carrier = executor.spare
         cdef object task
         if carrier is None or executor.carrier is not None or not self.is_clean(carrier):
-            return executor.enter()
-        task = swap_task(self.loop, carrier.task)  # one is there where a client of this process calls
+            return self.executor.enter()
+        task = swap_task(self.loop, self.task)  # one is there where a client of this process calls
         executor.spare = None
         executor.carrier = carrier
         return NO_OUTER if task is None else (None, task)
 
     cdef int leave(self, tuple outer) except -1:
-        cdef object executor = self.executor
+        cdef Berth executor = self.executor
         cdef object carrier = executor.carrier
         if outer[0] is not None or executor.spare is not None:
-            executor.leave(outer)
+            self.executor.leave(outer)
             return 0
         swap_task(self.loop, outer[1])
         executor.carrier = None

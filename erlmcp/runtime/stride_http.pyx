@@ -35,6 +35,9 @@ cdef class HttpStride(Stride):
     cdef bytes prefix  # the head of a 200 for this date and these extra lines
     cdef object prefix_date
     cdef object prefix_extra
+    cdef object verdict  # of the last call, and what it says
+    cdef bint is_modern
+    cdef object extra
     cdef object quick_route  # the host's, of the read in hand
     cdef list timings  # of the call that was answered, and its slot there
     cdef int slot
@@ -120,8 +123,10 @@ cdef class HttpStride(Stride):
         verdict = request.head.tag
         if verdict is None or verdict.gate is not self.gate:
             return NOT_SIMPLE
+        if verdict is not self.verdict:
+            self.verdict, self.is_modern, self.extra = verdict, verdict.quick, verdict.extra
         is_ready = type(call.route) is Ready
-        is_modern = verdict.quick
+        is_modern = self.is_modern
         if is_modern:
             if request.match != (NAMELESS_MATCH if is_ready else FULL_MATCH):
                 return NOT_SIMPLE
@@ -141,7 +146,9 @@ cdef class HttpStride(Stride):
             if not entry.is_simple or type(arguments) is not dict or entry.lane >= budget.refused_from:
                 return NOT_SIMPLE
             template = entry.modern if is_modern else entry.structured if is_structured(peer) else entry.plain
-        self.set_prefix(verdict.extra, connection, out)
+        if out._prefix is not self.prefix or self.prefix_date is not self.date or self.prefix_extra is not self.extra:
+            self.prefix = connection.use_prefix(self.extra)
+            self.prefix_date, self.prefix_extra = self.date, self.extra
         if is_ready:
             done = answer_ready(<Ready>call.route, call, peer, is_modern, out)
         else:
@@ -167,12 +174,6 @@ cdef class HttpStride(Stride):
         if self.watch is not None and self.watch.is_detailed:
             self.watch.recorder.found_session(began_ns)
         return <object>found
-
-    cdef int set_prefix(self, object extra, object connection, Outbound out) except -1:
-        if out._prefix is not self.prefix or self.prefix_date is not self.date or self.prefix_extra is not extra:
-            self.prefix = connection.use_prefix(extra)
-            self.prefix_date, self.prefix_extra = self.date, extra
-        return 0
 
     # Whether it is a call of a tool, or a request with a ready answer.
     cdef bint may_answer(self, HttpRequest request) noexcept:
