@@ -69,6 +69,7 @@ def rooms() -> list[Path]:
     """The .pyx files to build: all of them, or those that ERLMCP_ONLY names."""
     found = sorted((HERE / CORE).glob("*.pyx")) + sorted((HERE / "erlmcp/bench").glob("*.pyx"))
     found += sorted((HERE / "erlmcp/runtime").glob("*.pyx")) + sorted((HERE / "erlmcp/client").glob("*.pyx"))
+    found += sorted((HERE / "erlmcp/transports").glob("*.pyx"))
     only = os.environ.get("ERLMCP_ONLY")
     if only:
         wanted = set(only.split(","))

@@ -62,6 +62,8 @@ COMPILED_ABOVE = {
     "runtime/stride.pyx",
     "runtime/stride.pxd",
     "runtime/stride_http.pyx",
+    "runtime/stride_http.pxd",
+    "transports/intake.pyx",
     "runtime/entry.pyx",
     "runtime/entry.pxd",
     "runtime/deadline.pyx",

@@ -67,3 +67,7 @@ cdef class HttpInbound(Scanner):
     cdef bint fill_body(self, list requests) except -1
     cdef int deliver(self, list requests, bytes data, size_t start, size_t size) except -1
     cdef int refuse(self, list requests, Head head, int status, const char* message) except -1
+
+
+# HttpInbound.feed for C callers.
+cdef list http_feed(HttpInbound self, bytes data)

@@ -292,22 +292,7 @@ cdef class HttpInbound(Scanner):
         return buffer_size(&self.held) + self.filled + buffer_size(&self.body)
 
     def feed(self, bytes data not None):
-        cdef list requests = self.late
-        if self.data is not None and not self.closed:
-            data = self.data[self.at:] + data
-        self.late = None
-        self.data = data
-        self.at = 0
-        try:
-            if requests is None:
-                requests = []
-            if not self.closed:
-                self.read(requests)
-        except BaseException:
-            self.late = requests
-            raise
-        self.data = None
-        return requests
+        return http_feed(self, data)
 
     cdef int read(self, list requests) except -1:
         if buffer_size(&self.held) and not self.join_held():
@@ -513,3 +498,22 @@ cdef int remember(list heads, int at, Head head) except -1:
     else:
         heads[at] = head
     return (at + 1) % HEADS_MAX
+
+
+cdef list http_feed(HttpInbound self, bytes data):
+    cdef list requests = self.late
+    if self.data is not None and not self.closed:
+        data = self.data[self.at:] + data
+    self.late = None
+    self.data = data
+    self.at = 0
+    try:
+        if requests is None:
+            requests = []
+        if not self.closed:
+            self.read(requests)
+    except BaseException:
+        self.late = requests
+        raise
+    self.data = None
+    return requests

@@ -4,7 +4,10 @@ from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
-from erlmcp._core.buffer cimport buffer_t
+from erlmcp._core.buffer cimport buffer_size, buffer_t
+
+cdef enum:
+    KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps; from there on it is handed over
 
 
 # One piece of a template: static bytes, then a slot (kind SLOT_END: the template ends after the bytes).
@@ -65,3 +68,12 @@ cdef int outbound_ask(Outbound self, int64_t id, bytes head, object value, bytes
 
 # Outbound.take for C callers.
 cdef bytes outbound_take(Outbound self)
+
+
+# Outbound.__len__ and Outbound.is_large for C callers.
+cdef inline size_t outbound_count(Outbound self) noexcept:
+    return buffer_size(&self.out) + self.outside_bytes
+
+
+cdef inline bint outbound_is_large(Outbound self) noexcept:
+    return outbound_count(self) >= KEEP_BYTES

@@ -59,7 +59,6 @@ cdef enum:
     OF_METHOD
     OF_MESSAGE
     DIGITS_MAX = 20
-    KEEP_BYTES = 1 << 16  # capacity that an empty buffer keeps; from there on it is handed over
     HEAD_SIZE = 22
     LENGTH_PREFIX_SIZE = 16
     SEEN_MAX = 16  # slots whose place is remembered, for others that write the same
@@ -173,10 +172,6 @@ cdef int put_slot(Outbound self, int kind, object value) except -1:
 
 
 # ---- What is not copied.
-
-cdef inline size_t total(Outbound self) noexcept:
-    return buffer_size(&self.out) + self.outside_bytes
-
 
 cdef int put_outside(Outbound self, object owner, const char* data, size_t size) except -1:
     cdef outside_t* grown
@@ -293,8 +288,8 @@ cdef int close_frame(Outbound self, size_t body, bint may_hold_lines) except -1:
         if may_hold_lines:
             sweep(buffer_peek(out) + body, buffer_size(out) - body)
         buffer_put(out, "\n\n", 2)
-    if total(self) > self.bytes_max:
-        raise LimitError("bytes_max", self.bytes_max, f"{total(self)} bytes")
+    if outbound_count(self) > self.bytes_max:
+        raise LimitError("bytes_max", self.bytes_max, f"{outbound_count(self)} bytes")
     return 0
 
 
@@ -549,7 +544,7 @@ cdef class Outbound:
 
     @property
     def is_large(self):
-        return total(self) >= KEEP_BYTES
+        return outbound_is_large(self)
 
     def fill(self, bytes id_raw not None, Template template not None, tuple values not None):
         outbound_fill(
@@ -576,8 +571,8 @@ cdef class Outbound:
 
     def raw(self, bytes data not None):
         cdef size_t size = PyBytes_GET_SIZE(data)
-        if size > self.bytes_max - total(self):
-            raise LimitError("bytes_max", self.bytes_max, f"{total(self) + size} bytes")
+        if size > self.bytes_max - outbound_count(self):
+            raise LimitError("bytes_max", self.bytes_max, f"{outbound_count(self) + size} bytes")
         buffer_put(&self.out, PyBytes_AS_STRING(data), size)
 
     def take(self):
@@ -596,4 +591,4 @@ cdef class Outbound:
             buffer_free(&taken.out)
 
     def __len__(self):
-        return <Py_ssize_t>total(self)
+        return <Py_ssize_t>outbound_count(self)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from erlmcp.core import HttpInbound, HttpRequest, Outbound, SessionStore
+from erlmcp.core import HttpRequest, Outbound, SessionStore
 from erlmcp.runtime.budget import Budget
 from erlmcp.runtime.session import Host
 from erlmcp.runtime.stride import Stride
@@ -14,12 +14,8 @@ class HttpStride(Stride):
 
     date: bytes
     def __init__(self, host: Host, peer_class: type, gate: Gate, sessions: SessionStore) -> None: ...
-    def http(
-        self, inbound: HttpInbound, data: bytes, connection: Any, out: Outbound, budget: Budget
-    ) -> list[HttpRequest] | None:
-        """Handle a read of an idle HTTP connection: simple calls into ``out``; the value are the requests
-        from the first on that is not simple or that the budget did not reach, None where there is none."""
     def requests(
         self, requests: list[HttpRequest], connection: Any, out: Outbound, budget: Budget
     ) -> list[HttpRequest] | None:
-        """The same for requests that were read before, one at least."""
+        """Handle requests that were read before, one at least: simple calls into ``out``; the value are the requests
+        from the first on that is not simple or that the budget did not reach, None where there is none."""

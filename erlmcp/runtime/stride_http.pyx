@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from erlmcp._core.corridor cimport Call, Meta, call_arguments, call_meta
-from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest
+from erlmcp._core.corridor_http cimport HttpInbound, HttpRequest, http_feed
 from erlmcp._core.corridor_out cimport Outbound, Template
 from erlmcp._core.sessions cimport SessionStore, session_find
 from erlmcp.runtime.budget cimport Budget, budget_begin, budget_end, budget_is_spent, budget_passed
@@ -29,29 +29,14 @@ cdef enum:
 
 
 cdef class HttpStride(Stride):
-    cdef object gate  # whose verdicts on heads hold here
-    cdef SessionStore sessions
-    cdef public object date  # of the answers' heads; the listener sets it once a second
-    cdef bytes prefix  # the head of a 200 for this date and these extra lines
-    cdef object prefix_date
-    cdef object prefix_extra
-    cdef object verdict  # of the last call, and what it says
-    cdef bint is_modern
-    cdef object extra
-    cdef object quick_route  # the host's, of the read in hand
-    cdef list timings  # of the call that was answered, and its slot there
-    cdef int slot
-
     def __init__(self, host, type peer_class not None, gate, SessionStore sessions not None):
         super().__init__(host, peer_class)
         self.gate = gate
         self.sessions = sessions
 
-    def http(
-        self, HttpInbound inbound not None, bytes data not None, connection, Outbound out not None, Budget budget
-    ):
+    cdef list read(self, HttpInbound inbound, bytes data, object connection, Outbound out, Budget budget):
         cdef int64_t read_ns = 0 if self.watch is None else self.watch.begin()
-        cdef list requests = inbound.feed(data)
+        cdef list requests = http_feed(inbound, data)
         return self.spend_requests(requests, connection, out, budget, read_ns) if requests else None
 
     def requests(self, list requests not None, connection, Outbound out not None, Budget budget not None):
@@ -59,7 +44,7 @@ cdef class HttpStride(Stride):
             requests, connection, out, budget, 0 if self.watch is None else self.watch.resume()
         )
 
-    cdef object spend_requests(
+    cdef list spend_requests(
         self, list requests, object connection, Outbound out, Budget budget, int64_t read_ns
     ):
         cdef Watch watch = self.watch
@@ -103,7 +88,6 @@ cdef class HttpStride(Stride):
                 watch.end(read_ns, count, connection)
         return None
 
-    # Answer a request the short way. NOT_SIMPLE: nothing was done.
     cdef int answer(
         self, HttpRequest request, object connection, Outbound out, Budget budget, int64_t began_ns
     ) except -1:
@@ -161,7 +145,6 @@ cdef class HttpStride(Stride):
                 self.timings = timings_of(entry, self.watch)
         return done
 
-    # The session of a head that is its owner's, where it has not ended; it counts as used now.
     cdef object session_of(self, object verdict):
         cdef Py_ssize_t size
         cdef const char* id = PyUnicode_AsUTF8AndSize(verdict.session_id, &size)
@@ -175,7 +158,6 @@ cdef class HttpStride(Stride):
             self.watch.recorder.found_session(began_ns)
         return <object>found
 
-    # Whether it is a call of a tool, or a request with a ready answer.
     cdef bint may_answer(self, HttpRequest request) noexcept:
         cdef Call call = request.call
         if call is None or request.status != 0 or call.kind != REQUEST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from erlmcp.core import HttpInbound, HttpRequest, Outbound
+    from erlmcp.core import HttpRequest, Outbound
     from erlmcp.limits import Limits
     from erlmcp.runtime.quick import Budget
     from erlmcp.transports.http1 import HttpConnection
@@ -32,9 +32,6 @@ class Stride(Protocol):
 
     date: bytes
 
-    def http(
-        self, inbound: HttpInbound, data: bytes, connection: HttpConnection, out: Outbound, budget: Budget
-    ) -> list[HttpRequest] | None: ...
     def requests(
         self, requests: list[HttpRequest], connection: HttpConnection, out: Outbound, budget: Budget
     ) -> list[HttpRequest] | None: ...

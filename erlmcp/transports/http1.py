@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from erlmcp import core
 from erlmcp.runtime.parts import write_parts
 from erlmcp.runtime.turn import Arrivals
 from erlmcp.transports.stream import PAUSE_BYTES
@@ -46,7 +47,45 @@ class Rest:
         """Pass it over."""
 
 
-class HttpConnection(asyncio.Protocol):
+if TYPE_CHECKING or core.IMPLEMENTATION == "core":
+    from erlmcp.transports.intake import Intake
+else:
+
+    class Intake:
+        """What a connection has to do for each read."""
+
+        __slots__ = (
+            "_budget",
+            "_busy",
+            "_draining",
+            "_inbound",
+            "_out",
+            "_queue",
+            "_stride",
+            "is_urgent",
+            "served",
+            "transport",
+        )
+
+        def data_received(self, data: bytes) -> None:
+            requests = self._inbound.feed(data)
+            if requests:
+                self._take(requests)
+            if self._inbound.wants_continue:
+                self._invite()
+            if not len(self._out) or self.transport is None:
+                return
+            self.served += 1
+            if self._out.is_large:
+                self._write()
+            elif self.is_urgent:
+                self.is_urgent = False
+                self._write_now(self._out.take())
+            else:
+                self.transport.write(self._out.take())
+
+
+class HttpConnection(Intake, asyncio.Protocol):
     """One connection, and the reply to the request that is being answered on it.
 
     Requests are answered one after the other, in the order in which they came; a client that pipelines more than
@@ -56,46 +95,36 @@ class HttpConnection(asyncio.Protocol):
 
     kind = "http"
     __slots__ = (
-        "_budget",
-        "_busy",
         "_chunked",
         "_date",
-        "_draining",
         "_extra",
         "_handle",
         "_head",
         "_in_line",
         "_in_read",
-        "_inbound",
         "_is_open",
         "_is_set",
         "_keep",
         "_lingers",
         "_listener",
-        "_out",
         "_paused",
-        "_queue",
-        "_quick",
         "_verb",
         "arrivals",
         "front",
         "gone",
-        "is_urgent",
         "mark",
         "mark_since",
         "place",
-        "served",
-        "transport",
     )
 
     def __init__(self, listener: HttpListener) -> None:
         self._listener = listener
         self._inbound = listener.make_inbound()
         self._out = listener.make_outbound()
-        self._queue: deque[HttpRequest] = deque()
+        self._queue = deque()
         self._busy = False
         self._handle = listener.handler.handle
-        self._quick = None if listener.stride is None else listener.stride.http
+        self._stride = listener.stride
         self._budget = listener.turn.budget
         self._in_line = False
         self.is_urgent = False  # something critical was answered in this read
@@ -115,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
         self._lingers = False
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
-        self.transport: asyncio.Transport | None = None
+        self.transport = None
         self.served = 0
         self.arrivals = Arrivals()  # of what is in the queue
         self.mark = (0, 0, 0)
@@ -134,28 +163,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._listener.is_closing:
             self.drain()
 
-    def data_received(self, data: bytes) -> None:
-        inbound = self._inbound
-        if self._quick is None or self._busy or self._queue or self._draining:
-            requests: list[HttpRequest] | None = inbound.feed(data)
-        else:
-            requests = self._quick(inbound, data, self, self._out, self._budget)
-        if requests:
-            self._take(requests)
-        if inbound.wants_continue:
-            self._invite()
-        if self._out.is_large and self.transport is not None:
-            self.served += 1
-            self._write()
-            return
-        answers = self._out.take()
-        if answers and self.transport is not None:
-            self.served += 1
-            if self.is_urgent:
-                self.is_urgent = False
-                write_now(self.transport, answers)
-            else:
-                self.transport.write(answers)
+    def _write_now(self, data: bytes) -> None:
+        assert self.transport is not None
+        write_now(self.transport, data)
 
     def flush(self) -> None:
         """Write the answers that are ready."""
