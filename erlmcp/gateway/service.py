@@ -439,10 +439,6 @@ class GatewayService(Service):
 
     # -- levels, roots -------------------------------------------------------------------------------------------------
 
-    def listen(self, exchange: Exchange) -> None:
-        """Keep a listen stream open, as every server does."""
-        self._listen(exchange)
-
     async def _set_level_through(self, context: Any) -> dict[str, Any]:
         found = await self._set_level(context)
         session = context._exchange.session

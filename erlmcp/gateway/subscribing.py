@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from erlmcp.errors import InvalidParamsError, McpError
+from erlmcp.errors import InvalidParamsError, McpError, ResourceNotFoundError
 
 if TYPE_CHECKING:
     from erlmcp.gateway.service import GatewayService
@@ -40,21 +39,26 @@ def listen(service: GatewayService, exchange: Exchange) -> None:
 
 
 async def _listen_slowly(service: GatewayService, exchange: Exchange) -> None:
-    """The upstreams of the resources first, then what every server does."""
+    """The upstreams of the resources first, then what every server does. A URI that the caller does not see is one that
+    nobody has: it is left out of what is granted, as another's subscription to it would be heard here, too."""
     params = exchange.call.params
     wanted = params.get("notifications") if isinstance(params, dict) else None
     uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
     caller = service.caller_of(exchange)
     followers = service.gateway.followers
+    missing: set[str] = set()
     try:
         if isinstance(uris, list):
             for uri in uris[: service.gateway.limits.subscription_count_max]:
                 if isinstance(uri, str):
-                    caller.demand(uri)
-                    with suppress(McpError):  # What nobody offers changes never.
+                    try:
                         await followers.follow(exchange, uri, exchange, caller)
+                    except ResourceNotFoundError:
+                        missing.add(uri)
+                    except McpError:
+                        pass  # Who refuses to tell of a changing resource still has it.
         if not exchange.done:
-            service.listen(exchange)
+            service.listen(exchange, missing)
     finally:
         if exchange.ended is None:
             followers.leave(exchange)

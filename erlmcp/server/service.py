@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -382,6 +382,10 @@ class Service:
         return {}
 
     def _listen(self, exchange: Exchange) -> None:
+        self.listen(exchange, frozenset())
+
+    def listen(self, exchange: Exchange, missing: Set[str]) -> None:
+        """Keep a listen stream open. ``missing`` are resources that are not there for who asks."""
         if not getattr(exchange.channel, "accepts_stream", True):
             raise McpError(INVALID_REQUEST, "subscriptions/listen needs Accept: text/event-stream")
         params = exchange.params
@@ -404,7 +408,7 @@ class Service:
             raise InvalidParamsError(
                 f"more resourceSubscriptions than subscription_count_max={self.server.limits.subscription_count_max}"
             )
-        granted = frozenset(uris) if self.server.has_resources else frozenset()
+        granted = frozenset(uris) - missing if self.server.has_resources else frozenset()
         self.server.hub.listen(exchange, frozenset(methods), granted)
         exchange.stays(self.server.hub.stop)
 

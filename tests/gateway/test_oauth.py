@@ -188,10 +188,7 @@ async def test_what_a_caller_does_not_see_it_cannot_complete_follow_or_batch() -
         async with client(port, KEY, mode="legacy") as found:
             with pytest.raises(McpError, match="not found"):
                 await found.subscribe("shop://opening")
-        wanted = {"notifications": {"resourceSubscriptions": ["shop://opening"]}}
         accept = "application/json, text/event-stream"
-        refused = await knock.request("subscriptions/listen", "", wanted, KEY, Accept=accept)
-        assert "not found" in json.loads(refused.body)["error"]["message"]
         reference = {"ref": {"type": "ref/prompt", "name": "s_greet"}, "argument": {"name": "name", "value": "a"}}
         opening = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
         fixed = {"Content_Type": "application/json", "Accept": accept, "Authorization": f"Bearer {token(scope='read')}"}
@@ -210,6 +207,28 @@ async def test_what_a_caller_does_not_see_it_cannot_complete_follow_or_batch() -
         assert "Unknown tool" in two["error"]["message"]
         completed = await knock.request("completion/complete", "", reference, token(scope=""))
         assert "Unknown prompt" in json.loads(completed.body)["error"]["message"]
+
+
+async def test_a_stream_is_told_of_what_its_caller_sees_and_of_nothing_hidden() -> None:
+    """A URI that is hidden ends as one that nobody has: it takes the others of the stream from no one."""
+    server = build_shop()
+    hidden, missing, seen = "s+shop://opening", "other://nowhere", "s+shop://stock/pear"
+    made = config(server, grants=GRANTS, keys=(key(allow=("s+shop://stock/*", "other://*")),))
+    made = replace(made, upstreams=(replace(made.upstreams[0], uri_prefix="s+"),))
+    async with serving(made) as (gateway, port, _), AsyncExitStack() as stack:
+        streams = []
+        for text in (KEY, token(scope="all")):
+            found = await stack.enter_async_context(client(port, text, mode="2026-07-28"))
+            streams.append(await stack.enter_async_context(found.listen(tools=True, uris=[hidden, missing, seen])))
+        limited, free = streams
+        assert limited.granted == {"toolsListChanged": True, "resourceSubscriptions": [seen]}
+        assert free.granted == {"toolsListChanged": True, "resourceSubscriptions": [hidden, seen]}
+        assert len(gateway.followers) == 3
+        for uri in (hidden, seen):
+            server.resource_updated(uri.removeprefix("s+"))
+        async with asyncio.timeout(10):
+            assert [(await anext(free)).uri for _ in range(2)] == [hidden, seen]
+            assert (await anext(limited)).uri == seen
 
 
 def test_views_are_shared_by_those_who_see_the_same() -> None:
