@@ -224,11 +224,11 @@ class Gateway(Server):
             name: old_upstreams[name] if name not in touched else self._make(each) for name, each in wanted.items()
         }
         credentials = {key.name: key.credentials for key in config.keys}
-        for place in list(self._of_callers):
-            name, caller = place
-            old = self.credential_of(caller, name)
-            if name in touched or credentials.get(caller, {}).get(name) != old:
-                self._retire(self._of_callers.pop(place))
+        of_callers = [
+            self._of_callers.pop((name, caller))
+            for name, caller in list(self._of_callers)
+            if name in touched or credentials.get(caller, {}).get(name) != self.credential_of(caller, name)
+        ]
         access.succeed(self.access)
         self.config, self.access = config, access
         self.mounts.collision = config.collision
@@ -236,6 +236,10 @@ class Gateway(Server):
         for name, upstream in old_upstreams.items():
             if name in touched:
                 self._replace(upstream, self.upstreams.get(name))
+        for upstream in of_callers:
+            if upstream.as_whom in credentials and upstream.name in self.upstreams:
+                self.followers.move(upstream, self._of_caller(self.upstreams[upstream.name], upstream.as_whom))
+            self._retire(upstream)
         for upstream in self.upstreams.values():
             if not upstream.config.lazy:
                 upstream.start()
@@ -271,10 +275,16 @@ class Gateway(Server):
         """The lines that a caller's calls go on: those of its credential, and nobody else's."""
         if caller is NOBODY or caller.config is None or upstream.name not in caller.config.credentials:
             return upstream
-        place = upstream.name, caller.name
+        return self._of_caller(upstream, caller.name)
+
+    def _of_caller(self, upstream: Upstream, caller: str) -> Upstream:
+        """As ``upstream_for``, of the caller whose key has this name."""
+        if self.credential_of(caller, upstream.name) is None:
+            return upstream
+        place = upstream.name, caller
         found = self._of_callers.get(place)
         if found is None:
-            found = self._of_callers[place] = Upstream(upstream.config, self, as_whom=caller.name)
+            found = self._of_callers[place] = Upstream(upstream.config, self, as_whom=caller)
         return found
 
     async def first_line(self, upstream: Upstream, caller: Caller, call: Call) -> Line:

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from erlmcp.errors import ErlmcpError
-from erlmcp.gateway.line import Line
+from erlmcp.gateway.line import Line, Voice
 from erlmcp.runtime.session import Session
 from erlmcp.runtime.subscription import Hub
 from erlmcp.spec import method as m
@@ -93,11 +93,38 @@ class Followers:
             del self._of[who]
 
     def move(self, old: Upstream, new: Upstream) -> None:
-        """An upstream gave way to another, whose first line hears of what was followed there."""
-        for held in self._of.values():
-            for uri in [uri for uri, where in held.items() if where is old]:
-                held[uri] = new
-                new.hearing.inherit(uri.removeprefix(new.config.uri_prefix))
+        """An upstream gave way to another. Its shared line hears of what was followed there; what a session heard on a
+        line of its own, that hears until the session has its next one."""
+        for who, held in self._of.items():
+            for uri, where in held.items():
+                if where is old:
+                    self._share(held, uri, new)
+                elif isinstance(where, Line) and where.upstream is old and isinstance(who, Session):
+                    self._share(held, uri, new)
+                    new.spawn(self._renew(who, uri, where.voice, new))
+
+    @staticmethod
+    def _share(held: dict[str, Upstream | Line], uri: str, upstream: Upstream) -> None:
+        """From now on a resource is heard of on the shared line."""
+        held[uri] = upstream
+        upstream.hearing.take_over(uri.removeprefix(upstream.config.uri_prefix))
+        upstream.start()
+
+    async def _renew(self, session: Session, uri: str, voice: Voice, upstream: Upstream) -> None:
+        """Have a session hear of a resource on a line of its own again, where it may have one."""
+        with contextlib.suppress(ErlmcpError):
+            shared = await upstream.shared()
+            if shared.is_modern or self._of.get(session, {}).get(uri) is not upstream:
+                return
+            name = uri.removeprefix(upstream.config.uri_prefix)
+            line = await upstream.owned(session, voice)
+            await line.conversation.ask(m.SUBSCRIBE, {"uri": name})
+            held = self._of.get(session, {})
+            if held.get(uri) is upstream:
+                held[uri] = line
+                upstream.hearing.drop(name)
+            elif uri not in (session.resources or ()):  # It was given up meanwhile.
+                await line.conversation.ask(m.UNSUBSCRIBE, {"uri": name})
 
     def leave(self, who: Who) -> None:
         for uri in list(self._of.get(who, ())):

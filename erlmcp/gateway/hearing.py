@@ -100,7 +100,7 @@ class Hearing:
 
     async def hold(self, uri: str) -> None:
         """One more downstream wants to hear of a resource. Raises McpError where the upstream refuses."""
-        self.inherit(uri)
+        self._count(uri)
         if uri in self._following:
             return
         try:
@@ -111,8 +111,14 @@ class Hearing:
             raise
         self._follow(uri, line, events)
 
-    def inherit(self, uri: str) -> None:
-        """One more wants to hear of a resource; the next line asks for it."""
+    def take_over(self, uri: str) -> None:
+        """One more wants to hear of a resource, and nobody waits for that: the line that is up asks, or the next."""
+        self._count(uri)
+        line = self._upstream.quick()
+        if line is not None and uri not in self._following:
+            self._follow(uri, line)
+
+    def _count(self, uri: str) -> None:
         self._held[uri] = self._held.get(uri, 0) + 1
 
     def _follow(self, uri: str, line: Line, events: Subscription | None = None) -> None:

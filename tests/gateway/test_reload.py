@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -17,11 +18,12 @@ from stage import Scripted, build_shop, result, until
 from erlmcp import Client, McpError
 from erlmcp.errors import HttpStatusError
 from erlmcp.gateway.app import Gateway
-from erlmcp.gateway.config import GatewayConfig, UpstreamConfig
+from erlmcp.gateway.config import Credential, GatewayConfig, KeyConfig, UpstreamConfig
 from erlmcp.gateway.load import load
 from erlmcp.gateway.reload import Watcher
 from erlmcp.gateway.serve import http as gateway_http
 
+LEGACY = "2025-11-25"
 DONE = b'{"resultType":"complete","content":[{"type":"text","text":"done"}]}'
 
 
@@ -69,11 +71,97 @@ async def test_a_call_in_flight_ends_as_it_would_have_and_none_is_lost_while_the
 
 async def test_clients_are_told_of_a_list_that_a_reload_changed(talk: Any) -> None:
     gateway = Gateway(config_of(a=Scripted("t")))
-    async with talk(gateway, "2025-11-25") as client:
+    async with talk(gateway, LEGACY) as client:
         gateway.reload(config_of(a=Scripted("other")))
         await until(lambda: "a_other" in gateway.mounts.tables["tool"])
         await client.settle()
         assert "notifications/tools/list_changed" in [note["method"] for note in client.notes]
+
+
+def with_subscriptions(**answers: Any) -> Scripted:
+    made = Scripted("t", modern=False)
+    made.answers.update({"resources/subscribe": b"{}", "resources/unsubscribe": b"{}", **answers})
+    return made
+
+
+def updated(link: Any) -> None:
+    link.say(b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://y"}}')
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_a_session_with_a_line_of_its_own_goes_on_hearing_of_a_resource(
+    talk: Any, everything: dict[str, Any], refuses: bool
+) -> None:
+    """On its own line to the new upstream; on the one that all share where the new one has none for it."""
+    old, new = with_subscriptions(), with_subscriptions()
+    gateway = Gateway(config_of(a=old))
+    async with gateway.running(), talk(gateway, LEGACY, everything) as client, talk(gateway, LEGACY) as other:
+        await client.result("resources/subscribe", {"uri": "x://y"})
+        assert old.links[1].server.of("resources/subscribe")
+        changed = replace(config_of(a=new).upstreams[0], line_count_max=0 if refuses else 9)
+        gateway.reload(replace(config_of(), upstreams=(changed,)))
+        await until(lambda: old.links[1].closed and len(new.of("resources/subscribe")) == (1 if refuses else 2))
+        await until(lambda: len(new.of("resources/unsubscribe")) == (0 if refuses else 1))
+        assert len(new.links) == (1 if refuses else 2)
+        updated(new.links[-1])
+        await client.settle()
+        assert [note["params"] for note in client.notes if "params" in note] == [{"uri": "x://y"}]
+        await other.settle()
+        assert not [note for note in other.notes if "params" in note]
+        await client.result("resources/unsubscribe", {"uri": "x://y"})
+        await until(lambda: len(new.of("resources/unsubscribe")) == len(new.links))
+        assert not len(gateway.followers)
+
+
+async def test_what_a_session_gives_up_while_its_upstream_is_replaced_is_not_subscribed_to_again(
+    talk: Any, everything: dict[str, Any]
+) -> None:
+    old, new = with_subscriptions(), with_subscriptions(**{"resources/subscribe": None})
+    gateway = Gateway(config_of(a=old))
+    async with gateway.running(), talk(gateway, LEGACY, everything) as client:
+        await client.result("resources/subscribe", {"uri": "x://y"})
+        gateway.reload(config_of(a=new))
+        await until(lambda: len(new.waiting) == 2)  # on the shared line, and on the session's own
+        await client.result("resources/unsubscribe", {"uri": "x://y"})
+        assert not len(gateway.followers)
+        own = next(request for request in new.waiting if request["link"] is new.links[1])
+        own["link"].say(result(own, b"{}"))
+        await until(lambda: bool(new.of("resources/unsubscribe")))
+        assert not len(gateway.followers)
+
+
+@pytest.mark.parametrize("change", ["upstream", "credential", "no credential"])
+async def test_a_caller_with_a_credential_of_its_own_goes_on_hearing_of_a_resource(change: str) -> None:
+    old, new = with_subscriptions(), with_subscriptions()
+    key = "k" * 20
+
+    def written(target: Scripted, **credentials: Credential) -> GatewayConfig:
+        digest = hashlib.sha256(key.encode()).digest()
+        made = KeyConfig("alice", digest, credentials=credentials)
+        return replace(config_of(a=target), keys=(made,), anonymous=False)
+
+    def subscribed() -> list[Any]:
+        return old.of("resources/subscribe") + new.of("resources/subscribe")
+
+    gateway = Gateway(written(old, a=Credential(env={"TOKEN": "1"})))
+    async with gateway_http(gateway, port=0) as front:
+        url = f"http://127.0.0.1:{front.port}/mcp"
+        async with (
+            Client(url, headers={"X-API-Key": key}, mode="2026-07-28") as client,
+            client.listen(uris=["x://y"]) as events,
+        ):
+            assert len(subscribed()) == 1
+            if change == "upstream":
+                gateway.reload(written(new, a=Credential(env={"TOKEN": "1"})))
+            else:
+                more = {} if change == "no credential" else {"a": Credential(env={"TOKEN": "2"})}
+                gateway.reload(written(old, **more))
+            await until(lambda: len(subscribed()) == 2)
+            heard = new.links[-1] if change == "upstream" else old.links[0 if change == "no credential" else -1]
+            updated(heard)
+            async with asyncio.timeout(10):
+                assert (await anext(events)).uri == "x://y"
+        await until(lambda: not len(gateway.followers))
 
 
 async def test_keys_are_those_of_the_new_configuration_at_once(tmp_path: Path) -> None:
