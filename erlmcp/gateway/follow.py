@@ -103,6 +103,13 @@ class Followers:
                     self._share(held, uri, new)
                     new.spawn(self._renew(who, uri, where.voice, new))
 
+    def lost(self, line: Line) -> None:
+        """A session's own line was lost: what it heard there it hears on the shared one from now on."""
+        held = self._of.get(line.session, {})
+        for uri, where in held.items():
+            if where is line:
+                self._share(held, uri, line.upstream)
+
     @staticmethod
     def _share(held: dict[str, Upstream | Line], uri: str, upstream: Upstream) -> None:
         """From now on a resource is heard of on the shared line."""

@@ -458,6 +458,7 @@ class Upstream:
             if line in group:
                 group.remove(line)
         if line not in self._main:
+            self.gateway.followers.lost(line)
             self._close_soon(line)
 
     def use_flags(self, flags: Flags) -> None:

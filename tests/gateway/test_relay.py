@@ -405,6 +405,25 @@ async def test_a_subscription_holds_over_a_restart_of_its_upstream(talk: Talk) -
         assert [note["params"] for note in client.notes if "params" in note] == [{"uri": "x://y"}]
 
 
+async def test_what_was_heard_on_a_line_that_is_lost_is_heard_on_the_shared_one(
+    talk: Talk, everything: dict[str, Any]
+) -> None:
+    upstream = Scripted("echo", modern=False)
+    upstream.answers.update({"resources/subscribe": b"{}", "resources/unsubscribe": b"{}"})
+    gateway = scripted_gateway(upstream)
+    async with gateway.running(), talk(gateway, "2025-11-25", everything) as client:
+        await client.result("resources/subscribe", {"uri": "x://y"})
+        (session,) = gateway.followers._of
+        line: Any = gateway.upstreams["a"].line_of(session)  # type: ignore[arg-type]
+        line.conversation.channel._lose(lambda: ConnectionClosedError("gone"))
+        await until(lambda: len(upstream.of("resources/subscribe")) == 2)
+        upstream.links[0].say(b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://y"}}')
+        await client.settle()
+        assert [note["params"] for note in client.notes if "params" in note] == [{"uri": "x://y"}]
+        await client.result("resources/unsubscribe", {"uri": "x://y"})
+        await until(lambda: len(upstream.of("resources/unsubscribe")) == 1)
+
+
 async def test_an_upstream_that_asks_on_a_line_that_is_shared_gets_no_answer(talk: Talk) -> None:
     upstream = Scripted("echo", modern=False)
     async with talk(scripted_gateway(upstream), "2025-11-25") as client:
