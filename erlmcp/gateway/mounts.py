@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.gateway")
 
 ROUTED: Final = {TOOL: m.TOOLS_CALL, PROMPT: m.PROMPTS_GET, RESOURCE: m.RESOURCES_READ}
+KIND_OF: Final = {method: kind for kind, method in ROUTED.items()}
 
 
 class Mounts:
@@ -95,6 +96,10 @@ class Mounts:
                     found.descriptors[name] = mount.descriptor
             self._listings[kind, whose] = found
         return found
+
+    def named(self, method: str, name: str) -> Mount | None:
+        """What a request of this method names. Raises ResourceNotFoundError."""
+        return self.by_uri(name) if method == m.RESOURCES_READ else self.tables[KIND_OF[method]].get(name)
 
     def by_uri(self, uri: str) -> Mount:
         """Where a resource is read: where it is listed, where a template fits, by its prefix, or the one upstream that

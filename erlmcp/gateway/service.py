@@ -28,12 +28,13 @@ from erlmcp.errors import (
     McpError,
     ResourceNotFoundError,
 )
+from erlmcp.gateway import completing
 from erlmcp.gateway.access import NOBODY, Caller
-from erlmcp.gateway.completing import complete
 from erlmcp.gateway.forward import Forward, raw
 from erlmcp.gateway.guarding import Passage, timeout_of
 from erlmcp.gateway.line import log_level_of
 from erlmcp.gateway.mount import PROMPT, RESOURCE, TEMPLATE, TOOL, Mount
+from erlmcp.gateway.mounts import KIND_OF
 from erlmcp.gateway.reading import Reads
 from erlmcp.gateway.round import Rounds
 from erlmcp.gateway.subscribing import listen, subscribe
@@ -94,7 +95,7 @@ class GatewayService(Service):
         self.install_lists()
         for method in (m.TASK_GET, m.TASK_RESULT, m.TASK_UPDATE, m.TASK_CANCEL):
             routes.set_method(method, self.tasks.relay, "taskId")
-        routes.set_method(m.COMPLETE, partial(complete, self))
+        routes.set_method(m.COMPLETE, partial(completing.complete, self))
         for method, is_on in ((m.SUBSCRIBE, True), (m.UNSUBSCRIBE, False)):
             routes.set_method(method, partial(subscribe, self, is_on))
         for method, handle in ((m.DISCOVER, self._discover), (m.SET_LEVEL, self._set_level_through)):
@@ -132,11 +133,9 @@ class GatewayService(Service):
     def mount_of(self, exchange: Exchange, caller: Caller) -> Mount:
         """What a request names. Raises McpError where there is none, or none for this caller."""
         call = exchange.call
-        mount: Any = call.entry
-        if mount is None and call.method == m.RESOURCES_READ and call.name is not None:
-            mount = self.gateway.mounts.by_uri(call.name)
+        mount = None if call.name is None else self.gateway.mounts.named(call.method or "", call.name)
         if mount is not None and caller.sees(call.name or ""):
-            return mount  # type: ignore[no-any-return]
+            return mount
         if call.method == m.RESOURCES_READ:
             if call.name is None:
                 raise InvalidParamsError("Invalid params: uri must be a string")
@@ -308,20 +307,39 @@ class GatewayService(Service):
         return True
 
     async def _again(self, forward: Forward, exchange: Exchange, pause_s: float) -> None:
-        upstream, attempt = forward.line.upstream, forward.attempt
-        line: Line | None = None
-        while line is None:
+        """Once more, to where the request leads by the end of the pause: what it names may be another's by then."""
+        protection, attempt = forward.line.upstream.protection, forward.attempt
+        way: tuple[Mount, Line, float | None] | None = None
+        while way is None:
             await asyncio.sleep(pause_s)
             attempt += 1
             try:
-                line = upstream.quick() or await upstream.shared()
+                way = await self._way(exchange)
             except McpError as error:  # It is down, and may be up by the next time.
-                found_s = upstream.protection.pause_s(error, attempt, True)
+                found_s = protection.pause_s(error, attempt, True)
                 if found_s is None:
                     raise
                 pause_s = found_s
-        if not exchange.done:
-            self.send(exchange, forward.mount, line, None, attempt)
+        if exchange.done:
+            way[1].give_back()
+        elif exchange.call.method == m.COMPLETE:
+            completing.send(self, exchange, way[0], way[1], attempt)
+        else:
+            self.send(exchange, *way, attempt)
+
+    async def _way(self, exchange: Exchange) -> tuple[Mount, Line, float | None]:
+        """Whither a request is sent again. Raises McpError."""
+        if exchange.call.method == m.COMPLETE:
+            return await completing.way(self, exchange)
+        if exchange.call.method not in KIND_OF:
+            return await self.tasks.way(exchange)
+        gateway, caller, first = self.gateway, self.caller_of(exchange), None
+        mount = self.mount_of(exchange, caller)
+        trial = gateway.upstream_for(mount.upstream, caller).trial
+        if trial is not None:
+            first = trial.pick(exchange, mount, self.whose(exchange, caller)).quick(exchange.call)
+        first = first or await gateway.first_line(mount.upstream, caller, exchange.call)
+        return mount, *await gateway.line_for(exchange, first.upstream, first, self.may_share)
 
     def settle(self, forward: Forward, outcome: Call | BaseException) -> None:
         """Answer the client with what the upstream said, or with why it said nothing."""

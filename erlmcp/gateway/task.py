@@ -115,6 +115,10 @@ class Tasks:
 
     def relay(self, exchange: Exchange) -> None:
         """``tasks/get`` and its like. InvalidParamsError for a task that is unknown, or another's."""
+        self._service.drive(exchange, self._relay_slowly(exchange, *self._find(exchange)))
+
+    def _find(self, exchange: Exchange) -> tuple[Mount, int | None]:
+        """The task that a request names, and the replica that has it."""
         service, id = self._service, exchange.call.name
         if id is None:
             raise InvalidParamsError("Invalid params: taskId must be a string")
@@ -124,7 +128,9 @@ class Tasks:
         upstream = self._upstream_of(known, caller) if known is not None and is_his else None
         if known is None or upstream is None or known.is_modern != exchange.peer.modern:
             raise InvalidParamsError(f"Unknown task: {id}")
-        service.drive(exchange, self._relay_slowly(exchange, upstream, known.index, id))
+        mount = Mount(upstream, TASK, id, id, {}, is_http=False)
+        mount.is_idempotent = exchange.call.method in REPEATABLE
+        return mount, known.index
 
     def _upstream_of(self, known: Known, caller: Caller) -> Upstream | None:
         """Who has a task now: the configuration may be another one since it was made."""
@@ -135,15 +141,21 @@ class Tasks:
         new = None if found.trial is None else found.trial.new
         return new if new is not None and new.name == known.name else None
 
-    async def _relay_slowly(self, exchange: Exchange, upstream: Upstream, index: int | None, id: str) -> None:
-        service = self._service
-        mount = Mount(upstream, TASK, id, id, {}, is_http=False)
-        mount.is_idempotent = exchange.call.method in REPEATABLE
+    async def _relay_slowly(self, exchange: Exchange, mount: Mount, index: int | None) -> None:
+        self._service.send(exchange, mount, *await self._line_of(exchange, mount, index))
+
+    async def way(self, exchange: Exchange) -> tuple[Mount, Line, float | None]:
+        """Where a request that names a task goes by now. Raises McpError."""
+        mount, index = self._find(exchange)
+        return mount, *await self._line_of(exchange, mount, index)
+
+    async def _line_of(self, exchange: Exchange, mount: Mount, index: int | None) -> tuple[Line, float | None]:
+        service, upstream = self._service, mount.upstream
         first = upstream.quick_to(index) or await upstream.shared()
         line, wait_s = await service.gateway.line_for(exchange, upstream, first, service.may_share)
         if exchange.call.method == m.TASK_RESULT:  # which waits for the end of the task
             wait_s = max(service.gateway.limits.request_timeout_s, upstream.config.timeout_s)
-        service.send(exchange, mount, line, wait_s)
+        return line, wait_s
 
     def told(self, line: Line, params: dict[str, Any]) -> None:
         """An upstream of 2025-11-25 tells how a task is getting on."""

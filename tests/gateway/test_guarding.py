@@ -12,7 +12,8 @@ import pytest
 from stage import Scripted, error, result, scripted_gateway, until
 
 from erlmcp import Client, ConnectionClosedError, Guards, McpError
-from erlmcp.gateway.config import shown
+from erlmcp.gateway.app import Gateway
+from erlmcp.gateway.config import GatewayConfig, UpstreamConfig, shown
 from erlmcp.gateway.load import load
 from erlmcp.gateway.problem import ConfigError
 from erlmcp.policy.breaker import BreakerRule
@@ -144,6 +145,57 @@ async def test_what_an_upstream_refused_as_busy_is_made_again_whatever_it_is(rea
     async with Client(scripted_gateway(upstream, guards=Guards(retry=QUICK))) as client:
         await client.call_tool("t")
         assert len(upstream.of("tools/call")) == 3
+
+
+BUSY_FOR_LONG = RetryRule(attempt_max=9, backoff_s=0.001, backoff_s_max=0.002, reserve=100)
+
+
+@pytest.mark.parametrize("change", ["replaced", "renamed", "gone"])
+async def test_a_call_that_is_made_again_goes_where_its_name_leads_by_then(change: str) -> None:
+    """The configuration is another one before the pause has begun, and the old upstream would still answer."""
+    old, new = Scripted("t"), Scripted("t" if change == "replaced" else "u")
+    new.answers["tools/call"] = DONE
+    rename = {"u": "a_t"} if change == "renamed" else {}
+
+    def config_of(target: Scripted, **options: Any) -> GatewayConfig:
+        made = UpstreamConfig(
+            "a", "server", target=target, prefix="a_", guards=Guards(retry=BUSY_FOR_LONG), restart_s=0.01, **options
+        )
+        return GatewayConfig((made,))
+
+    def answer(request: dict[str, Any]) -> bytes:
+        gateway.reload(config_of(new, rename=rename))
+        gateway.upstreams["a"].catalog = {"tool": [{"name": new_name, "inputSchema": {"type": "object"}}]}
+        gateway.rebuild()
+        return error(request, -32000, "busy")
+
+    new_name = "t" if change == "replaced" else "u"
+    old.answers["tools/call"] = answer
+    gateway = Gateway(config_of(old))
+    async with Client(gateway) as client:
+        if change == "gone":
+            with pytest.raises(McpError, match="Unknown tool: a_t"):
+                await client.call_tool("a_t")
+        else:
+            assert (await client.call_tool("a_t")).content == []
+            assert new.of("tools/call")[0]["params"]["name"] == new_name
+        assert len(old.of("tools/call")) == 1
+
+
+async def test_a_completion_that_is_made_again_names_what_its_upstream_knows() -> None:
+    upstream, left = Scripted("t"), [2]
+
+    def answer(request: dict[str, Any]) -> bytes:
+        left[0] -= 1
+        if left[0] >= 0:
+            return error(request, -32000, "busy")
+        return result(request, b'{"resultType":"complete","completion":{"values":["v"]}}')
+
+    upstream.answers["completion/complete"] = answer
+    made = UpstreamConfig("a", "server", target=upstream, prefix="a_", guards=Guards(retry=QUICK))
+    async with Client(Gateway(GatewayConfig((made,)))) as client:
+        assert (await client.complete("name", "A", prompt="a_ask")).values == ["v"]
+    assert [each["params"]["ref"]["name"] for each in upstream.of("completion/complete")] == ["ask"] * 3
 
 
 async def test_an_error_of_the_tools_own_is_not_made_again() -> None:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from stage import Scripted, gateway_http, posted, result, scripted_gateway, until
+from stage import Scripted, error, gateway_http, posted, result, scripted_gateway, until
 
+from erlmcp import Guards
 from erlmcp.gateway import task as room
 from erlmcp.gateway.app import Gateway
 from erlmcp.gateway.config import CanaryConfig, GatewayConfig, KeyConfig, UpstreamConfig
+from erlmcp.policy.retry import RetryRule
 
 KEYS = tuple(KeyConfig(name, hashlib.sha256(name.encode() * 5).digest()) for name in ("alice", "bobby"))
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
@@ -108,10 +110,11 @@ async def test_a_task_is_its_callers_alone() -> None:
     assert len(upstream.of("tasks/get")) == 1
 
 
-async def test_a_task_of_one_of_several_replicas_is_asked_there(talk: Any) -> None:
+async def test_a_task_of_one_of_several_replicas_is_asked_there_and_again(talk: Any) -> None:
     upstream = with_tasks("one", modern=True)
     del upstream.answers["tools/call"], upstream.answers["tasks/get"]
-    async with talk(scripted_gateway(upstream, instances=3)) as client:
+    rule = RetryRule(attempt_max=3, backoff_s=0.001, backoff_s_max=0.002, reserve=20)
+    async with talk(scripted_gateway(upstream, instances=3, guards=Guards(retry=rule))) as client:
         homes = {}
         for number in range(3):
             id = client.post("tools/call", {"name": "t"})
@@ -123,11 +126,13 @@ async def test_a_task_of_one_of_several_replicas_is_asked_there(talk: Any) -> No
         for name, link in homes.items():
             for _ in range(3):
                 id = client.post("tasks/get", {"taskId": name})
-                await until(lambda: len(upstream.waiting) == 1)
-                request = upstream.waiting.pop()
-                assert request["link"] is link
-                link.say(result(request, b'{"resultType":"complete"}'))
-                await client.answer(id)
+                for is_last in (False, True):
+                    await until(lambda: len(upstream.waiting) == 1)
+                    request = upstream.waiting.pop()
+                    assert request["link"] is link
+                    answer = result(request, b'{"resultType":"complete"}')
+                    link.say(answer if is_last else error(request, -32000, "busy"))
+                assert "result" in await client.answer(id)
 
 
 @pytest.mark.parametrize("version", [LEGACY, MODERN])
