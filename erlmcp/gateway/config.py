@@ -12,6 +12,7 @@ from erlmcp.auth.rule import Auth
 from erlmcp.policy.balance import BalanceRule
 from erlmcp.policy.protection import Guards
 
+Mark = tuple[int, ...]  # by which a file is known to be another
 MASK: Final = "***"
 SECRET_CHARS_MIN: Final = 4  # what is shorter stands in every text
 _SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|auth|bearer|cookie)")
@@ -122,7 +123,7 @@ class OAuthConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """All of it. ``files`` are where it was read from, ``notes`` what was passed over there."""
+    """All of it. ``files`` are where it was read from, ``marks`` how they were then, ``notes`` what was passed over."""
 
     upstreams: tuple[UpstreamConfig, ...]
     name: str = "gateway"
@@ -142,6 +143,7 @@ class GatewayConfig:
     limits: dict[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = field(default=(), repr=False, compare=False)
 
 
 def shown(value: Any) -> Any:
@@ -151,7 +153,8 @@ def shown(value: Any) -> Any:
         found: dict[str, Any] = {}
         for item in fields(value):
             each = getattr(value, item.name)
-            if each in (None, (), {}, "") or (item.name == "target" and not isinstance(each, str)):
+            is_unsaid = each in (None, (), {}, "") or item.name == "marks"
+            if is_unsaid or (item.name == "target" and not isinstance(each, str)):
                 continue
             found[item.name] = _shown_field(item.name, each)
         return found

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from erlmcp.gateway.config import Mark
 from erlmcp.gateway.problem import Problem, nearest
 
 VARIABLE: Final = re.compile(r"\$\$\{|\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{([^}]*)\}")
@@ -21,14 +22,25 @@ NUMBER_MAX: Final = 1e9
 T = TypeVar("T")
 
 
+def mark_of(path: str | os.PathLike[str]) -> Mark:
+    """When a file was written last, how long it is, and which it is; () where it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class Document:
-    """One file. ``tree`` is what it holds, None where it cannot be read; ``problems`` gets what is wrong with it."""
+    """One file. ``tree`` is what it holds, None where it cannot be read; ``problems`` gets what is wrong with it.
+    ``mark`` is that of before it was read: what changes meanwhile has another."""
 
     def __init__(self, path: str | os.PathLike[str], problems: list[Problem], environ: Mapping[str, str]) -> None:
         self.path = Path(path)
         self.problems = problems
         self.environ = environ
         self.text = ""
+        self.mark = mark_of(path)
         self.tree: dict[str, Any] | None = self._read()
 
     def _read(self) -> dict[str, Any] | None:

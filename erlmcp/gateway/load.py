@@ -78,6 +78,7 @@ class Reader:
             keys=tuple(key for _, key in keys.values()),
             files=tuple(str(document.path) for document in self.documents),
             notes=tuple(self.notes),
+            marks=tuple(document.mark for document in self.documents),
             **given,
         )
 

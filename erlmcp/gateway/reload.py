@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from erlmcp.gateway.document import mark_of
 from erlmcp.gateway.problem import ConfigError
 
 if TYPE_CHECKING:
     from erlmcp.gateway.app import Gateway
-    from erlmcp.gateway.config import GatewayConfig
+    from erlmcp.gateway.config import GatewayConfig, Mark
 
 log = logging.getLogger("erlmcp.gateway")
 POLL_S: Final = 1.0
@@ -28,12 +28,12 @@ class Watcher:
         self._poll_s = poll_s
         self._gateway: Gateway | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, Mark] = {}
         self.refusal: ConfigError | None = None  # of the latest reading, if it was no good
 
     def start(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._seen = marks_of(gateway.config.files)
+        self._seen = seen_of(gateway.config)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._poll_s, self._look)
         if threading.current_thread() is threading.main_thread():
@@ -73,18 +73,16 @@ class Watcher:
             return
         self.refusal = None
         touched = gateway.reload(config)
-        self._seen = marks_of(config.files)
+        self._seen = seen_of(config)
         log.info(
             "the configuration was reloaded; %s", ", ".join(touched) + " changed" if touched else "no server changed"
         )
 
 
-def marks_of(files: tuple[str, ...]) -> dict[str, int]:
-    """File -> when it was written last; 0 where it is not there."""
-    found = {}
-    for file in files:
-        try:
-            found[file] = os.stat(file).st_mtime_ns
-        except OSError:
-            found[file] = 0
-    return found
+def marks_of(files: tuple[str, ...]) -> dict[str, Mark]:
+    return {file: mark_of(file) for file in files}
+
+
+def seen_of(config: GatewayConfig) -> dict[str, Mark]:
+    """The files of a configuration as they were when it was read; as they are where that is not known."""
+    return marks_of(config.files) | dict(zip(config.files, config.marks, strict=False))

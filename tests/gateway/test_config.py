@@ -270,6 +270,6 @@ def test_the_page_shows_a_file_that_can_be_read_and_names_every_key(
     assert [each.prefix for each in config.upstreams] == ["files.", "search."]
     assert (config.port, config.upstreams[0].deny) == (9000, ("write_*",))
     own = {field.name for field in fields(UpstreamConfig)} - {"name", "kind", "address", "target"}
-    gateway = {field.name for field in fields(GatewayConfig)} - {"upstreams", "files", "notes"}
+    gateway = {field.name for field in fields(GatewayConfig)} - {"upstreams", "files", "notes", "marks"}
     for name in own | gateway | {"args", "tcp", "unix", "server", "disabled", "separator", "lazy", "guards"}:
         assert f"`{name}`" in page, name

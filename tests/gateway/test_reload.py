@@ -191,6 +191,25 @@ def write(path: Path, *names: str, text: str | None = None) -> None:
     path.write_text(json.dumps({"mcpServers": servers}) if text is None else text)
 
 
+@pytest.mark.parametrize("when", ["before the start", "while it is reloaded"])
+async def test_a_change_that_comes_when_the_files_were_just_read_is_seen(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "mcp.json"
+    write(path, "a")
+
+    def read() -> GatewayConfig:
+        found = load([path], {})
+        if waiting and when == "while it is reloaded":
+            write(path, waiting.pop())
+        return found
+
+    waiting = ["cccc"]
+    watcher = Watcher(read, poll_s=0.01)
+    gateway = Gateway(load([path], {}), load_server=lambda target: build_shop(), watcher=watcher)
+    write(path, "bb" if when == "while it is reloaded" else waiting.pop())
+    async with gateway.running():
+        await until(lambda: list(gateway.upstreams) == ["cccc"])
+
+
 @pytest.mark.parametrize("how", ["file", "signal"])
 async def test_the_files_are_read_again_when_they_change_and_at_sighup(tmp_path: Path, how: str, quiet: None) -> None:
     path = tmp_path / "mcp.json"
