@@ -29,7 +29,7 @@ STREAMS_MAX: Final = 16
 QUERY_CHARS_MAX: Final = 2048
 NO_STORE: Final = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 STREAM: Final = b"Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n" + NO_STORE
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED: Final = frozenset({"forwarded", "via", "x-real-ip", "cdn-loop", "cf-connecting-ip", "true-client-ip"})
 
 
 class Reply(Protocol):
@@ -46,10 +46,13 @@ class Reply(Protocol):
 class Ask:
     """A request for one of the desk's paths."""
 
-    __slots__ = ("headers", "query", "reply", "verb")
+    __slots__ = ("headers", "query", "reply", "verb", "version")
 
-    def __init__(self, verb: str, headers: Mapping[str, str], query: Mapping[str, str], reply: Reply) -> None:
+    def __init__(
+        self, verb: str, headers: Mapping[str, str], query: Mapping[str, str], reply: Reply, version: int = 11
+    ) -> None:
         self.verb = verb
+        self.version = version
         self.headers = headers
         self.query = query
         self.reply = reply
@@ -107,7 +110,7 @@ class Desk:
         elif head.verb not in ("GET", "HEAD"):
             reply.plain(405, b"Method not allowed", b"Allow: GET, HEAD\r\n")
         else:
-            ask = Ask(head.verb, headers, dict(parse_qsl(query[:QUERY_CHARS_MAX])), reply)
+            ask = Ask(head.verb, headers, dict(parse_qsl(query[:QUERY_CHARS_MAX])), reply, head.version)
             if path in self._open or self._admit(ask):
                 page(self, ask)
         return True
@@ -125,7 +128,7 @@ class Desk:
             text = b"The token is wrong or missing: send it as Authorization: Bearer, or once as ?token="
             ask.answer(text, b"text/plain", 401, b"WWW-Authenticate: Bearer\r\n")
             return False
-        if is_local(self.gate, ask.headers):
+        if is_local(self.gate, ask):
             return True
         text = b"Shown on a loopback address only; set metrics_token (or ERLMCP_METRICS_TOKEN) and send it as a bearer"
         ask.answer(text, b"text/plain", 403)
@@ -222,11 +225,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def is_local(gate: Gate, headers: Mapping[str, str]) -> bool:
-    """Whether a request came over a loopback address, and by no proxy that says it stands in between."""
-    host = headers.get("host")
+def is_local(gate: Gate, ask: Ask) -> bool:
+    """Whether a request came over a loopback address, and by no proxy that can be told: by a header of its own, or by
+    HTTP/1.0, which nginx before 1.30 speaks where it is not told otherwise, with no such header."""
+    host = ask.headers.get("host")
     is_loopback = gate.local and (host is None or split_host(host) in LOOPBACK_NAMES)
-    return is_loopback and not any(name in headers for name in FORWARDED)
+    is_direct = ask.version > 10 and not any(map(_tells_of_proxy, ask.headers))
+    return is_loopback and is_direct
+
+
+def _tells_of_proxy(name: str) -> bool:
+    return name in FORWARDED or name.startswith("x-forwarded-")
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

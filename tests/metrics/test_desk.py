@@ -58,13 +58,15 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     }
 
 
-async def ask(port: int, target: str, verb: str = "GET", body: bytes = b"", **headers: str) -> Answer:
+async def ask(
+    port: int, target: str, verb: str = "GET", body: bytes = b"", *, version: str = "1.1", **headers: str
+) -> Answer:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     given = {"Host": "localhost", **{name.replace("_", "-"): value for name, value in headers.items()}}
     if body:
         given["Content-Length"] = str(len(body))
     lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    writer.write(f"{verb} {target} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    writer.write(f"{verb} {target} HTTP/{version}\r\n{lines}\r\n".encode() + body)
     status, found = await read_head(reader)
     size = 0 if verb == "HEAD" else int(found.get("content-length", 0))
     answer = Answer(status, found, await reader.readexactly(size))
@@ -178,7 +180,10 @@ async def test_what_came_through_a_proxy_is_not_local() -> None:
     async with http(make_server(allowed_hosts=["mcp.example"])) as listener:
         assert (await ask(listener.port, "/metrics")).status == 200
         assert (await ask(listener.port, "/metrics", Host="mcp.example")).status == 403
-        assert (await ask(listener.port, "/metrics", X_Forwarded_For="10.0.0.1")).status == 403
+        for sign in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Via", "CDN-Loop", "CF-Connecting-IP"):
+            assert (await ask(listener.port, "/metrics", **{sign: "10.0.0.1"})).status == 403
+        assert (await ask(listener.port, "/metrics", version="1.0")).status == 403  # as nginx before 1.30 by itself
+        assert (await ask(listener.port, "/health/ready", version="1.0")).status == 200
         assert (await ask(listener.port, "/health/ready", Host="mcp.example", X_Forwarded_For="10.0.0.1")).status == 200
 
 
