@@ -29,6 +29,9 @@ WRITE_BYTES = 256 * 1024
 def write_now(transport: asyncio.Transport, data: bytes) -> None:
     """Write to the socket itself, where nothing waits before it: uvloop writes at the end of a turn, when the reads of
     all other connections were handled."""
+    if getattr(transport, "writes_at_once", False):
+        transport.write(data)
+        return
     if not transport.get_write_buffer_size() and transport.get_extra_info("ssl_object") is None:
         sock = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):  # The transport meets the error, too, and knows what to do.

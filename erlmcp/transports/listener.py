@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from erlmcp.core import HttpRequest, Routes
     from erlmcp.limits import Limits
     from erlmcp.runtime.turn import Turn
+    from erlmcp.transports.acceptor import Acceptor
     from erlmcp.transports.contract import Connection, Handler, Stride
 
 SWEEP_S = 1.0
@@ -32,6 +34,7 @@ class HttpListener:
     """A listening socket, its connections, and what they share."""
 
     cancels_at_eof = True
+    is_direct = core.IMPLEMENTATION == "core"  # Without TLS its sockets are its own, where there is an epoll.
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class HttpListener:
         self.connections: Roll[Connection] = Roll()
         self.is_closing = False
         self._routes = routes
-        self._server: asyncio.AbstractServer | None = None
+        self._server: asyncio.AbstractServer | Acceptor | None = None
         self.date = b""
         self._prefixes: dict[tuple[int, bytes, bool, bool], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +133,6 @@ class HttpListener:
         With ``http2`` a connection may speak that too: by ALPN, or from its first bytes on."""
         from erlmcp.transports.http1 import HttpConnection
 
-        loop = asyncio.get_running_loop()
         make: Callable[[], asyncio.Protocol] = lambda: HttpConnection(self)  # noqa: E731
         if http2:
             from erlmcp.transports.http2 import Sniffer
@@ -140,15 +142,30 @@ class HttpListener:
                 tls.set_alpn_protocols(["h2", "http/1.1"])
         self._sweep()
         try:
-            if sock is not None:
-                self._server = await loop.create_unix_server(make, sock=sock, ssl=tls)
-            else:
-                self._server = await loop.create_server(
-                    make, host, port, backlog=1024, ssl=tls, reuse_port=reuse_port or None
-                )
+            self._server = await self._open(make, host, port, sock, tls, reuse_port)
         except BaseException:
             self._stop_sweep()
             raise
+
+    async def _open(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        host: str | None,
+        port: int,
+        sock: socket.socket | None,
+        tls: ssl.SSLContext | None,
+        reuse_port: bool,
+    ) -> asyncio.AbstractServer | Acceptor:
+        loop = asyncio.get_running_loop()
+        if self.is_direct and tls is None and sys.platform == "linux":
+            from erlmcp.transports.acceptor import Acceptor, bind_tcp
+            from erlmcp.transports.poller import Poller
+
+            bound = [sock] if sock is not None else await bind_tcp(host, port, reuse_port=reuse_port)
+            return Acceptor(Poller(loop), make, bound)
+        if sock is not None:
+            return await loop.create_unix_server(make, sock=sock, ssl=tls)
+        return await loop.create_server(make, host, port, backlog=1024, ssl=tls, reuse_port=reuse_port or None)
 
     @property
     def port(self) -> int:
