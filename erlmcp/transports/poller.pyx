@@ -140,15 +140,17 @@ cdef int leave_if_empty(Poller self) except -1:
 
 cdef int admit(Poller self, int fd, erlmcp_address_t *address, object make) except -1:
     cdef SocketTransport transport = SocketTransport.__new__(SocketTransport)
+    cdef object protocol
     transport.fd = fd
     transport.poller = self
     transport.address = address[0]
     erlmcp_no_delay(fd)  # a socket of another family has no such option, and says so
     try:
-        set_protocol(transport, make())
+        protocol = make()
         watch(transport, EPOLL_CTL_ADD)
         self.live.add(transport)
-        transport.protocol.connection_made(transport)
+        set_protocol(transport, protocol)
+        protocol.connection_made(transport)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:

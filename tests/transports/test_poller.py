@@ -188,6 +188,7 @@ async def test_the_writer_goes_on_at_the_low_mark_not_only_when_all_is_sent(loop
 
     async with serving("poller", Watching) as stage:
         client, side = await stage.dial()
+        side.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         side.transport.set_write_buffer_limits(high=6 * MEGABYTE, low=5 * MEGABYTE)
         side.transport.writelines([b"x" * MEGABYTE] * 16)
         await stage.until(lambda: "pause" in side.calls)
