@@ -172,6 +172,8 @@ cdef int watch(SocketTransport self, int action) except -1:
 
 
 cdef int serve(SocketTransport self, uint32_t events) except -1:
+    assert self.fd >= 0 and self in self.poller.live
+    assert (self.waiting_bytes > 0) == (self.waits is not None)
     if self.waits is not None and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
         write_on(self)
     if self.is_leaving or self.is_paused or not events & ~EPOLLOUT:
@@ -351,6 +353,7 @@ cdef int forget_sent(SocketTransport self, Py_buffer *views, int count, Py_ssize
         self.waits.popleft()
         at += 1
     self.first_at = sent
+    assert self.waiting_bytes >= 0 and (self.waiting_bytes > 0) == bool(self.waits)
     return 0
 
 
@@ -511,6 +514,7 @@ cdef class SocketTransport:
         return TransportSocket(sock_of(self)) if name == "socket" else sock_of(self).getsockname()
 
     def _finish(self, error):
+        assert self.is_over and self.fd >= 0
         try:
             if self.protocol is not None:
                 self.protocol.connection_lost(error)
