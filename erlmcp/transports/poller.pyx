@@ -514,7 +514,7 @@ cdef class SocketTransport:
         return TransportSocket(sock_of(self)) if name == "socket" else sock_of(self).getsockname()
 
     def _finish(self, error):
-        assert self.is_over and self.fd >= 0
+        assert self.fd >= 0
         try:
             if self.protocol is not None:
                 self.protocol.connection_lost(error)

@@ -239,6 +239,19 @@ async def test_a_client_that_went_is_noticed_where_something_waits_for_it(kind: 
     assert isinstance(side.error, OSError)
 
 
+async def test_a_client_that_went_is_noticed_by_the_next_write(kind: str, loop_kind: str) -> None:
+    async with serving(kind) as stage:
+        client, side = await stage.dial()
+        side.transport.pause_reading()
+        reset(client)
+        side.transport.write(b"x")
+        side.transport.write(b"y")
+        assert "lost" not in side.calls
+        await stage.until(lambda: "lost" in side.calls)
+    assert isinstance(side.error, OSError)
+    assert side.calls == ["made", "lost"]
+
+
 async def test_nothing_follows_the_end_that_was_written(kind: str, loop_kind: str) -> None:
     async with serving(kind) as stage:
         client, side = await stage.dial()

@@ -399,6 +399,16 @@ async def test_an_address_in_use_is_an_error_that_names_it_and_leaves_nothing_op
         assert descriptor_count() == before
 
 
+async def test_a_host_of_which_the_kernel_has_no_family_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", make)
+        with pytest.raises(OSError, match=r"no address of host '127\.0\.0\.1'"):
+            await bind_tcp("127.0.0.1", 0)
+
+
 async def test_others_may_have_the_port_as_well_where_that_is_asked_for() -> None:
     one = await bind_tcp("127.0.0.1", 0, reuse_port=True)
     other = await bind_tcp("127.0.0.1", one[0].getsockname()[1], reuse_port=True)
