@@ -70,8 +70,7 @@ Page = Callable[["Desk", Ask], None]
 class Desk:
     """Answers the requests for its paths.
 
-    ``ready()`` is "" or why the server should get no requests now. ``pages`` are further paths,
-    ``open_pages`` those that need no token.
+    ``ready()`` is "" or why the server should get no requests now. ``pages`` are further paths.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class Desk:
         token: str | None = None,
         ready: Callable[[], str] = lambda: "",
         pages: Mapping[str, Page] | None = None,
-        open_pages: Mapping[str, Page] | None = None,
     ) -> None:
         self.gate = gate
         self.recorder = recorder
@@ -90,7 +88,7 @@ class Desk:
         self.ready = ready
         self.together: Callable[[Ask, bool, bytes], None] | None = None  # answers for several processes
         self.streams: set[Stream] = set()
-        self._open: dict[str, Page] = {LIVE: Desk._live, READY: Desk._ready, **(open_pages or {})}
+        self._open: dict[str, Page] = {LIVE: Desk._live, READY: Desk._ready}
         self._guarded: dict[str, Page] = dict(pages or {})
         if recorder is not None:
             self._guarded |= {METRICS: Desk._metrics, TRACE: Desk._trace}

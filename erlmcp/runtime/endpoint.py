@@ -353,7 +353,7 @@ class Endpoint:
         extra = b"Mcp-Session-Id: " + id.encode() + b"\r\n" + verdict.extra
         own = self.channel(session, verdict, reply)
         own._extra = extra
-        session.receive(call, own)
+        session.receive(call, own, verdict.headers)  # type: ignore[arg-type]  # read alone, and shared
         if session.connection.version is None:  # It was refused after all.
             self.sessions.pop(id)
         self._tick_soon()

@@ -53,16 +53,26 @@ class Reply(Protocol):
     gone: Callable[[], None] | None  # called when the client closes the connection before the answer is whole
 
     def plain(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"text/plain") -> None: ...
+    def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        """An answer whose header lines are all given, that of its length too; ``body`` as it is, of HEAD none."""
+
     def begin(self, status: int, extra: bytes) -> Outbound:
         """Where the one JSON message of the answer is to be written; ``end`` sends it."""
 
     def end(self) -> None: ...
-    def open(self, extra: bytes) -> None:
+    def open(self, extra: bytes, status: int = 200) -> None:
         """Begin a stream; ``extra`` are its header lines."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What of the answer has not left yet."""
 
     def send(self, data: bytes) -> None: ...
     def finish(self) -> None:
         """End the stream."""
+
+    def abort(self) -> None:
+        """Let the client see that the stream is not whole."""
 
 
 def retry_after(data: object) -> bytes:

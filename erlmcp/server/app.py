@@ -359,10 +359,6 @@ class Server(Doors, Agenda, Roster, Switched):
             found["completions"] = {}
         return found
 
-    def open_pages(self) -> dict[str, Callable[[Any, Any], None]]:
-        """What is served beside the endpoint for everybody: path -> what answers it at the desk."""
-        return {}
-
     def describe(self) -> dict[str, list[dict[str, Any]]]:
         """The descriptors of everything registered."""
         return {

@@ -132,8 +132,7 @@ def make_desk(server: Server, gate: Gate, ready: Callable[[], str]) -> Desk:
     from erlmcp.metrics.desk import Desk
 
     shown = pages(server.board) if server.recorder is not None else {}
-    open_pages = server.open_pages()
-    desk = Desk(gate, server.recorder, token=server.metrics_token, ready=ready, pages=shown, open_pages=open_pages)
+    desk = Desk(gate, server.recorder, token=server.metrics_token, ready=ready, pages=shown)
     if server.worker is not None:
         desk.together = functools.partial(server.worker.expose, server)
     return desk

@@ -76,6 +76,10 @@ class AsgiReply:
         self._head(status, extra, more)
         self._body(body)
 
+    def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        self._head(status, lines)
+        self._body(body)
+
     def begin(self, status: int, extra: bytes) -> Outbound:
         self._start = (status, extra)
         return self._out
@@ -86,8 +90,8 @@ class AsgiReply:
         self._head(status, extra, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
         self._body(body)
 
-    def open(self, extra: bytes) -> None:
-        self._head(200, extra)
+    def open(self, extra: bytes, status: int = 200) -> None:
+        self._head(status, extra)
 
     def send(self, data: bytes) -> None:
         if self.is_cut:
@@ -97,6 +101,14 @@ class AsgiReply:
             log.warning("a client does not read its stream: outbox_bytes_max=%d passed", self._bytes_max)
             self.is_cut = True
             self.leave()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self.waiting_bytes
+
+    def abort(self) -> None:
+        self.is_cut = True
+        self._put({"type": "http.response.body", "body": b"", "more_body": True})  # what is cut is seen with a message
 
     def leave(self) -> None:
         """Nobody reads the answer any more."""

@@ -375,11 +375,19 @@ class HttpConnection(Intake, asyncio.Protocol):
         self._out.raw(head + b"\r\n" + (b"" if self._verb == "HEAD" else body))
         self.end()
 
-    def open(self, extra: bytes) -> None:
+    def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        self._out.raw(self._listener.head(status, self._keep, self._chunked) + lines + b"\r\n" + body)
+        self.end()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def open(self, extra: bytes, status: int = 200) -> None:
         self._is_open = True
         if not self._chunked:
             self._keep = False
-        head = self._listener.head(200, self._keep, self._chunked) + extra
+        head = self._listener.head(status, self._keep, self._chunked) + extra
         self._out.raw(head + (b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"))
         self._flush_stream()
 

@@ -120,6 +120,10 @@ class Http2Reply:
         more = [("content-type", content_type.decode() + "; charset=utf-8")] if body else []
         self._answer(status, extra, more, body)
 
+    def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        self.gone = None
+        self._connection.answer(self._stream, status, _fields(lines), body, is_whole=True)
+
     def begin(self, status: int, extra: bytes) -> Outbound:
         self._start = (status, extra)
         return self._out
@@ -135,15 +139,22 @@ class Http2Reply:
             fields.append(("content-length", str(len(body))))
         self._connection.answer(self._stream, status, fields, body, is_whole=True)
 
-    def open(self, extra: bytes) -> None:
-        self._connection.answer(self._stream, 200, _fields(extra), b"", is_whole=False)
+    def open(self, extra: bytes, status: int = 200) -> None:
+        self._connection.answer(self._stream, status, _fields(extra), b"", is_whole=False)
 
     def send(self, data: bytes) -> None:
         self._connection.send(self._stream, data, is_end=False)
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self._connection.unsent_bytes(self._stream)
+
     def finish(self) -> None:
         self.gone = None
         self._connection.send(self._stream, b"", is_end=True)
+
+    def abort(self) -> None:
+        self._connection.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
 
     def leave(self) -> None:
         """Nobody reads the answer any more."""
@@ -226,7 +237,7 @@ class Http2Connection(asyncio.Protocol):
     def _take(self, event: Any) -> None:
         kind = type(event)
         if kind is RequestReceived and self._is_draining:
-            self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            self.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
         elif kind is RequestReceived:
             self._streams[event.stream_id] = _Stream(event.headers)
         elif kind is DataReceived:
@@ -313,7 +324,7 @@ class Http2Connection(asyncio.Protocol):
         except Exception:
             log.exception("a request could not be handled")
             if stream.is_open:
-                self._reset(id, ErrorCodes.INTERNAL_ERROR)
+                self.reset(id, ErrorCodes.INTERNAL_ERROR)
             else:
                 assert stream.reply is not None
                 stream.reply.plain(500, b"Internal Server Error")
@@ -347,7 +358,12 @@ class Http2Connection(asyncio.Protocol):
         self._flush_soon()
         if len(stream.unsent) > self._limits.outbox_bytes_max:
             log.warning("a client does not read its stream: outbox_bytes_max=%d passed", self._limits.outbox_bytes_max)
-            self._reset(id, ErrorCodes.CANCEL)
+            self.reset(id, ErrorCodes.CANCEL)
+
+    def unsent_bytes(self, id: int) -> int:
+        """What of an answer the client's windows, or its connection, have not let through."""
+        before = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        return before + len(self._streams[id].unsent) if id in self._streams else before
 
     def _push(self, id: int, stream: _Stream) -> None:
         """As much of the answer as the client's windows allow."""
@@ -371,10 +387,10 @@ class Http2Connection(asyncio.Protocol):
         """The answer is whole; a request that is not is not wanted any more."""
         stream = self._streams.pop(id, None)
         if stream is not None and not stream.is_asked:
-            self._reset(id, ErrorCodes.NO_ERROR)
+            self.reset(id, ErrorCodes.NO_ERROR)
         self._rest()
 
-    def _reset(self, id: int, code: ErrorCodes) -> None:
+    def reset(self, id: int, code: ErrorCodes) -> None:
         try:
             self._h2.reset_stream(id, code)
         except ProtocolError:

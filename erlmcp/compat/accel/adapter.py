@@ -10,13 +10,13 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server._otel import OpenTelemetryMiddleware
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.lowlevel.server import Server as LowLevel
 from mcp.server.request_state import RequestStateBoundary
 from mcp_types import InputRequiredResult
 
 from erlmcp.compat.accel.kernel import exports_spans
 from erlmcp.compat.accel.level import Verdict, name_of
-from erlmcp.compat.accel.route import is_simple
 from erlmcp.compat.accel.tested import untested
 from erlmcp.compat.accel.watch import watch
 from erlmcp.errors import ConfigurationError
@@ -24,12 +24,21 @@ from erlmcp.errors import ConfigurationError
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
+    from erlmcp.compat.accel.stock import StockApp
     from erlmcp.compat.accel.straight import StraightPlan
     from erlmcp.runtime.exchange import Exchange
 
 # What gives the request at hand to code that was not handed it: a function that names one of these needs the kernel.
 AMBIENT: Final = frozenset(
-    {"get_context", "get_access_token", "get_http_request", "get_http_headers", "get_task_context", "get_server"}
+    {
+        "get_context",
+        "get_access_token",
+        "get_http_request",
+        "get_http_headers",
+        "get_task_context",
+        "get_server",
+        "auth_context_var",
+    }
 )
 REACH_MAX: Final = 200  # functions that are looked through for them
 ASK: Final = object()
@@ -41,6 +50,10 @@ class Adapter:
 
     packages: tuple[str, ...] = ("mcp",)
     kind = "low-level Server"
+    sdk_class: type = LowLevel
+    makers: tuple[str, ...] = ("streamable_http_app",)  # of its HTTP application
+    guards: tuple[type, ...] = (RequireAuthMiddleware,)  # what may stand before its endpoint there
+    http_middleware: tuple[type, ...] = ()  # what may stand around it, besides what finds out who asks
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -80,15 +93,25 @@ class Adapter:
         """Why no tool has a plan; "" where some may."""
         return "one handler of a low-level Server answers for all tools"
 
-    def why_stock_http(self) -> str:
+    def why_stock_http(self, path: str = "/mcp") -> str:
         """Why HTTP is left to the app's own server; "" where it need not be."""
-        if self.has_auth():
-            return "its auth is checked by its own HTTP server"
-        for route in self.routes():
-            if not is_simple(route):
-                methods = "/".join(sorted(getattr(route, "methods", None) or ())) or type(route).__name__
-                return f"its route {methods} {getattr(route, 'path', '')} is served by its own HTTP server"
+        try:
+            self.stock(path)
+        except ConfigurationError as error:
+            return str(error)
         return ""
+
+    def stock(self, path: str) -> StockApp | None:
+        """The SDK's own HTTP application, where it has more to say than ours: auth, or routes of the author's. Raises
+        ConfigurationError where the app has to be left to it."""
+        for name in self.makers:
+            if name in vars(self.app) or getattr(type(self.app), name) is not getattr(self.sdk_class, name):
+                raise ConfigurationError(f"{type(self.app).__name__}.{name} is overridden: served by its own server")
+        if not (self.has_auth() or self.routes()):
+            return None
+        from erlmcp.compat.accel.stock import StockApp
+
+        return StockApp(self, path)
 
     def has_auth(self) -> bool:
         """Whether clients have to say who they are."""
@@ -108,6 +131,10 @@ class Adapter:
     def http_app(self, host: str, path: str) -> Any:
         """The app's own ASGI application."""
         return self.server.streamable_http_app(streamable_http_path=path, host=host)
+
+    def front_app(self, path: str) -> Any:
+        """The same behind our endpoint, which looks at hosts and origins itself."""
+        return self.http_app("0.0.0.0", path)
 
     def schema_of(self, name: str) -> Any:
         """The input schema of a tool as everybody sees it; ASK where only the app's own list can tell."""

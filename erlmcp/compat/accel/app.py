@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp.compat.accel.adapter import ASK, Adapter, adapter_of, mirrors_headers
 from erlmcp.compat.accel.kernel import PAGE_COUNT_MAX, Kernel
 from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
-from erlmcp.compat.accel.route import pages_of
 from erlmcp.compat.accel.service import KernelHub, KernelService
 from erlmcp.compat.accel.straight import Straight, StraightPlan
 from erlmcp.compat.accel.tested import untested
+from erlmcp.compat.accel.visit import Visit, visit_of, within
 from erlmcp.errors import ConfigurationError, McpError
 from erlmcp.server.app import Server
 from erlmcp.spec import method as m
 
 if TYPE_CHECKING:
+    from erlmcp.runtime.endpoint import Endpoint
     from erlmcp.runtime.exchange import Exchange
     from erlmcp.transports.asgi import AsgiApp
+    from erlmcp.wire.header import Gate
 
 log = logging.getLogger("erlmcp.accelerate")
 LISTS: Final = {
@@ -74,6 +76,7 @@ class Accelerated(Server):
         self._verdicts: dict[str, Verdict] = {}
         self._mirrors: dict[int, tuple[Any, bool]] = {}  # schemas, and whether a part of each is mirrored in a header
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.visit: Visit | None = None  # of the request that is being handed over
         self._warn()
         low = self.adapter.server
         super().__init__(low.name, version=low.version, instructions=low.instructions, lifespan=self._life, **options)
@@ -198,9 +201,10 @@ class Accelerated(Server):
         """A request through the app's kernel."""
         leave = self.adapter.enter(exchange)
         try:
-            if exchange.headers is not None and exchange.peer.modern and exchange.call.method == m.TOOLS_CALL:
-                await self._judge_params(exchange)
-            return await self.kernel.call(exchange)
+            with within(visit_of(exchange.headers)):
+                if exchange.headers is not None and exchange.peer.modern and exchange.call.method == m.TOOLS_CALL:
+                    await self._judge_params(exchange)
+                return await self.kernel.call(exchange)
         finally:
             if leave is not None:
                 leave()
@@ -227,9 +231,17 @@ class Accelerated(Server):
         if mirrors[1]:
             self.kernel.compare_headers(schema, arguments or {}, headers)
 
-    def open_pages(self) -> dict[str, Callable[[Any, Any], None]]:
-        """The app's own routes."""
-        return pages_of(self.adapter.routes(), self.spawn)
+    def make_endpoint(self, gate: Gate) -> Endpoint:
+        """Ours, with the app's routes beside it, for those whom its auth lets in. Raises ConfigurationError where the
+        app has to be left to its own server."""
+        stock = self.adapter.stock(gate.path)
+        if stock is None:
+            return super().make_endpoint(gate)
+        from erlmcp.compat.accel.front import Front, Guarded
+
+        if stock.require is not None and self.sse_transport:
+            raise ConfigurationError("auth and sse_transport cannot be together: that transport asks for no tokens")
+        return (Front if stock.require is None else Guarded)(self, gate, stock, event_store=self.event_store)
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
         """Run what belongs to no request; None where the server has stopped."""
@@ -309,7 +321,7 @@ class Accelerated(Server):
 
     def run_http(self, host: str = "127.0.0.1", port: int = 8080, path: str = "/mcp", **more: Any) -> None:
         """Serve over HTTP; by the app's own server where it has to be (``Adapter.why_stock_http``)."""
-        why = self.adapter.why_stock_http()
+        why = self.adapter.why_stock_http("/" + path.strip("/"))
         if self.level != OFF and not why:
             super().run_http(host, port, path, **more)
             return
@@ -326,7 +338,7 @@ class Accelerated(Server):
 
     def asgi(self, path: str = "/mcp") -> AsgiApp:
         """The endpoint for another ASGI server. Raises ConfigurationError where the app's own has to be served."""
-        why = self.adapter.why_stock_http()
+        why = self.adapter.why_stock_http("/" + path.strip("/"))
         if why:
             raise ConfigurationError(f"{why}: mount the app's own ASGI application")
         return super().asgi(path)

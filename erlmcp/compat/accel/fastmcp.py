@@ -12,8 +12,10 @@ from typing import Any, Final, get_type_hints
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import FastMCPError, ValidationError
+from fastmcp.server.auth.middleware import RequireAuthMiddleware
 from fastmcp.server.context import reset_transport, set_transport
 from fastmcp.server.dependencies import get_dependency_parameters
+from fastmcp.server.http import RequestContextMiddleware
 from fastmcp.server.low_level import FastMCPServerMiddleware
 from fastmcp.server.middleware import Middleware
 from fastmcp.server.middleware.tool_injection import ToolInjectionMiddleware
@@ -52,6 +54,10 @@ class FastAdapter(Adapter):
 
     packages = ("fastmcp", "mcp")
     kind = "FastMCP"
+    sdk_class = FastMCP
+    makers = ("http_app",)
+    guards = (RequireAuthMiddleware,)
+    http_middleware = (RequestContextMiddleware,)
     app: FastMCP[Any]
 
     def _low_level(self) -> Any:
@@ -114,6 +120,9 @@ class FastAdapter(Adapter):
 
     def http_app(self, host: str, path: str) -> Any:
         return self.app.http_app(path=path)
+
+    def front_app(self, path: str) -> Any:
+        return self.app.http_app(path=path, host_origin_protection=False)
 
     def schema_of(self, name: str) -> Any:
         app = self.app

@@ -39,6 +39,7 @@ class SdkAdapter(Adapter):
     """An ``MCPServer``."""
 
     kind = "MCPServer"
+    sdk_class = MCPServer
     app: MCPServer[Any]
 
     def _low_level(self) -> Any:

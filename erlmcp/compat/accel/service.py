@@ -7,6 +7,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from erlmcp.compat.accel.visit import run_within
 from erlmcp.compat.accel.voice import reported
 from erlmcp.errors import INVALID_REQUEST, McpError
 from erlmcp.runtime.exchange import Exchange
@@ -125,7 +126,8 @@ class KernelService(Service):
     def _note(self, session: Session, call: Call) -> None:
         if call.method == m.PROGRESS:
             self.server.drive(reported(session, call.params), _settled)
-        self.server.drive(self.app.kernel.note(session, call.method or "", call.params), _settled)
+        noted, visit = self.app.kernel.note(session, call.method or "", call.params), self.app.visit
+        self.server.drive(noted if visit is None else run_within(visit, noted), _settled)
 
     def _cancelled_too(self, session: Session, call: Call) -> None:
         self._cancelled(session, call)

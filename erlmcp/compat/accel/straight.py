@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp import core
 from erlmcp.compat.accel.kernel import as_ours
+from erlmcp.compat.accel.visit import visit_of, within
 from erlmcp.errors import JsonError
 from erlmcp.server.param import MISSING
 from erlmcp.server.source import DIRECT_MAX
@@ -145,7 +146,8 @@ class Straight(Tool):
         found = self.result(value, exchange.peer)
         if not self.server.adapter.is_question(value):
             return found
-        return self.server.adapter.seal(self.server.kernel.context_of(exchange), found)
+        with within(visit_of(exchange.headers)):  # what is sealed is for who asked
+            return self.server.adapter.seal(self.server.kernel.context_of(exchange), found)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError) and exchange.done:

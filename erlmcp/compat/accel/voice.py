@@ -17,6 +17,7 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
 from mcp.shared.transport_context import TransportContext
 
+from erlmcp.compat.accel.visit import visit_of
 from erlmcp.errors import McpError
 from erlmcp.spec.key import PROGRESS_TOKEN
 from erlmcp.spec.method import PROGRESS
@@ -203,6 +204,7 @@ def http_request(headers: Mapping[str, str]) -> Any:
     """The Starlette request that a handler finds in its context: its headers; the body was read."""
     from starlette.requests import Request
 
+    visit = visit_of(headers)
     host, _, port = headers.get("host", "localhost").rpartition(":")
     scope = {
         "type": "http",
@@ -214,9 +216,11 @@ def http_request(headers: Mapping[str, str]) -> Any:
         "raw_path": b"/mcp",
         "query_string": b"",
         "root_path": "",
-        "headers": _encoded(headers),
+        "headers": _encoded(headers if visit is None else visit.headers),
         "server": (host, int(port)) if port.isdigit() else (port, None),
         "client": None,
         "state": {},
     }
+    if visit is not None:
+        scope |= {"app": visit.app, "auth": visit.auth, "user": visit.user}
     return Request(scope)

@@ -474,20 +474,6 @@ async def test_a_middleware_may_refuse_the_handshake() -> None:
         assert "error" in refused[-1]
 
 
-@pytest.mark.parametrize(("path", "method"), [("/hook", "POST"), ("/item/{id}", "GET")])
-def test_an_app_with_a_route_that_is_more_than_a_page_keeps_its_own_http_server(path: str, method: str) -> None:
-    app = make_app()
-
-    @app.custom_route(path, methods=[method])
-    async def taken(request: Any) -> Any:
-        raise NotImplementedError
-
-    server = accelerate(app)
-    assert f"its route {'GET/HEAD' if method == 'GET' else method} {path}" in server.adapter.why_stock_http()
-    with pytest.raises(ConfigurationError, match="served by its own HTTP server"):
-        server.asgi()
-
-
 async def test_a_page_of_the_app_is_served_beside_the_endpoint(caplog: pytest.LogCaptureFixture) -> None:
     from starlette.responses import JSONResponse
 

@@ -133,10 +133,3 @@ async def test_a_mounted_server_answers_through_the_kernel() -> None:
         app.mount(child, namespace="c")
         found = await talk.ask("tools/call", {"name": "c_inner", "arguments": {"text": "in"}})
         assert found[-1]["result"]["structuredContent"] == {"result": "in"}
-
-
-def test_an_app_with_auth_keeps_its_own_http_server() -> None:
-    from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
-
-    app = make_app(auth=StaticTokenVerifier(tokens={"t": {"client_id": "c", "scopes": []}}))
-    assert "auth" in accelerate(app).adapter.why_stock_http()
