@@ -3,7 +3,8 @@
     python -m erlmcp.bench.accel --rounds 3 --seconds 2 --json accel.json
 
 Six servers for each table: either package by its own transport (uvicorn with uvloop and httptools, or its stdio loop),
-by its kernel on our transports (level 1), and with its plain tools called straight (level 3). They are measured by
+by its kernel on our transports (level 1), and with its plain tools called straight (level 3). With ``--auth`` all ask
+for a bearer token, which a verifier of the package looks at, and which it finds good; HTTP alone. They are measured by
 turns, as in ``bench peers``; whether a mark is met goes by the CPU time for a call. In process, no transport is there:
 the SDK's kernel is asked by ``serve_one`` and with objects, ours by a link and with bytes.
 """
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import importlib.util
 import os
+import secrets
 import statistics
 import sys
 import time
@@ -30,6 +32,7 @@ FILES: Final = {"mcp": "echo_mcp.py", "fastmcp": "echo_fastmcp.py"}
 LEVELS: Final = ("l1", "l3")
 MARKS: Final = {("mcp", "l1"): 2.0, ("mcp", "l3"): 40.0, ("fastmcp", "l1"): 1.6, ("fastmcp", "l3"): 100.0}
 CALLS: Final = 2000
+TOKEN: Final = "BENCH_TOKEN"  # that the servers ask for, and that the load brings
 
 
 def accelerated(package: str, level: str) -> Peer:
@@ -61,6 +64,9 @@ def over_wires(options: argparse.Namespace, packages: Sequence[str], say: TextIO
         ("stateful", legacy, options.connections, f"HTTP, {message.LEGACY} with sessions", "connections"),
         ("stdio", modern, options.inflight, f"stdio, {message.MODERN}", "in flight"),
     ):
+        if options.auth and mode == "stdio":
+            continue
+        what += " with a bearer token" if options.auth else ""
         servers = Field(peers_of(packages), mode, options, {}, say)
         cases = [Case(f"echo over {what}, {n} {unit}", mode, n, body, message.EXPECT) for n in counts]
         try:
@@ -200,6 +206,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="erlmcp bench accel", description="Measure apps as they are and accelerated.")
     made.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter of the stock servers")
     made.add_argument("--only", choices=sorted(FILES), help="one package; default: both")
+    made.add_argument("--auth", action="store_true", help="over HTTP, with a bearer token to be looked at")
     made.add_argument("--connections", type=numbers, default=[64], metavar="N,N", help="HTTP; default 64")
     made.add_argument("--inflight", type=numbers, default=[64], metavar="N,N", help="stdio; default 64")
     made.add_argument("--seconds", type=float, default=2.0, help="of each measurement; default 2")
@@ -221,10 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     os.environ.pop("ERLMCP_ACCEL", None)
+    os.environ.pop(TOKEN, None)
+    if options.auth:
+        os.environ[TOKEN] = secrets.token_urlsafe(24)
     print(result.title("accel"))
     print(f"{options.rounds} rounds of {options.seconds:g} s, pinned {options.pin or 'not at all'}", flush=True)
     rows = over_wires(options, packages, sys.stderr)
-    inside = asyncio.run(in_process(packages, options.rounds, options.calls))
+    inside = {} if options.auth else asyncio.run(in_process(packages, options.rounds, options.calls))
     report(rows, inside, packages, sys.stdout)
     if options.json:
         results: list[dict[str, object]] = [asdict(row) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from erlmcp.bench.load import ID_SLOT
 
@@ -38,12 +39,15 @@ INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 
 def headers(port: int, body: bytes, *, era: str = MODERN, session: str | None = None) -> dict[str, str]:
-    """The header fields that the Streamable HTTP transport asks of a client for this body (but for Content-Length)."""
+    """The header fields that the Streamable HTTP transport asks of a client for this body (but for Content-Length),
+    and the token of a benchmark with auth."""
     fields = {
         "Host": f"127.0.0.1:{port}",
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
     }
+    if token := os.environ.get("BENCH_TOKEN"):
+        fields["Authorization"] = f"Bearer {token}"
     message = json.loads(body)
     if message["method"] != "initialize":
         fields["MCP-Protocol-Version"] = era

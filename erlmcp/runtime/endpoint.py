@@ -148,6 +148,8 @@ class SessionFront:
 class Endpoint:
     """Handles the requests of all HTTP connections of a server."""
 
+    is_quick = True  # whether what is known of a head says all of who asks, so that the compiled short way may answer
+
     def __init__(self, host: Host, gate: Gate, *, event_store: bool = True) -> None:
         limits = host.limits
         self.host = host

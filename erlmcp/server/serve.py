@@ -102,7 +102,7 @@ async def http(
             from erlmcp.runtime.oldsse import OldSse
 
             handler = OldSse(server, endpoint)
-        stride = make_http_stride(server, endpoint)
+        stride = make_http_stride(server, endpoint) if endpoint.is_quick else None
         listener = HttpListener(
             handler, server.routes, server.limits, server.turn, stride, lambda: server.flags.zero_copy
         )

@@ -19,6 +19,8 @@ from erlmcp.transports.stream import PAUSE_BYTES
 if TYPE_CHECKING:
     from erlmcp.core import Head, HttpRequest, Outbound
     from erlmcp.limits import Limits
+    from erlmcp.runtime.quick import Budget
+    from erlmcp.transports.contract import Stride
     from erlmcp.transports.listener import HttpListener
 
 log = logging.getLogger("erlmcp.http")
@@ -192,6 +194,18 @@ class HttpConnection(Intake, asyncio.Protocol):
         """A request that began the short way goes on the general way."""
         self._set_request(request.head)
         return self._listener.handler.front_of(request, self)
+
+    def hurry(self, request: HttpRequest, stride: Stride, budget: Budget) -> bool:
+        """Answer the request at hand the short way after all, now that its handler let it in; False where that way does
+        not take it, and nothing was done. What it costs counts for who handed it over."""
+        if self._draining:
+            return False
+        self._busy = False
+        stride.date = self._listener.date
+        if stride.requests([request], self, self._out, budget):
+            self._busy = True
+            return False
+        return True
 
     def _set_request(self, head: Head | None) -> None:
         self._busy = True

@@ -16,7 +16,17 @@ import uvicorn
 from fastmcp import FastMCP
 
 logging.disable(logging.INFO)
-server = FastMCP("bench")
+token = os.environ.get("BENCH_TOKEN")  # that clients have to bring
+
+
+def guard() -> object:
+    """What makes the server ask for the token."""
+    from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+
+    return StaticTokenVerifier({token: {"client_id": "bench", "scopes": ["use"]}}, required_scopes=["use"])
+
+
+server = FastMCP("bench", auth=guard() if token else None)
 
 
 @server.tool

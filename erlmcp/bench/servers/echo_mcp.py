@@ -15,7 +15,26 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 
 logging.disable(logging.INFO)
-server = MCPServer("bench", log_level="WARNING")
+token = os.environ.get("BENCH_TOKEN")  # that clients have to bring
+
+
+def guard() -> dict[str, object]:
+    """What makes the server ask for the token."""
+    from mcp.server.auth.provider import AccessToken
+    from mcp.server.auth.settings import AuthSettings
+
+    class Verifier:
+        async def verify_token(self, given: str) -> AccessToken | None:
+            return AccessToken(token=given, client_id="bench", scopes=["use"]) if given == token else None
+
+    url = "https://bench.example"
+    return {
+        "auth": AuthSettings(issuer_url=url, resource_server_url=None, required_scopes=["use"]),
+        "token_verifier": Verifier(),
+    }
+
+
+server = MCPServer("bench", log_level="WARNING", **(guard() if token else {}))
 
 
 @server.tool()

@@ -6,14 +6,16 @@ away, however it is spelled.
 
 With auth, each request to the endpoint is looked at by the SDK's own backend and by its own guard, one after the other
 and with nothing remembered, so that verdicts, answers and their order are the SDK's. The first step of that runs at
-once: where the verifier does not wait, no task is made. A head is judged once as ever; what is kept of it is no verdict
-of the endpoint's, so that the compiled short way, which asks for none, leaves every request to this one.
+once: where the verifier does not wait, no task is made. A head is judged once as ever, but what is kept of it is no
+verdict of the endpoint's: the compiled short way goes by verdicts alone, and has one for a request when that was let in
+and no longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
@@ -27,6 +29,7 @@ from erlmcp.compat.accel.stock import LET_IN, StockApp
 from erlmcp.compat.accel.visit import Visit
 from erlmcp.runtime.endpoint import Endpoint
 from erlmcp.runtime.executor import cancel_soon
+from erlmcp.runtime.quick import Budget, make_stride
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("erlmcp.accelerate")
 # What is said of a head before anybody asks who sent it: no such Host, no such Origin, and the answer to a preflight.
 AT_ONCE: Final = frozenset({HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NO_CONTENT})
+UNBOUNDED_S: Final = 1e9
 
 
 class Front(Endpoint):
@@ -105,6 +109,13 @@ class Look:
 class Guarded(Front):
     """One that is for those whom the app's auth lets in."""
 
+    is_quick = False
+
+    def __init__(self, host: Accelerated, gate: Gate, stock: StockApp, *, event_store: bool = True) -> None:
+        super().__init__(host, gate, stock, event_store=event_store)
+        self._stride = make_stride(host, gate)
+        self._budget = Budget(sys.maxsize, UNBOUNDED_S)  # who hands requests over counts what they cost
+
     def handle(self, request: HttpRequest, reply: Reply) -> None:
         head: Any = request.head
         look = head.tag
@@ -119,7 +130,9 @@ class Guarded(Front):
             return
         asking = Asking(self, request, look, reply)
         task = self.host.drive(self._ask(look, reply), asking.done)
-        if task is not None:
+        if task is None:
+            asking.finish()
+        else:
             asking.task = task
             reply.gone = asking.leave
 
@@ -144,25 +157,34 @@ class Guarded(Front):
             await answer.send(message)
         return None
 
-    def let_in(self, request: HttpRequest, look: Look, reply: Reply, visit: Visit) -> None:
-        """Hand a request over to the endpoint, which finds its head judged."""
+    def let_in(self, request: HttpRequest, look: Look, reply: Reply, visit: Visit, *, is_late: bool) -> None:
+        """Hand a request over to the endpoint, which finds its head judged; to the short way first, if it was not
+        waited for."""
         head: Any = request.head
         verdict, host = look.verdict, self.host
         verdict.headers = visit.admitted()
         before, host.visit = host.visit, visit
         head.tag = verdict
         try:
-            Endpoint.handle(self, request, reply)
+            if is_late or not self._hurry(request, reply):
+                Endpoint.handle(self, request, reply)
         finally:
             head.tag = look
             host.visit = before
             verdict.headers = look.shared
 
+    def _hurry(self, request: HttpRequest, reply: Any) -> bool:
+        if self._stride is None or reply.kind != "http":
+            return False
+        self._budget.refused_from = self.host.turn.budget.refused_from
+        taken: bool = reply.hurry(request, self._stride, self._budget)
+        return taken
+
 
 class Asking:
     """The question who sent a request, while it is open."""
 
-    __slots__ = ("_front", "_is_left", "_look", "_reply", "_request", "task")
+    __slots__ = ("_error", "_front", "_is_left", "_look", "_reply", "_request", "_visit", "task")
 
     def __init__(self, front: Guarded, request: HttpRequest, look: Look, reply: Reply) -> None:
         self._front = front
@@ -170,6 +192,8 @@ class Asking:
         self._look = look
         self._reply = reply
         self._is_left = False
+        self._visit: Visit | None = None
+        self._error: BaseException | None = None
         self.task: asyncio.Task[None] | None = None  # where it has to be waited for
 
     def leave(self) -> None:
@@ -179,11 +203,14 @@ class Asking:
             cancel_soon(self.task)
 
     def done(self, visit: Visit | None, error: BaseException | None) -> None:
-        reply = self._reply
-        if self._is_left:
-            return
-        if self.task is not None:
-            reply.gone = None
+        """It is known; at once, if ``task`` is None, and ``finish`` is for who asked."""
+        self._visit, self._error = visit, error
+        if self.task is not None and not self._is_left:
+            self._reply.gone = None
+            self.finish()
+
+    def finish(self) -> None:
+        reply, visit, error = self._reply, self._visit, self._error
         if isinstance(error, asyncio.CancelledError):
             reply.plain(503, b"The server stopped")
         elif error is not None:
@@ -191,7 +218,7 @@ class Asking:
             reply.plain(500, b"Internal Server Error")
         elif visit is not None:
             try:
-                self._front.let_in(self._request, self._look, reply, visit)
+                self._front.let_in(self._request, self._look, reply, visit, is_late=self.task is not None)
             except Exception:
                 if self.task is None:
                     raise  # to who handed the request over
