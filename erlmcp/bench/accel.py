@@ -233,7 +233,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[TOKEN] = secrets.token_urlsafe(24)
     print(result.title("accel"))
     print(f"{options.rounds} rounds of {options.seconds:g} s, pinned {options.pin or 'not at all'}", flush=True)
-    rows = over_wires(options, packages, sys.stderr)
+    try:
+        rows = over_wires(options, packages, sys.stderr)
+    finally:
+        os.environ.pop(TOKEN, None)
     inside = {} if options.auth else asyncio.run(in_process(packages, options.rounds, options.calls))
     report(rows, inside, packages, sys.stdout)
     if options.json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.cli.load import load_server
 from erlmcp.cli.paint import columns, paint
+from erlmcp.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from erlmcp.compat.accel.app import Accelerated
@@ -71,8 +72,15 @@ def _remarks(server: Accelerated) -> list[str]:
     found = []
     if server.why_no_plans:
         found.append(f"no tool is called straight: {server.why_no_plans}")
-    if why := server.adapter.why_stock_http():
-        found.append(f"HTTP is not accelerated: {why}")
+    try:
+        stock = server.adapter.stock("/mcp")
+    except ConfigurationError as error:
+        return [*found, f"HTTP is not accelerated: {error}"]
+    if stock is not None and stock.backend is not None:
+        found.append(f"over HTTP its own {type(stock.backend.token_verifier).__name__} is asked for each request")
+    if count := len(server.adapter.routes()):
+        what = "1 route of its own is" if count == 1 else f"{count} routes of its own are"
+        found.append(f"over HTTP {what} served beside the endpoint")
     return found
 
 

@@ -49,6 +49,39 @@ def test_it_shows_the_level_of_each_tool_and_why(tmp_path: Path, capsys: pytest.
     assert "1 straight, 1 kernel" in said
 
 
+GUARDED = """
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
+from starlette.routing import WebSocketRoute
+
+class Verifier:
+    async def verify_token(self, token):
+        return None
+
+settings = AuthSettings(issuer_url="https://issuer.example", resource_server_url=None)
+mcp = MCPServer("shop", version="1", log_level="ERROR", auth=settings, token_verifier=Verifier())
+
+@mcp.custom_route("/items/{name}", methods=["POST"])
+async def item(request):
+    pass
+
+async def talk(socket):
+    pass
+"""
+
+
+def test_it_says_what_of_the_apps_own_http_side_is_served_and_what_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", write(tmp_path, GUARDED, "doctor_g")]) == 0
+    said = capsys.readouterr().out
+    assert "over HTTP its own Verifier is asked for each request" in said
+    assert "over HTTP 1 route of its own is served beside the endpoint" in said
+    talking = GUARDED + 'mcp._custom_starlette_routes.append(WebSocketRoute("/talk", talk))\n'
+    assert main(["doctor", write(tmp_path, talking, "doctor_h")]) == 0
+    assert "HTTP is not accelerated: its route /talk is a WebSocket" in capsys.readouterr().out
+
+
 def test_it_says_what_holds_for_all_tools(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

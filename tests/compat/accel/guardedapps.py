@@ -84,6 +84,14 @@ def sdk_app(**options: Any) -> Any:
         return text
 
     @app.tool()
+    async def does(what: str) -> str:
+        if what == "fail":
+            raise ValueError("no")
+        if what == "wait":
+            await asyncio.sleep(0)
+        return 3 if what == "number" else what  # type: ignore[return-value]
+
+    @app.tool()
     async def who() -> str:
         token = get_access_token()
         await asyncio.sleep(0)

@@ -323,6 +323,77 @@ async def test_documents_and_unknown_paths_are_answered_as_by_its_own_server(nam
     assert found[1][0][0] == (404 if name in ("fast_static", "fast_jwt") else 200)
 
 
+async def pipelined(port: int, asked: list[tuple[str, str]], *, last: str = "") -> list[tuple[int, Any]]:
+    """Status and body of each call of ``does``, all sent at once on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number, (what, token) in enumerate(asked):
+        body, headers = modern("tools/call", {"name": "does", "arguments": {"what": what}}, number)
+        fields = {**headers, **bearer(token), "host": "127.0.0.1"}
+        if last and number == len(asked) - 1:
+            fields["connection"] = last
+        data = json.dumps(body).encode()
+        lines = [f"{name}: {value}" for name, value in {**fields, "content-length": len(data)}.items()]
+        writer.write("\r\n".join(["POST /mcp HTTP/1.1", *lines, "", ""]).encode() + data)
+    found = []
+    async with asyncio.timeout(20):
+        for _ in asked:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = int(head.partition("content-length: ")[2].partition("\r")[0])
+            found.append((int(head.split()[1]), json.loads(await reader.readexactly(length))))
+        if last == "close":
+            assert await reader.read() == b""
+    writer.close()
+    return found
+
+
+@pytest.mark.parametrize("last", ["", "close"])
+async def test_calls_on_one_connection_are_answered_in_turn_whatever_way_they_take(last: str) -> None:
+    ways = ["word", "wait", "fail", "word", "number", "word"]
+    tokens = ["good", "wrong", "slow", "good", "poor", "other", "good"]
+    asked = [(ways[i % len(ways)], tokens[i % len(tokens)]) for i in range(84)]
+    async with http(accelerate(sdk_verifier()), port=0) as listener:
+        found = await pipelined(listener.port, asked, last=last)
+    statuses = {"wrong": 401, "poor": 403}
+    for number, ((what, token), (status, body)) in enumerate(zip(asked, found, strict=True)):
+        assert status == statuses.get(token, 200)
+        if status == 200:
+            assert body["id"] == number
+            assert body["result"].get("isError", False) is (what in ("fail", "number"))
+            assert what in ("fail", "number") or body["result"]["structuredContent"] == {"result": what}
+
+
+async def test_calls_that_auth_let_in_are_counted_like_any_others() -> None:
+    server = accelerate(sdk_verifier(), metrics=True)
+    async with http(server, port=0) as listener:
+        await pipelined(listener.port, [("word", "good"), ("word", "wrong"), ("word", "other"), ("wait", "good")])
+        async with httpx.AsyncClient() as client:
+            shown = (await client.get(f"http://127.0.0.1:{listener.port}/metrics")).text
+        calls = [line for line in shown.splitlines() if 'gen_ai_tool_name="does"' in line and "_count" in line]
+        assert any(float(line.rpartition(" ")[2]) == 3 for line in calls), shown
+
+
+async def test_calls_that_auth_let_in_are_refused_where_there_are_too_many() -> None:
+    app, came, go = sdk_verifier(), asyncio.Event(), asyncio.Event()
+
+    @app.tool()
+    async def holds() -> str:
+        came.set()
+        await go.wait()
+        return "held"
+
+    options: dict[str, Any] = {"admission": "fixed", "limits": Limits(total_inflight_count_max=1)}
+    async with our_client(app, **options) as client:
+        for _ in range(2):  # the second goes the short way
+            assert said(await call(client, "does", bearer("good"), what="word")) == "word"
+        holding = asyncio.create_task(call(client, "holds", bearer("good")))
+        await asyncio.wait_for(came.wait(), 10)
+        refused = await call(client, "does", bearer("good"), what="word")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, -32000)
+        assert (await call(client, "does", bearer("wrong"), what="word")).status_code == 401
+        go.set()
+        assert said(await holding) == "held"
+
+
 # -- hostile ---------------------------------------------------------------------------------------------------------
 
 
