@@ -26,15 +26,16 @@ from guardedapps import (
 )
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
-from mcp_types import NotificationParams
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult, NotificationParams
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from test_over_http import BASE as HEADERS
 from test_over_http import modern
 
-from erlmcp import ConfigurationError, accelerate
+from erlmcp import ConfigurationError, accelerate, core
 from erlmcp.compat.accel import tested
 from erlmcp.limits import Limits
+from erlmcp.runtime.endpoint import Endpoint
 from erlmcp.server.serve import http
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -327,7 +328,8 @@ async def pipelined(port: int, asked: list[tuple[str, str]], *, last: str = "") 
     """Status and body of each call of ``does``, all sent at once on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for number, (what, token) in enumerate(asked):
-        body, headers = modern("tools/call", {"name": "does", "arguments": {"what": what}}, number)
+        called = {"name": "who", "arguments": {}} if what == "who" else {"name": "does", "arguments": {"what": what}}
+        body, headers = modern("tools/call", called, number)
         fields = {**headers, **bearer(token), "host": "127.0.0.1"}
         if last and number == len(asked) - 1:
             fields["connection"] = last
@@ -348,7 +350,7 @@ async def pipelined(port: int, asked: list[tuple[str, str]], *, last: str = "") 
 
 @pytest.mark.parametrize("last", ["", "close"])
 async def test_calls_on_one_connection_are_answered_in_turn_whatever_way_they_take(last: str) -> None:
-    ways = ["word", "wait", "fail", "word", "number", "word"]
+    ways = ["word", "wait", "fail", "who", "word", "number", "word", "who"]
     tokens = ["good", "wrong", "slow", "good", "poor", "other", "good"]
     asked = [(ways[i % len(ways)], tokens[i % len(tokens)]) for i in range(84)]
     async with http(accelerate(sdk_verifier()), port=0) as listener:
@@ -359,7 +361,64 @@ async def test_calls_on_one_connection_are_answered_in_turn_whatever_way_they_ta
         if status == 200:
             assert body["id"] == number
             assert body["result"].get("isError", False) is (what in ("fail", "number"))
-            assert what in ("fail", "number") or body["result"]["structuredContent"] == {"result": what}
+            wanted = what if what != "who" else {"other": "me/bob/use"}.get(token, "me/ann/use more")
+            assert what in ("fail", "number") or body["result"]["structuredContent"] == {"result": wanted}
+
+
+async def test_what_is_known_of_a_head_is_kept_and_what_is_known_of_a_token_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged, general = [0], [0]
+    judge, handle = Endpoint.judge, Endpoint.handle
+
+    def counted_judge(self: Endpoint, head: Any) -> Any:
+        judged[0] += 1
+        return judge(self, head)
+
+    def counted_handle(self: Endpoint, request: Any, reply: Any) -> None:
+        general[0] += 1
+        handle(self, request, reply)
+
+    monkeypatch.setattr(Endpoint, "judge", counted_judge)
+    monkeypatch.setattr(Endpoint, "handle", counted_handle)
+    async with our_client(sdk_verifier()) as client:
+        for _ in range(5):
+            assert said(await call(client, "does", bearer("good"), what="word")) == "word"
+        assert judged == [1]
+        if core.IMPLEMENTATION == "core":
+            assert general == [1]  # the others went the short way
+        TOKENS["good"], kept = TOKENS["poor"], TOKENS["good"]
+        try:
+            assert (await call(client, "does", bearer("good"), what="word")).status_code == 403
+        finally:
+            TOKENS["good"] = kept
+        assert judged == [1]
+
+
+async def test_the_state_of_a_question_is_for_who_was_asked() -> None:
+    app = sdk_verifier()
+
+    @app.tool()
+    async def asks(a: int):  # type: ignore[no-untyped-def]
+        question = ElicitRequestFormParams(message="?", requested_schema={"type": "object", "properties": {}})
+        return InputRequiredResult(input_requests={"q": ElicitRequest(params=question)}, request_state="secret")
+
+    def asked(state: str | None) -> tuple[Any, dict[str, str]]:
+        params: dict[str, Any] = {"name": "asks", "arguments": {"a": 1}}
+        if state is not None:
+            params |= {"requestState": state, "inputResponses": {"q": {"action": "decline"}}}
+        return modern("tools/call", params, 1)
+
+    async with our_client(app) as client:
+        assert accelerate(app).verdict("asks").level == "l3"
+        body, headers = asked(None)
+        found = (await client.post("/mcp", json=body, headers={**headers, **bearer("good")})).json()["result"]
+        assert found["resultType"] == "input_required"
+    body, headers = asked(found["requestState"])
+    async with our_client(app, "l1") as client:
+        again = [await client.post("/mcp", json=body, headers={**headers, **bearer(t)}) for t in ("good", "other")]
+    assert again[0].json()["result"]["resultType"] == "input_required"
+    assert "error" in again[1].json()
 
 
 async def test_calls_that_auth_let_in_are_counted_like_any_others() -> None:
