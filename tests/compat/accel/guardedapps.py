@@ -11,10 +11,11 @@ from typing import Any
 
 import fastmcp
 import httpx2 as httpx
-from fastmcp.server.auth import RemoteAuthProvider, require_scopes
+from fastmcp.server.auth import MultiAuth, OAuthProxy, RemoteAuthProvider, require_scopes
 from fastmcp.server.auth.providers.in_memory import InMemoryOAuthProvider
 from fastmcp.server.auth.providers.jwt import JWTVerifier, RSAKeyPair, StaticTokenVerifier
 from fastmcp.server.dependencies import get_access_token as fast_access_token
+from key_value.aio.stores.memory import MemoryStore
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings, ClientRegistrationOptions, RevocationOptions
@@ -244,9 +245,43 @@ def fast_oauth() -> Any:
     return fast_app(auth=_provider())
 
 
+def fast_proxy() -> Any:
+    """Whose tokens are made elsewhere, and registered and given out here."""
+    return fast_app(
+        auth=OAuthProxy(
+            upstream_authorization_endpoint="https://issuer.example/authorize",
+            upstream_token_endpoint="https://issuer.example/token",
+            upstream_client_id="upstream",
+            upstream_client_secret="a secret of some length",
+            token_verifier=FastVerifier(required_scopes=SCOPES),
+            base_url=BASE,
+            client_storage=MemoryStore(),
+            jwt_signing_key="another secret of some length",
+        )
+    )
+
+
+def fast_multi() -> Any:
+    return fast_app(
+        auth=MultiAuth(
+            server=_provider(), verifiers={"static": FastVerifier(required_scopes=SCOPES)}, required_scopes=SCOPES
+        )
+    )
+
+
 APPS: dict[str, Callable[[], Any]] = {
     each.__name__: each
-    for each in (sdk_verifier, sdk_resource, sdk_provider, fast_static, fast_jwt, fast_remote, fast_oauth)
+    for each in (
+        sdk_verifier,
+        sdk_resource,
+        sdk_provider,
+        fast_static,
+        fast_jwt,
+        fast_remote,
+        fast_oauth,
+        fast_proxy,
+        fast_multi,
+    )
 }
 
 
