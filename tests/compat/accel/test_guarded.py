@@ -146,8 +146,8 @@ async def test_a_proxy_for_an_authorization_server_registers_clients_and_sends_t
             (
                 consent.status_code,
                 consent.headers["content-type"],
-                sorted(consent.cookies),
-                "Authorize" in consent.text,
+                len(consent.cookies),
+                "consent" in consent.text,
             ),
             (wrong.status_code, wrong.headers["content-type"]),
             shown(await call(client, "who", bearer("good"))),
