@@ -41,6 +41,7 @@ class AsgiReply:
 
     def __init__(self, bytes_max: int, client: tuple[str, int] | None = None) -> None:
         self.client = client  # its address, where the host knows it
+        self.scope: Scope = {}  # of the host, for applications of its kind beside the endpoint
         self.front: object | None = None
         self.gone: Callable[[], None] | None = None
         self.messages: deque[Message] = deque()
@@ -191,6 +192,7 @@ class AsgiApp:
 
     async def _http(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         reply = AsgiReply(self._limits.outbox_bytes_max, scope.get("client"))
+        reply.scope = scope
         body = await self._read_body(receive, reply)
         if body is None:
             return

@@ -47,6 +47,8 @@ def scope_of(request: HttpRequest, reply: Reply) -> dict[str, Any]:
     transport = getattr(reply, "transport", None)
     is_tls = transport is not None and transport.get_extra_info("ssl_object") is not None
     name = None if transport is None else transport.get_extra_info("sockname")
+    outer = getattr(reply, "scope", None) or {}  # where an ASGI host serves, at a path of its own
+    root = outer.get("root_path", "")
     headers = [pair for pair in pairs_of(head.headers) if pair[0] != b"transfer-encoding"]
     if request.body or head.verb in ("POST", "PUT", "PATCH"):
         headers.append((b"content-length", b"%d" % len(request.body)))
@@ -55,14 +57,14 @@ def scope_of(request: HttpRequest, reply: Reply) -> dict[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": head.verb,
-        "scheme": "https" if is_tls else "http",
-        "path": unquote(path),
-        "raw_path": path.encode("latin-1"),
+        "scheme": outer.get("scheme") or ("https" if is_tls else "http"),
+        "path": root + unquote(path),
+        "raw_path": root.encode() + path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
-        "root_path": "",
+        "root_path": root,
         "headers": headers,
         "client": _address(reply.client),
-        "server": _address(name),
+        "server": outer.get("server") or _address(name),
         "state": {},
     }
 

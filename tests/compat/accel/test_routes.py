@@ -10,6 +10,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from guardedapps import fast_app, our_client, sdk_app, sdk_verifier, shown, stock_client
+from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -405,6 +406,23 @@ async def test_routes_are_served_over_http2_and_by_an_asgi_host() -> None:
     await asgi.close()
     assert over_http2 == by_host
     assert [each[0] for each in by_host] == [207, 207, 203, 204, 405, 404]
+
+
+async def test_an_app_that_is_mounted_knows_where() -> None:
+    inner = accelerate(sdk_verifier()).asgi()
+    outer = Starlette(routes=[Mount("/api", app=inner)])
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="https://outside.example") as client:
+        found = await client.get("/api/items/a?b=c")
+        assert (found.status_code, found.json()["url"]) == (207, "https://outside.example/api/items/a?b=c")
+        moved = await client.get("/api/items/a/")
+        assert (moved.status_code, moved.headers["location"]) == (307, "https://outside.example/api/items/a")
+        body, headers = modern("tools/call", {"name": "who", "arguments": {}}, 1)
+        asked = await client.post("/api/mcp", json=body, headers={**headers, "authorization": "Bearer good"})
+        assert asked.json()["result"]["content"][0]["text"] == "me/ann/use more"
+        assert (await client.post("/api/mcp", json=body, headers=headers)).status_code == 401
+        assert (await client.post("/api", json=body, headers=headers)).status_code in (307, 401)
+    await inner.close()
 
 
 SOME: list[tuple[str, str, bytes | None]] = [
