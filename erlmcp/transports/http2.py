@@ -61,8 +61,7 @@ class Sniffer(asyncio.Protocol):
         if tls is not None:
             self._become(tls.selected_alpn_protocol() == "h2")
             return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._listener.limits.head_timeout_s, self._transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(self._listener.limits.head_timeout_s, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -336,6 +335,7 @@ class Http2Connection(asyncio.Protocol):
         if stream is None:
             return
         stream.is_open = True
+        body = b"" if (":method", "HEAD") in stream.fields else body
         head = [(":status", str(status)), ("date", self._listener.date.decode()), *fields]
         try:
             self._h2.send_headers(id, head, end_stream=is_whole and not body)

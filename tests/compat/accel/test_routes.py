@@ -393,6 +393,8 @@ async def test_routes_are_served_over_http2_and_by_an_asgi_host() -> None:
     async with http(accelerate(app), port=0, http2=True) as listener:
         base = f"http://127.0.0.1:{listener.port}"
         async with httpx.AsyncClient(http1=False, http2=True, base_url=base) as client:
+            alive = await client.head("/health/live")  # with the length of a body that is not there
+            assert (alive.status_code, alive.headers["content-length"], alive.content) == (200, "18", b"")
             over_http2 = [shown(await client.request(verb, path, content=body)) for verb, path, body in SOME]
             body, headers = modern("tools/call", {"name": "who", "arguments": {}}, 1)
             found = await client.post("/mcp", json=body, headers={**headers, "authorization": "Bearer slow"})
