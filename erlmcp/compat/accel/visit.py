@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import auth_context_var
@@ -34,17 +33,20 @@ def visit_of(headers: Any) -> Visit | None:
     return headers.principal if headers.__class__ is Admitted else None
 
 
-@contextmanager
-def within(visit: Visit | None) -> Iterator[None]:
+class within:
     """What runs within finds who asks where the SDK puts it (``get_access_token``)."""
-    if visit is None:
-        yield
-        return
-    token = auth_context_var.set(visit.user)
-    try:
-        yield
-    finally:
-        auth_context_var.reset(token)
+
+    __slots__ = ("_token", "_visit")
+
+    def __init__(self, visit: Visit | None) -> None:
+        self._visit = visit
+
+    def __enter__(self) -> None:
+        self._token = None if self._visit is None else auth_context_var.set(self._visit.user)
+
+    def __exit__(self, *_error: object) -> None:
+        if self._token is not None:
+            auth_context_var.reset(self._token)
 
 
 async def run_within(visit: Visit, coro: Coroutine[Any, Any, None]) -> None:
