@@ -29,7 +29,7 @@ from erlmcp.compat.accel.stock import LET_IN, StockApp
 from erlmcp.compat.accel.visit import Visit
 from erlmcp.runtime.endpoint import Endpoint
 from erlmcp.runtime.executor import cancel_soon
-from erlmcp.runtime.quick import Budget, make_stride
+from erlmcp.runtime.quick import Budget, make_http_stride
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,12 +94,13 @@ class Front(Endpoint):
 class Look:
     """What is known of a head before its token is. ``gate`` is None for who takes it for a verdict."""
 
-    __slots__ = ("front", "gate", "headers", "pairs", "shared", "verdict")
+    __slots__ = ("front", "gate", "headers", "owner", "pairs", "shared", "verdict")
 
     def __init__(self, front: Guarded, verdict: Verdict) -> None:
         self.front = front
         self.gate = None
         self.verdict = verdict
+        self.owner = ""  # whom the last request with it was from
         self.shared = verdict.headers
         found = self.shared.get("authorization")
         self.headers: Mapping[str, str] = {} if found is None else {"authorization": found}
@@ -113,7 +114,7 @@ class Guarded(Front):
 
     def __init__(self, host: Accelerated, gate: Gate, stock: StockApp, *, event_store: bool = True) -> None:
         super().__init__(host, gate, stock, event_store=event_store)
-        self._stride = make_stride(host, gate)
+        self._stride = make_http_stride(host, self)
         self._budget = Budget(sys.maxsize, UNBOUNDED_S)  # who hands requests over counts what they cost
 
     def handle(self, request: HttpRequest, reply: Reply) -> None:
@@ -163,6 +164,9 @@ class Guarded(Front):
         head: Any = request.head
         verdict, host = look.verdict, self.host
         verdict.headers = visit.admitted()
+        if verdict.credential != look.owner:  # The app takes the same token for somebody else now.
+            look.owner = verdict.credential
+            verdict.session, verdict.caller = None, ""
         before, host.visit = host.visit, visit
         head.tag = verdict
         try:

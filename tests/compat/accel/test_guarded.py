@@ -227,6 +227,23 @@ async def session_of(client: httpx.AsyncClient, token: str) -> dict[str, str]:
     return {**HEADERS, "mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
 
 
+@pytest.mark.parametrize("tool", ["echo", "who"])  # of the short way, and of the general one
+async def test_a_session_is_not_for_whom_its_token_stands_for_now(tool: str) -> None:
+    async with our_client(sdk_verifier()) as client:
+        TOKENS["lent"] = TOKENS["good"]
+        try:
+            headers = {**await session_of(client, "lent"), **bearer("lent")}
+            arguments = {"text": "hi"} if tool == "echo" else {}
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+            found = []
+            for owner in ("good", "good", "again", "other", "good"):
+                TOKENS["lent"] = TOKENS[owner]
+                found.append((await client.post("/mcp", json=body, headers=headers)).status_code)
+        finally:
+            del TOKENS["lent"]
+    assert found == [200, 200, 200, 404, 200]
+
+
 async def answers_in_a_session(client: httpx.AsyncClient) -> list[Any]:
     headers = await session_of(client, "good")
     told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
