@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,18 @@ def test_keepers_do_not_cimport_keepers_and_tongues_compose_only_the_ground() ->
 
 def test_clock_randomness_and_sockets_stay_above_the_pure_rooms() -> None:
     complain([str(edge) for edge in edges() if edge.room in PURE and edge.target.split(".")[0] in IMPURE_MODULES])
+
+
+def test_the_commands_do_not_import_each_other_in_a_circle() -> None:
+    needs: dict[str, set[str]] = {}
+    for edge in edges():
+        if edge.room == "cli" and edge.target.startswith("erlmcp.cli."):
+            source = edge.source.removesuffix(".py").partition("/")[2]
+            needs.setdefault(source, set()).add(edge.target.split(".")[2])
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        complain([" -> ".join(error.args[1])])
 
 
 def test_every_module_is_reached_by_another_one() -> None:

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from erlmcp import Client, Server
 from erlmcp.bench import screen
+from erlmcp.cli.evidence import show
 from erlmcp.cli.paint import paint
-from erlmcp.cli.rollout import show
 from erlmcp.policy.rollout import BACK, DONE, Rules
 
 CALLS_MAX: Final = 60_000

@@ -13,7 +13,7 @@ import pytest
 
 from erlmcp import Client
 from erlmcp.cli import demo, main
-from erlmcp.cli.rollout import judged, show
+from erlmcp.cli.evidence import judged, show
 
 
 def test_the_demonstration_catches_the_wrong_and_the_slower_side_and_prints_why(
