@@ -19,10 +19,12 @@ def row(run: str, upstream: str, *, failed: int = 0, p99s_us: tuple[float, ...] 
 
 @pytest.mark.parametrize("way", ["http", "stdio"])
 def test_no_call_of_an_upstream_fails_while_another_one_is_killed_twice(
-    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At a load that is far from what the gateway refuses, and however long its machine lets calls wait."""
+    monkeypatch.setenv("ERLMCP_QUEUE_DELAY_MAX_S", "600")
     file = tmp_path / "faults.json"
-    gateway.main(["--faults", "--ways", way, "--seconds", "2", "--json", str(file)])
+    gateway.main(["--faults", "--ways", way, "--seconds", "2", "--share", "0.1", "--json", str(file)])
     assert "An upstream is killed twice" in capsys.readouterr().out
     rows = {(each["run"], each["upstream"]): each for each in json.loads(file.read_text())["rows"]}
     for place in ((CALM, STEADY), (CALM, VICTIM), (KILLED, STEADY)):
