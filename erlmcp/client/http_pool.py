@@ -112,11 +112,8 @@ class HttpPool:
     def _send_slowly(self, exchange: Exchange) -> None:
         if self._is_closed:
             raise ConnectionClosedError(f"the connections to {self.url} were closed")
-        for connection in self._shared:
-            if connection.room > 0:
-                self.sent_total += 1
-                connection.start(exchange)
-                return
+        if self._starts_on_shared(exchange):
+            return
         if len(self._waiting) >= self.limits.waiter_count_max:
             raise LimitError("waiter_count_max", self.limits.waiter_count_max, f"too many wait for {self.url}")
         if self.waited is not None:
@@ -124,15 +121,21 @@ class HttpPool:
         (self._aside if exchange.is_aside else self._waiting).append(exchange)
         self._grow()
 
-    def send_apart(self, exchange: Exchange) -> None:
-        """Start it on a connection of its own, beyond the count: it lasts as long as the conversation."""
-        if self._is_closed:
-            raise ConnectionClosedError(f"the connections to {self.url} were closed")
+    def _starts_on_shared(self, exchange: Exchange) -> bool:
+        """Whether a connection that carries several at a time has taken it."""
         for connection in self._shared:
             if connection.room > 0:
                 self.sent_total += 1
                 connection.start(exchange)
-                return
+                return True
+        return False
+
+    def send_apart(self, exchange: Exchange) -> None:
+        """Start it on a connection of its own, beyond the count: it lasts as long as the conversation."""
+        if self._is_closed:
+            raise ConnectionClosedError(f"the connections to {self.url} were closed")
+        if self._starts_on_shared(exchange):
+            return
         self._begin(exchange)
 
     def drop(self, exchange: Exchange) -> None:

@@ -45,12 +45,6 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
     """The fields that one entry gives, each checked by itself; what they are together is ``judge_entry``'s."""
     found: Fields = {}
     _read_way(table, found)
-    if (args := table.texts("args")) is not None:
-        found["args"] = args
-    for name in ("env", "headers"):
-        if name in table:
-            found[name] = table.map_of_texts(name)
-    check_headers(table, found.get("headers", {}))
     if (cwd := table.text("cwd")) is not None:
         found["cwd"] = os.path.expanduser(cwd)
     for name in ("inherit_env", "lazy", "cache"):
@@ -83,6 +77,7 @@ def read_entry(table: Table, notes: list[str]) -> Fields:
 
 
 def _read_way(table: Table, found: Fields) -> None:
+    """What to start or where to go, and with what."""
     if table.flag("disabled", False) or not table.flag("enabled", True):
         found["disabled"] = True
     for name in WAYS:
@@ -95,6 +90,12 @@ def _read_way(table: Table, found: Fields) -> None:
     for name in ("type", "transport", "transportType"):
         if (kind := table.choice(name, KINDS, "")) != "":
             found["kind"] = kind
+    if (args := table.texts("args")) is not None:
+        found["args"] = args
+    for name in ("env", "headers"):
+        if name in table:
+            found[name] = table.map_of_texts(name)
+    check_headers(table, found.get("headers", {}))
 
 
 def _read_names(table: Table, found: Fields) -> None:
@@ -263,12 +264,6 @@ def read_canary(table: Table) -> CanaryConfig | None:
     """Another version of the server, and who takes part; None where there is none, which is reported."""
     found: Fields = {}
     _read_way(table, found)
-    if (args := table.texts("args")) is not None:
-        found["args"] = args
-    for name in ("env", "headers"):
-        if name in table:
-            found[name] = table.map_of_texts(name)
-    check_headers(table, found.get("headers", {}))
     tools, era = table.texts("tools"), table.choice("era", ERAS, "")
     stage_s = float(table.number("stage_s_min", 60.0))
     shares = table.raw("shares")
