@@ -124,6 +124,15 @@ class HttpStatusError(ErlmcpError):
         self.headers = headers or {}
 
 
+class AuthorizationError(ErlmcpError):
+    """A client could not get an access token, or refused to go on getting one. ``error`` is the word of the
+    authorization server for it (``access_denied``, ``invalid_grant``), "" where it was the client that refused."""
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+
+
 class QueueClosedError(ErlmcpError):
     """The queue was closed: nothing goes in any more, and what was in it has been taken out."""
 

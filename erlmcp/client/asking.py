@@ -178,10 +178,10 @@ class Asking:
             task.exception()  # Who waits for it looks; if nobody does any more, it is nobody's.
 
     async def _open(self) -> Conversation:
-        limit_s = self.limits.connect_timeout_s
         mode = self.mode
         for is_last in (False, True):
             channel = self._make()
+            limit_s = self.limits.connect_timeout_s + getattr(channel, "login_s", 0.0)
             leaving = [task for task, other in self._leaving.items() if other is channel]
             if leaving:  # A channel that was given ready-made is opened again, and must be closed for that.
                 await asyncio.wait(leaving)

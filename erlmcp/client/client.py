@@ -68,7 +68,8 @@ class Client(Switched):
     an ``mcpServers`` entry, a ``Server`` of this process, or a channel. ``mode``: "auto" finds out what the server
     speaks, "legacy" is the newest handshake revision, a revision is that one and no other.
 
-    ``headers``, ``tls``, ``http2`` and ``trust_env`` are for a URL, and mean what ``HttpChannel`` says of them.
+    ``headers``, ``tls``, ``http2``, ``trust_env`` and ``auth`` (a token, a function that gives one, ``OAuth(...)``) are
+    for a URL, and mean what ``HttpChannel`` says of them.
 
     ``timeout_s`` bounds each wait for an answer, where a call does not say otherwise; ``limits`` the rest. ``on_log``
     gets the params of each log message (from ``log_level`` on), ``on_progress`` (progress, total, message) of each
@@ -96,6 +97,7 @@ class Client(Switched):
         tls: Tls | ssl.SSLContext | None = None,
         http2: bool | None = None,
         trust_env: bool = True,
+        auth: Any = None,
         on_log: Callable[[dict[str, Any]], Any] | None = None,
         log_level: str | None = None,
         on_progress: Progress | None = None,
@@ -124,7 +126,7 @@ class Client(Switched):
         self.log_level = level
         self.questions = Questions(elicitation, sampling, roots)
         self._traced = given_as(flags)
-        self._target_options = HttpOptions(dict(headers or {}), tls, http2, trust_env), json_rpc_batch
+        self._target_options = HttpOptions(dict(headers or {}), tls, http2, trust_env, auth), json_rpc_batch
         self._make_target(self.flags, *self._target_options)
         self._guarded = Guarded(self.name, guards, self.flags, on_breaker) if guards else None
         self._on_log = on_log
@@ -417,12 +419,8 @@ class Client(Switched):
 
     def noise(self, text: str) -> None:
         self._noise_count += 1
-        log.log(
-            logging.WARNING if self._noise_count == 1 else logging.DEBUG,
-            "%s wrote what is no message: %s",
-            self.name,
-            text,
-        )
+        level = logging.WARNING if self._noise_count == 1 else logging.DEBUG
+        log.log(level, "%s wrote what is no message: %s", self.name, text)
         if self._on_noise is not None:
             self._on_noise(text)
 

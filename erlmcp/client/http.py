@@ -16,17 +16,19 @@ import asyncio
 import logging
 import ssl
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
 
 from erlmcp import core
 from erlmcp.client.channel import weakly
 from erlmcp.client.following import take_overdue
+from erlmcp.client.http_auth import status_of, warden_of
 from erlmcp.client.http_bundle import Bundle, Turn, turn_of
 from erlmcp.client.http_connection import Answer
+from erlmcp.client.http_detour import Detours
 from erlmcp.client.http_endpoint import make_endpoint
 from erlmcp.client.http_exchange import EventReader, Post, Word, make_inbound, say_farewell
-from erlmcp.client.http_head import Heads, target_of
+from erlmcp.client.http_head import Heads
 from erlmcp.client.http_limit import HttpLimits
 from erlmcp.client.http_pool import HttpPool
 from erlmcp.client.http_stream import Listener, OldPair
@@ -56,14 +58,15 @@ log = logging.getLogger("erlmcp.client.http")
 REQUEST, NOTIFICATION, RESULT, ERROR, BATCH = 1, 2, 3, 4, 5  # core.Call.kind
 
 
-class HttpChannel:
+class HttpChannel(Detours):
     """A way to the server at ``url``. For one event loop.
 
     ``headers`` go with every request (``Authorization`` among them). ``tls`` says whom to trust and what to show; an
     ``ssl.SSLContext`` is taken as it is. ``http2``: with https it is offered, where the library is installed, unless
     this is False; with http it is spoken if this is True. ``unix`` is the path of a socket that stands in place of host
     and port. A ``pool`` may be shared by channels whose endpoint is equal, credentials included; who made it closes it.
-    With ``json_rpc_batch``, where 2025-03-26 is spoken, the requests of a turn of the loop are one array.
+    ``auth`` is a token, or what gets tokens (docs/client-auth.md). With ``json_rpc_batch``, where 2025-03-26 is spoken,
+    the requests of a turn of the loop are one array.
     ``trust_env``: the environment's proxies are used. A channel that was closed can be opened again.
     """
 
@@ -82,6 +85,7 @@ class HttpChannel:
         flags: Flags | None = None,
         json_rpc_batch: bool = False,
         trust_env: bool = True,
+        auth: Any = None,
     ) -> None:
         self.url = url
         self.flags = flags = flags or (pool.flags if pool is not None else Flags.load())
@@ -95,6 +99,7 @@ class HttpChannel:
         proxy = None if self.endpoint.is_tunnelled else self.endpoint.proxy
         authority, keeps = self.endpoint.authority, flags.keepalive
         self.heads = Heads(url, authority, headers or {}, is_kept_alive=keeps, proxy=proxy)
+        self._warden = warden_of(self, auth, headers or {}, pool)
         self._correlation = core.Correlation(limits.inflight_count_max)
         self._inbound = make_inbound(limits, self._correlation, "newline")
         self._inbound_of_lines = make_inbound(limits, self._correlation, "content_length")
@@ -134,6 +139,8 @@ class HttpChannel:
         if self._owns_pool:
             self.pool.watch(self)
         try:
+            if self._warden is not None:
+                await self._warden.begin()
             if self.flags.prewarm:
                 await self.pool.warm()
         except BaseException:
@@ -167,10 +174,10 @@ class HttpChannel:
             self._arm(deadline_ns)
 
     def dispatch(self, post: Post) -> None:
-        if self._held is None:
-            self.pool.send(post)
-        else:
+        if self._held is not None:
             self._held += post.members
+        elif self._warden is None or self._warden.admits(post):
+            self.pool.send(post)
 
     def dispatch_all(self, posts: list[Post]) -> None:
         """Send them in one array. Those that cannot be sent fail."""
@@ -208,6 +215,8 @@ class HttpChannel:
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            if self._warden is not None:
+                self._warden.close()
             self._lose(ConnectionClosedError(f"the channel to {self.url} was closed"))
             self._stop_streams()
             for word in [*self._words]:
@@ -277,7 +286,7 @@ class HttpChannel:
 
     # ---- words without an answer
 
-    def _say(self, method: str, body: bytes) -> None:
+    def _say(self, method: str, body: bytes, *, is_again: bool = False) -> None:
         head = self.heads.of_word(method)
         is_start = method == methods.INITIALIZED and self.heads.era != MODERN
         session = self.heads.session
@@ -286,6 +295,10 @@ class HttpChannel:
 
         def done(error: ErlmcpError | None) -> None:
             self._words.discard(word)
+            if self._warden is not None and not is_again and not self._is_closed:
+                again = partial(self._say, method, body, is_again=True)
+                if self._warden.refused_aside(*status_of(error), again):
+                    return
             if isinstance(error, HttpStatusError) and error.status == 404 and session and session == self.heads.session:
                 self.end_session(None)
             elif error is not None and not self._is_closed:
@@ -328,7 +341,7 @@ class HttpChannel:
 
     def _release(self) -> None:
         held, self._held = self._held or [], None
-        send = self.pool.send if self._turn is None else self._turn.add
+        send = self.dispatch if self._turn is None else self._turn.add
         for post in held:
             if not post.is_over:
                 try:
@@ -413,63 +426,16 @@ class HttpChannel:
         wait_s = self.limits.retry_s if events.retry_ms is None else events.retry_ms / 1000
         return min(wait_s, self.limits.retry_s_max)
 
-    # ---- redirects
-
-    def follow(self, post: Post, answer: Answer) -> bool:
-        """A 307 or 308 within our own origin is followed, and remembered for this channel: the body goes to nobody
-        else, nor do the credentials."""
-        base = urlsplit(self.url)
-        location = urljoin(self.url, answer.headers.get("location", ""))
-        found, target = urlsplit(location), target_of(location)
-        is_ours = (found.scheme, found.netloc) == (base.scheme, base.netloc)
-        if not is_ours or post.redirect_count >= self.limits.redirect_count_max or target == post.head.target:
-            return False
-        post.redirect_count += 1
-        self.heads.set(target=target)
-        try:
-            post.head = self.heads.of_request(post.request)
-            self.dispatch(post)
-        except ErlmcpError as error:
-            post.fail(error)
-        return True
-
-    # ---- the old pair of endpoints
-
-    @property
-    def is_old(self) -> bool:
-        return self._old is not None
-
-    def may_be_old(self) -> bool:
-        return self._old is None and not self._is_closed
-
-    def try_old(self, post: Post) -> None:
-        self._old_asks = post
-        try:
-            self._old = OldPair(self)
-        except ErlmcpError as error:
-            post.fail(error)
-
-    def begin_old(self, target: str) -> None:
-        self.heads.set(target=target)
-        post, self._old_asks = self._old_asks, None
-        if post is not None and not post.is_over:
-            post.head = self.heads.of_request(post.request)
-            self.dispatch(post)
-
-    def no_old_pair(self, error: ErlmcpError | None) -> None:
-        self._old = None
-        post, self._old_asks = self._old_asks, None
-        if post is not None and not post.is_over:
-            if error is not None:
-                post.fail(error)
-            else:
-                post.not_old()
-
-    def end_old(self, error: ErlmcpError) -> None:
-        if self._old is not None:
-            self._end_conversation(ConnectionClosedError(f"{self.url} broke its stream off: {error}"))
-
     # ---- time
+
+    def due_again(self, post: Post, left_ns: int) -> None:
+        """Its time stood still, and goes on: this is what is left."""
+        request = post.request
+        if self._correlation.take(request.id) is not None:
+            request.deadline_ns = due_ns = time.monotonic_ns() + max(0, left_ns)
+            self._correlation.put(request.id, post, due_ns)
+            if self._timer is None or due_ns < self._timer_ns:
+                self._arm(due_ns)
 
     def _arm(self, deadline_ns: int) -> None:
         if self._timer is not None:

@@ -81,10 +81,12 @@ class Post(Exchange):
         "_retry",
         "_sent_count",
         "_timer",
+        "authorize_count",
         "bundle",
         "redirect_count",
         "request",
         "session",
+        "shown",
     )
 
     def __init__(self, channel: HttpChannel, request: Request, head: RequestHead, body: bytes, session: str) -> None:
@@ -96,7 +98,8 @@ class Post(Exchange):
         self._events: EventReader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retry: Resumption | None = None
-        self._resumed_count = self._sent_count = self.redirect_count = 0
+        self.shown = channel.heads.authorization  # what its head shows of who calls
+        self._resumed_count = self._sent_count = self.redirect_count = self.authorize_count = 0
         # What a server said to ``initialize`` that may know the old pair of endpoints only.
         self._refused: Answer | None = None
 
@@ -223,6 +226,8 @@ class Post(Exchange):
             return
         if status in (307, 308) and channel.follow(self, answer):
             return
+        if status in (401, 403) and channel.authorize(self, answer):
+            return
         if status == 202 and channel.is_old:
             return  # the answer comes on the stream
         call = error_within(answer.body)
@@ -291,6 +296,8 @@ class Post(Exchange):
         """A server that does not know the session any more may still have acted on the request."""
         if answer.status == 404 and self.session:
             self._channel.end_session(None)
+        elif self._channel.authorize_stream(answer):
+            self._resume(status_error(self._channel.url, answer))
         else:
             self.fail(status_error(self._channel.url, answer))
 

@@ -40,9 +40,11 @@ class Heads:
         self._is_last = not is_kept_alive
         self.authority = authority
         self.kept: dict[tuple[str, str | None], RequestHead] = {}
-        self._given = [*headers.items()]
+        self.authorization = ""
+        self._plain = [*headers.items()]
         if "user-agent" not in {name.lower() for name in headers}:
-            self._given.append(("User-Agent", "erlmcp"))
+            self._plain.append(("User-Agent", "erlmcp"))
+        self._given = self._plain
         self.target = target_of(url)
         self.era = self.version = self.session = ""
         try:
@@ -53,6 +55,12 @@ class Heads:
     def keep_alive(self, is_kept_alive: bool) -> None:
         """Whether requests let the server keep their connection, from the next one on."""
         self._is_last = not is_kept_alive
+        self.kept.clear()
+
+    def authorize(self, authorization: str) -> None:
+        """Show this from the next request on; nothing where it is ""."""
+        self.authorization = authorization
+        self._given = [*self._plain, ("Authorization", authorization)] if authorization else self._plain
         self.kept.clear()
 
     def forget(self) -> None:

@@ -115,7 +115,7 @@ class Listener:
         log.debug("no stream: %s", status_error(self._channel.url, answer))
         if answer.status == 404:
             self._channel.end_session(None)
-        elif answer.status >= 500:
+        elif answer.status >= 500 or self._channel.authorize_stream(answer):
             self._again()
         self._channel.listening()
 

@@ -36,6 +36,7 @@ class HttpOptions:
     tls: Tls | ssl.SSLContext | None = None
     http2: bool | None = None
     trust_env: bool = True
+    auth: Any = None
 
 
 def make_channel(
@@ -53,7 +54,7 @@ def make_channel(
     pipe = {"limits": limits, "flags": flags, "json_rpc_batch": json_rpc_batch}
     made, name, is_http = _make(target, pipe, http or HttpOptions())
     if http is not None and not is_http and http != HttpOptions():
-        raise ConfigurationError(f"headers, tls, http2 and trust_env are for a URL, and {name} is none")
+        raise ConfigurationError(f"headers, tls, http2, auth and trust_env are for a URL, and {name} is none")
     if json_rpc_batch and hasattr(target, "is_http"):
         raise ConfigurationError(f"json_rpc_batch is for a connection that the client opens itself, not for {name}")
     return made, name
@@ -136,7 +137,8 @@ def _http(url: str, http: HttpOptions, pipe: Pipe) -> tuple[Make, str]:
     from erlmcp.client.http import HttpChannel
 
     options = {"flags": pipe["flags"], "json_rpc_batch": pipe["json_rpc_batch"], "trust_env": http.trust_env}
-    return lambda: HttpChannel(url, headers=dict(http.headers), tls=http.tls, http2=http.http2, **options), url
+    given = {"headers": dict(http.headers), "tls": http.tls, "http2": http.http2, "auth": http.auth}
+    return lambda: HttpChannel(url, **given, **options), url
 
 
 def _is_socket(path: str) -> bool:

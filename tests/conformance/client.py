@@ -11,9 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
-from erlmcp import Client, McpError
+from erlmcp import Client, ErlmcpError
+from erlmcp.client.oauth import ClientCredentials, EnterpriseManaged, JwtBearer, OAuth
 
 MODERN = "2026-07-28"
 TIMEOUT_S = 20.0
@@ -26,6 +29,12 @@ Play = Callable[[Client, Context], Awaitable[None]]
 def accept(params: dict[str, Any]) -> dict[str, Any]:
     """A user who says yes, and leaves every field as the form has it."""
     return {}
+
+
+async def call_test_tool(client: Client, context: Context) -> None:
+    """What the scenarios of authorization have: a list, a tool, and whatever that asks for."""
+    await client.list_tools()
+    await client.call_tool("test-tool")
 
 
 async def list_tools(client: Client, context: Context) -> None:
@@ -94,6 +103,44 @@ PLAYS: dict[str, Play] = {
 }
 
 
+REDIRECT_URI = "http://localhost:3000/callback"
+CLIENT_METADATA = "https://conformance-test.local/client-metadata.json"
+
+
+def agree(url: str) -> str:
+    """A user who is logged in and says yes: the authorization server sends them back at once."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port)
+    try:
+        connection.request("GET", f"{parts.path}?{parts.query}")
+        return connection.getresponse().headers["Location"]
+    finally:
+        connection.close()
+
+
+def auth_of(scenario: str, context: Context) -> Any:
+    """How the client gets its token; None where the scenario is of something else."""
+    if not scenario.startswith("auth/"):
+        return None
+    known = {name: context.get(name, "") for name in ("client_id", "client_secret")}
+    if scenario.startswith("auth/client-credentials"):
+        key, algorithm = context.get("private_key_pem", ""), context.get("signing_algorithm", "ES256")
+        return ClientCredentials(**known, private_key=key, algorithm=algorithm)
+    if scenario == "auth/enterprise-managed-authorization":
+        idp = {"idp_token_url": context["idp_token_endpoint"], "idp_client_id": context["idp_client_id"]}
+        return EnterpriseManaged(context["idp_id_token"], **idp, **known)
+    if scenario == "auth/wif-jwt-bearer":
+        return JwtBearer(lambda issuer, resource: context["valid_jwt"], client_id=known["client_id"])
+    return OAuth(
+        agree,
+        redirect_uri=REDIRECT_URI,
+        client_metadata_url=CLIENT_METADATA,
+        client_name="erlmcp-conformance",
+        issuer=context.get("issuer", ""),
+        **known,
+    )
+
+
 async def play(url: str) -> None:
     scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
@@ -105,13 +152,14 @@ async def play(url: str) -> None:
         elicitation=accept,
         sampling=lambda params: "the answer",
         roots=["file:///project"],
+        auth=auth_of(scenario, context),
     )
     async with client:
-        await PLAYS[scenario](client, context)
+        await PLAYS.get(scenario, call_test_tool)(client, context)
 
 
 if __name__ == "__main__":
     try:
         asyncio.run(play(sys.argv[-1]))
-    except McpError as error:
+    except ErlmcpError as error:
         sys.exit(f"{os.environ['MCP_CONFORMANCE_SCENARIO']}: {error}")
