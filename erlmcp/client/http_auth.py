@@ -54,6 +54,7 @@ class Warden:
         self._held: list[_Held] = []
         self._task: asyncio.Task[None] | None = None
         self._is_stepping = False  # what is under way is for single requests; the others go on
+        self._is_releasing = False  # What was renewed just now is shown, however short it lives.
         self._quiet_until_s = 0.0
 
     @property
@@ -82,7 +83,7 @@ class Warden:
         if self._task is not None and not self._is_stepping:
             self._hold(post, None)
             return False
-        if self._keeper.is_due(time.time()) and time.monotonic() >= self._quiet_until_s:
+        if not self._is_releasing and self._keeper.is_due(time.time()) and time.monotonic() >= self._quiet_until_s:
             self._hold(post, EARLY)
             return False
         self._show()
@@ -153,6 +154,13 @@ class Warden:
     def _release(self, held: list[_Held], error: ErlmcpError | None) -> None:
         self._task = None  # What is sent now is not to be held again for what is over.
         self._show()
+        self._is_releasing = True
+        try:
+            self._send(held, error)
+        finally:
+            self._is_releasing = False
+
+    def _send(self, held: list[_Held], error: ErlmcpError | None) -> None:
         for each in held:
             for post, left_ns in each.lefts:
                 self._channel.due_again(post, left_ns)

@@ -104,7 +104,7 @@ class BearerKeeper(Keeper):
 
     async def load(self) -> None:
         if self.token is None:
-            self.token = await self._get(Challenge())
+            await self.renew(Challenge(), "")
 
     def may_help(self, challenge: Challenge, used: str, count: int) -> bool:
         is_fixed = isinstance(self._given, str) or challenge.is_step_up

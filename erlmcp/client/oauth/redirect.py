@@ -97,12 +97,13 @@ class Browser:
         return self._base + self._path
 
     async def ask(self, url: str) -> str:
-        assert self._came is not None
+        came = self._came
+        assert came is not None
         self._state = query_of(url).get("state", "")
         if self._show is not None:
             self._show(url)
         await asyncio.to_thread(self._open, url)
-        return await self._came
+        return await came
 
     async def end(self) -> None:
         if self._server is not None:
