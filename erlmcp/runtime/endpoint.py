@@ -21,6 +21,7 @@ from erlmcp import core
 from erlmcp.errors import INVALID_REQUEST, McpError, MethodNotFoundError
 from erlmcp.runtime.current import CURRENT
 from erlmcp.runtime.exchange import Exchange
+from erlmcp.runtime.front import HttpFront, SessionFront
 from erlmcp.runtime.load import busy
 from erlmcp.runtime.reply import STREAM_HEAD, HttpChannel, Reply, SessionChannel
 from erlmcp.runtime.session import BATCH, ERROR, INVALID, NOTIFICATION, REQUEST, RESULT, Session, is_exempt
@@ -105,44 +106,6 @@ class Elsewhere(Protocol):
 
     def take(self, request: HttpRequest, verdict: Verdict, reply: Any) -> bool:
         """Hand a request over to the one whose session it names; False where it belongs here."""
-
-
-class HttpFront:
-    """The front of the tool calls of one HTTP connection, one after the other."""
-
-    __slots__ = ("endpoint", "reply", "verdict")
-
-    def __init__(self, endpoint: Endpoint, reply: Reply) -> None:
-        self.endpoint = endpoint
-        self.reply = reply
-        self.verdict: Any = None
-
-    def exchange(self, call: Call, peer: Peer) -> Exchange:
-        verdict = self.verdict
-        channel = HttpChannel(self.reply, verdict.extra, verdict.accepts_json, verdict.accepts_stream)
-        return Exchange(call, peer, self.endpoint.requests, channel, verdict.headers)  # type: ignore[arg-type]
-
-    def waits(self, exchange: Exchange) -> None:
-        self.endpoint.wait(exchange, self.reply)
-
-
-class SessionFront:
-    """The front of one tool call within a session, which the verdict on its head knows."""
-
-    __slots__ = ("endpoint", "reply", "session", "verdict")
-
-    def __init__(self, endpoint: Endpoint, verdict: Verdict, reply: Reply) -> None:
-        self.endpoint = endpoint
-        self.session: Session = verdict.session()
-        self.verdict = verdict
-        self.reply = reply
-
-    def exchange(self, call: Call, peer: Peer) -> Exchange:
-        channel = self.endpoint.channel(self.session, self.verdict, self.reply)
-        return Exchange(call, peer, self.session, channel, self.verdict.headers)  # type: ignore[arg-type]
-
-    def waits(self, exchange: Exchange) -> None:
-        """The session keeps it: a client that leaves has not cancelled it."""
 
 
 class Endpoint:
