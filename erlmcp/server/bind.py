@@ -123,6 +123,28 @@ class Binding:
         return cause
 
 
+class Bound:
+    """What plans tell of their ``binding``."""
+
+    __slots__ = ()
+    binding: Binding
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The function's parameters that take the context."""
+        return self.binding.context_names
+
+    @property
+    def needs_context(self) -> bool:
+        """Does the function, or a dependency, take the context?"""
+        return self.binding.needs_context
+
+    @property
+    def dependencies(self) -> tuple[Callable[..., Any], ...]:
+        """All dependencies, in the order in which they run."""
+        return self.binding.dependencies
+
+
 class Binder:
     """Reads signatures. One per function: shapes and decoders are shared by the function and its dependencies."""
 

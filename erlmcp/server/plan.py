@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erlmcp.errors import ConfigurationError
-from erlmcp.server.bind import Argument, Binder, Binding, Overrides
+from erlmcp.server.bind import Argument, Binder, Binding, Bound, Overrides
 from erlmcp.server.check import check_value
 from erlmcp.server.content import dump_model
 from erlmcp.server.convert import Conversion, plan_conversion
@@ -22,7 +22,7 @@ PRIORITIES = ("critical", "normal", "bulk")
 
 
 @dataclass(slots=True, eq=False)
-class ToolPlan:
+class ToolPlan(Bound):
     """A tool, ready to be listed and called.
 
     ``descriptor`` is its entry in tools/list (2026-07-28), keys in a fixed order, absent ones left out.
@@ -53,21 +53,6 @@ class ToolPlan:
         if self.priority not in PRIORITIES:
             wanted = ", ".join(PRIORITIES)
             raise ConfigurationError(f"tool {self.name!r}: priority must be one of {wanted}, got {self.priority!r}")
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        """The function's parameters that take the context."""
-        return self.binding.context_names
-
-    @property
-    def needs_context(self) -> bool:
-        """Does the function, or a dependency, take the context?"""
-        return self.binding.needs_context
-
-    @property
-    def dependencies(self) -> tuple[Callable[..., Any], ...]:
-        """All dependencies, in the order in which they run."""
-        return self.binding.dependencies
 
     def decode(self, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
         """Arguments as sent -> values by parameter name. Raises ArgumentError naming every bad one."""

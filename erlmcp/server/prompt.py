@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erlmcp.errors import ErlmcpError
-from erlmcp.server.bind import Binder, Binding, Overrides
+from erlmcp.server.bind import Binder, Binding, Bound, Overrides
 from erlmcp.server.content import Message, block_of, dump_model, is_protocol_model, text_block, write_json
 from erlmcp.server.depend import is_async_call
 from erlmcp.server.docstring import parse_docstring
@@ -18,7 +18,7 @@ from erlmcp.server.source import Invoke, compile_invoke, must_await
 
 
 @dataclass(slots=True, eq=False)
-class PromptPlan:
+class PromptPlan(Bound):
     """A prompt. ``invoke`` as in ToolPlan; arguments arrive as strings, those for other types are read as JSON."""
 
     name: str
@@ -29,18 +29,6 @@ class PromptPlan:
     tags: frozenset[str]
     binding: Binding
     _recompile: Callable[[Overrides], PromptPlan]
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        return self.binding.context_names
-
-    @property
-    def needs_context(self) -> bool:
-        return self.binding.needs_context
-
-    @property
-    def dependencies(self) -> tuple[Callable[..., Any], ...]:
-        return self.binding.dependencies
 
     def convert(self, value: Any) -> list[Json]:
         """A returned value -> messages: a string is what the user says; a list is taken entry by entry.

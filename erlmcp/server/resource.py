@@ -9,7 +9,7 @@ from typing import Any
 
 from erlmcp import core
 from erlmcp.errors import ConfigurationError, ErlmcpError
-from erlmcp.server.bind import Binder, Binding, Overrides
+from erlmcp.server.bind import Binder, Binding, Bound, Overrides
 from erlmcp.server.content import (
     OCTETS,
     ResourceContents,
@@ -30,7 +30,7 @@ from erlmcp.server.uri import UriTemplate
 
 
 @dataclass(slots=True, eq=False)
-class ResourcePlan:
+class ResourcePlan(Bound):
     """A resource, or a template of resources (``is_template``). ``invoke(variables, context)`` as in ToolPlan.
 
     ``kept`` has the ready answers of one that ``is_static``, by whether the peer is modern.
@@ -51,18 +51,6 @@ class ResourcePlan:
     is_static: bool
     _recompile: Callable[[Overrides], ResourcePlan]
     kept: dict[bool, core.Template] = field(default_factory=dict)
-
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        return self.binding.context_names
-
-    @property
-    def needs_context(self) -> bool:
-        return self.binding.needs_context
-
-    @property
-    def dependencies(self) -> tuple[Callable[..., Any], ...]:
-        return self.binding.dependencies
 
     def match(self, uri: str) -> dict[str, Any] | None:
         """The variables for ``invoke`` where this plan serves the URI, else None."""
