@@ -24,12 +24,13 @@ from erlmcp.errors import (
 
 if TYPE_CHECKING:
     from erlmcp.client.client import Client
+    from erlmcp.client.oauth import OAuth
 
 STDERR_LINES_MAX: Final = 20
 PROBE_S_MAX: Final = 5.0
 # What to do about a status, where something can be done.
 STATUS_MENDS: Final = {
-    401: "; --header 'Authorization: Bearer TOKEN' says who you are",
+    401: "; --login gets a token in the browser, --header 'Authorization: Bearer TOKEN' shows one",
     403: "; --header 'Authorization: Bearer TOKEN' says who you are",
     404: "; is the path right? Many servers answer at /mcp",
     405: "; is the path right? Many servers answer at /mcp",
@@ -91,11 +92,27 @@ def make_client(options: argparse.Namespace, target: Any, *, is_measured: bool) 
         mode=options.mode,
         limits=limits,
         headers=read_headers(options.header),
+        auth=_login() if options.login else None,
         on_log=None if is_measured else show_log,
         on_progress=None if is_measured else show_progress,
         on_noise=None if is_measured else show_noise,
         cache=False,
     )
+
+
+def _login() -> OAuth:
+    """Tokens that the user gets in the browser, and that last from one command to the next."""
+    import os
+    from pathlib import Path
+
+    from erlmcp.client.oauth import Browser, FileStore, OAuth
+
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return OAuth(Browser(show=show_login), store=FileStore(Path(home) / "erlmcp" / "tokens.json"))
+
+
+def show_login(url: str) -> None:
+    _aside(f"to log in, open {url}")
 
 
 def explain(error: ErlmcpError, mode: str) -> CommandError:

@@ -215,6 +215,9 @@ def _add_calling(parser: argparse.ArgumentParser, words: str) -> None:
         "--header", action="append", default=[], metavar="NAME:VALUE", help="an HTTP header to send; may be repeated"
     )
     parser.add_argument(
+        "--login", action="store_true", help="get the access token that a URL asks for, in the browser, and keep it"
+    )
+    parser.add_argument(
         "--mode", default="auto", help="auto, legacy (the handshake revisions) or a revision (default: auto)"
     )
 

@@ -290,7 +290,7 @@ class HttpChannel(Detours):
         head = self.heads.of_word(method)
         is_start = method == methods.INITIALIZED and self.heads.era != MODERN
         session = self.heads.session
-        if is_start:
+        if is_start and self._held is None:
             self._held = []
 
         def done(error: ErlmcpError | None) -> None:
@@ -299,6 +299,8 @@ class HttpChannel(Detours):
                 again = partial(self._say, method, body, is_again=True)
                 if self._warden.refused_aside(*status_of(error), again):
                     return
+            if error is None:
+                self.authorized_aside()
             if isinstance(error, HttpStatusError) and error.status == 404 and session and session == self.heads.session:
                 self.end_session(None)
             elif error is not None and not self._is_closed:

@@ -55,6 +55,7 @@ class Warden:
         self._task: asyncio.Task[None] | None = None
         self._is_stepping = False  # what is under way is for single requests; the others go on
         self._is_releasing = False  # What was renewed just now is shown, however short it lives.
+        self._is_aside_refused = False
         self._quiet_until_s = 0.0
 
     @property
@@ -101,13 +102,18 @@ class Warden:
         self._hold(post, challenge)
         return True
 
-    def refused_aside(self, status: int, headers: Mapping[str, str], then: Callable[[], None] | None = None) -> bool:
-        """The same of a word or a stream; ``then`` is called once there is another token."""
+    def refused_aside(self, status: int, headers: Mapping[str, str], then: Callable[[], None]) -> bool:
+        """The same of a word or a stream; ``then`` is called once there is another token, or cannot be. Once, until
+        one of them is taken: who takes the requests may take no stream at all."""
         challenge = bearer_of(headers.get("www-authenticate", ""))
-        if not self._may_help(challenge, status, self._channel.heads.authorization, 1):
+        if self._is_aside_refused or not self._may_help(challenge, status, self._channel.heads.authorization, 0):
             return False
+        self._is_aside_refused = True
         self._add(_Held(challenge, then=then))
         return True
+
+    def took_aside(self) -> None:
+        self._is_aside_refused = False
 
     def _may_help(self, challenge: Challenge, status: int, shown: str, count: int) -> bool:
         if status not in (401, 403) or (status == 403 and not challenge.is_step_up) or count >= AUTHORIZE_COUNT_MAX:
@@ -164,7 +170,7 @@ class Warden:
         for each in held:
             for post, left_ns in each.lefts:
                 self._channel.due_again(post, left_ns)
-            if each.then is not None and error is None:
+            if each.then is not None:
                 each.then()
             if each.post is None or each.post.is_over:
                 continue

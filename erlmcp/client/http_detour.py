@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -44,9 +45,14 @@ class Detours:
         """Whether it is sent again with another token."""
         return self._warden is not None and self._warden.refused(post, answer.status, answer.headers)
 
-    def authorize_stream(self, answer: Answer) -> bool:
-        """Whether a stream is worth asking for again, with the token that will be there."""
-        return self._warden is not None and self._warden.refused_aside(answer.status, answer.headers)
+    def authorize_aside(self, answer: Answer, then: Callable[[], None]) -> bool:
+        """Whether ``then`` will be called, to ask for a stream again with another token."""
+        return self._warden is not None and self._warden.refused_aside(answer.status, answer.headers, then)
+
+    def authorized_aside(self) -> None:
+        """A word or a stream was taken, with the token of now."""
+        if self._warden is not None:
+            self._warden.took_aside()
 
     # ---- redirects
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erlmcp import core
@@ -296,10 +297,10 @@ class Post(Exchange):
         """A server that does not know the session any more may still have acted on the request."""
         if answer.status == 404 and self.session:
             self._channel.end_session(None)
-        elif self._channel.authorize_stream(answer):
-            self._resume(status_error(self._channel.url, answer))
-        else:
-            self.fail(status_error(self._channel.url, answer))
+            return
+        error = status_error(self._channel.url, answer)
+        if not self._channel.authorize_aside(answer, partial(self._resume, error)):
+            self.fail(error)
 
 
 class Resumption(Exchange):

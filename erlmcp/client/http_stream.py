@@ -78,12 +78,13 @@ class _Stream(Exchange):
 class Listener:
     """The standalone stream of a session: opened again whenever it ends, after the time that the server asked for."""
 
-    __slots__ = ("_channel", "_events", "_failed_count", "_stream", "_timer")
+    __slots__ = ("_channel", "_events", "_failed_count", "_is_closed", "_stream", "_timer")
 
     def __init__(self, channel: HttpChannel) -> None:
         self._channel = channel
         self._events = EventReader(channel.limits.event_bytes_max)
         self._failed_count = 0
+        self._is_closed = False
         self._stream: _Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ask()
@@ -102,6 +103,7 @@ class Listener:
             channel.listening()
 
     def opened(self) -> None:
+        self._channel.authorized_aside()
         self._channel.listening()
 
     def event(self, event: SseEvent) -> None:
@@ -115,9 +117,16 @@ class Listener:
         log.debug("no stream: %s", status_error(self._channel.url, answer))
         if answer.status == 404:
             self._channel.end_session(None)
-        elif answer.status >= 500 or self._channel.authorize_stream(answer):
+        elif answer.status >= 500:
             self._again()
+        else:
+            self._channel.authorize_aside(answer, self._authorized)
         self._channel.listening()
+
+    def _authorized(self) -> None:
+        """There is another token."""
+        if not self._is_closed:
+            self._again()
 
     def broken(self, error: ErlmcpError, *, was_open: bool) -> None:
         self._stream = None
@@ -131,6 +140,7 @@ class Listener:
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._ask)
 
     def close(self) -> None:
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -65,7 +65,8 @@ class Browser:
     """Opens the user's browser, and listens on this machine for where it comes back (RFC 8252, section 7.3).
 
     ``port`` 0 is the one of last time, or any. ``show(url)`` is called with the URL, for a user whose browser does not
-    open; ``open_browser(url)`` opens it.
+    open; ``open_browser(url)`` opens it in place of
+    Python's ``webbrowser``.
     """
 
     def __init__(
@@ -74,12 +75,12 @@ class Browser:
         *,
         path: str = "/callback",
         show: Callable[[str], object] | None = None,
-        open_browser: Callable[[str], object] = webbrowser.open,
+        open_browser: Callable[[str], object] | None = None,
     ) -> None:
         self._port = port
         self._path = path
         self._show = show
-        self._open = open_browser
+        self._open = open_browser or webbrowser.open
         self._server: asyncio.Server | None = None
         self._came: asyncio.Future[str] | None = None
         self._base = self._state = ""

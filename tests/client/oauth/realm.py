@@ -49,6 +49,7 @@ class Said:
     status: int = 200
     value: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    kind: str = "application/json"
 
 
 Answering = Callable[[Asked], "Said | Awaitable[Said]"]
@@ -102,7 +103,7 @@ class House:
                 data = b"" if said.value is None else said.value
                 data = data if isinstance(data, bytes) else json.dumps(data).encode()
                 more = "".join(f"{name}: {value}\r\n" for name, value in said.headers.items())
-                top = f"HTTP/1.1 {said.status} Said\r\nContent-Type: application/json\r\n{more}"
+                top = f"HTTP/1.1 {said.status} Said\r\nContent-Type: {said.kind}\r\n{more}"
                 writer.write(f"{top}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         del self._lines[asyncio.current_task()]
         writer.close()
@@ -127,6 +128,7 @@ class Realm:
         self.user: list[dict[str, str]] = []  # what the user was sent to the authorization server with
         self.calls: Counter[str] = Counter()  # that were acted on
         self.codes: dict[str, dict[str, str]] = {}
+        self.session = ""
         self.before_user: Callable[[], Awaitable[None]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -189,7 +191,8 @@ class Realm:
         if not {*self.needs.get(name, "").split()} <= scopes:
             return Said(403, {}, self._challenge(error="insufficient_scope", scope=self.needs[name]))
         self.calls[name] += 1
-        return Said(value={"jsonrpc": "2.0", "id": message["id"], "result": self._result(message["method"])})
+        headers = {"Mcp-Session-Id": self.session} if self.session else {}
+        return Said(value={"jsonrpc": "2.0", "id": message["id"], "result": self._result(name)}, headers=headers)
 
     def _result(self, method: str) -> dict[str, Any]:
         about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "realm", "version": "1"}}
