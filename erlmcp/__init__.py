@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from erlmcp.compat.accel.app import accelerate as accelerate
     from erlmcp.compat.fastmcp.server.server import FastMCP as FastMCP
     from erlmcp.compat.sdk.server import MCPServer as MCPServer
+    from erlmcp.errors import AuthorizationError as AuthorizationError
     from erlmcp.errors import CallTimeoutError as CallTimeoutError
     from erlmcp.errors import ConfigurationError as ConfigurationError
     from erlmcp.errors import ConnectionClosedError as ConnectionClosedError
@@ -59,6 +60,7 @@ _HOME = {
     "accelerate": "compat.accel.app",
     "FastMCP": "compat.fastmcp.server.server",
     "MCPServer": "compat.sdk.server",
+    "AuthorizationError": "errors",
     "CallTimeoutError": "errors",
     "ConfigurationError": "errors",
     "ConnectionClosedError": "errors",

@@ -289,7 +289,7 @@ class HttpChannel(Detours):
     def _say(self, method: str, body: bytes, *, is_again: bool = False) -> None:
         head = self.heads.of_word(method)
         is_start = method == methods.INITIALIZED and self.heads.era != MODERN
-        session = self.heads.session
+        session, shown = self.heads.session, self.heads.authorization
         if is_start and self._held is None:
             self._held = []
 
@@ -297,7 +297,7 @@ class HttpChannel(Detours):
             self._words.discard(word)
             if self._warden is not None and not is_again and not self._is_closed:
                 again = partial(self._say, method, body, is_again=True)
-                if self._warden.refused_aside(*status_of(error), again):
+                if self._warden.refused_aside(shown, *status_of(error), again):
                     return
             if error is None:
                 self.authorized_aside()

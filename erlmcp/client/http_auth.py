@@ -102,13 +102,19 @@ class Warden:
         self._hold(post, challenge)
         return True
 
-    def refused_aside(self, status: int, headers: Mapping[str, str], then: Callable[[], None]) -> bool:
-        """The same of a word or a stream; ``then`` is called once there is another token, or cannot be. Once, until
-        one of them is taken: who takes the requests may take no stream at all."""
+    def refused_aside(self, shown: str, status: int, headers: Mapping[str, str], then: Callable[[], None]) -> bool:
+        """The same of a word or a stream that was sent with ``shown``; ``then`` is called once there is another token,
+        or cannot be. Once, until one of them is taken: who takes the requests may take no stream at all."""
         challenge = bearer_of(headers.get("www-authenticate", ""))
-        if self._is_aside_refused or not self._may_help(challenge, status, self._channel.heads.authorization, 0):
+        if not self._may_help(challenge, status, shown, 0):
             return False
-        self._is_aside_refused = True
+        if shown != self._channel.heads.authorization:
+            asyncio.get_running_loop().call_soon(then)
+            return True
+        if self._task is None:
+            if self._is_aside_refused:
+                return False
+            self._is_aside_refused = True
         self._add(_Held(challenge, then=then))
         return True
 

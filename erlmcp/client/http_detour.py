@@ -47,7 +47,8 @@ class Detours:
 
     def authorize_aside(self, answer: Answer, then: Callable[[], None]) -> bool:
         """Whether ``then`` will be called, to ask for a stream again with another token."""
-        return self._warden is not None and self._warden.refused_aside(answer.status, answer.headers, then)
+        shown, warden = self.heads.authorization, self._warden
+        return warden is not None and warden.refused_aside(shown, answer.status, answer.headers, then)
 
     def authorized_aside(self) -> None:
         """A word or a stream was taken, with the token of now."""

@@ -128,6 +128,7 @@ class Realm:
         self.user: list[dict[str, str]] = []  # what the user was sent to the authorization server with
         self.calls: Counter[str] = Counter()  # that were acted on
         self.codes: dict[str, dict[str, str]] = {}
+        self.words: list[str] = []  # that were taken
         self.session = ""
         self.before_user: Callable[[], Awaitable[None]] | None = None
 
@@ -186,6 +187,7 @@ class Realm:
             return Said(401, {"error": "invalid_token"}, self._challenge())
         message = asked.json
         if "id" not in message:
+            self.words.append(message["method"])
             return Said(202)
         name = message.get("params", {}).get("name", message["method"])
         if not {*self.needs.get(name, "").split()} <= scopes:

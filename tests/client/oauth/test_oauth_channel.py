@@ -45,6 +45,55 @@ async def test_a_word_that_is_refused_is_said_again_with_another_token(realm: Re
 
 
 @in_realm
+async def test_each_time_that_a_token_ends_under_a_word_it_is_said_again(realm: Realm) -> None:
+    channel = HttpChannel(realm.url, auth=realm.oauth(), trust_env=False)
+    async with asyncio.timeout(WAIT_S), Client(channel, mode="legacy") as client:
+        for count in (2, 3, 4):
+            realm.revoke()
+            await client.notify("notifications/roots/list_changed")
+            while len(realm.words) < count or channel._words:
+                await asyncio.sleep(0)
+    assert len(realm.user) == 1
+
+
+@in_realm
+async def test_words_that_are_refused_at_the_same_time_are_all_said_again(realm: Realm) -> None:
+    async with realm.client(realm.oauth(), mode="legacy") as client:
+        await client.call_tool("echo")
+        realm.revoke()
+        for _ in range(5):
+            await client.notify("notifications/roots/list_changed")
+        while len(realm.words) < 6:
+            await asyncio.sleep(0)
+    assert len(realm.issuer.forms()) == 2
+
+
+@in_realm
+async def test_each_time_that_a_token_ends_under_a_stream_it_is_asked_for_again(realm: Realm) -> None:
+    streams: list[int] = []
+    enough = asyncio.Event()
+
+    def door(asked: Asked) -> Said:
+        if asked.verb != "GET":
+            return realm._mcp(asked)
+        if streams.count(200) in (1, 2) and streams[-1] == 200:
+            realm.revoke()
+        is_known = asked.headers["authorization"].removeprefix("Bearer ") in realm.tokens
+        streams.append(200 if is_known else 401)
+        if streams.count(200) == 3:
+            enough.set()
+        return Said(200, b"", kind="text/event-stream") if is_known else Said(401, None, realm._challenge())
+
+    realm.server.doors["/mcp"] = door
+    realm.session = "s"
+    channel = HttpChannel(realm.url, auth=realm.oauth(), limits=QUICK, trust_env=False)
+    async with asyncio.timeout(WAIT_S), Client(channel, mode="legacy"):
+        await enough.wait()
+    assert streams[:5] == [200, 401, 200, 401, 200]
+    assert len(realm.user) == 1
+
+
+@in_realm
 async def test_a_word_that_is_refused_again_is_given_up(realm: Realm, caplog: pytest.LogCaptureFixture) -> None:
     words: list[int] = []
 

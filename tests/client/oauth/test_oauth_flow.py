@@ -10,8 +10,12 @@ from realm import REDIRECT_URI, RESOURCE, SERVER, WAIT_S, Realm, Said, basic_of,
 
 from erlmcp import Client
 from erlmcp import sync as blocking
+from erlmcp.client.bound import ClientLimits
 from erlmcp.client.http import HttpChannel
-from erlmcp.client.oauth import MemoryStore
+from erlmcp.client.oauth import MemoryStore, OAuth
+from erlmcp.client.oauth.challenge import Challenge
+from erlmcp.client.oauth.keeper import Keeper
+from erlmcp.client.oauth.token import Token
 from erlmcp.errors import AuthorizationError, CallTimeoutError, ConfigurationError, HttpStatusError
 
 MODES = ("auto", "legacy")
@@ -19,7 +23,9 @@ MODES = ("auto", "legacy")
 
 @pytest.mark.parametrize("mode", MODES)
 @in_realm
-async def test_a_client_that_is_refused_gets_itself_a_token_and_asks_again(realm: Realm, mode: str) -> None:
+async def test_a_client_that_is_refused_gets_itself_a_token_and_asks_again(
+    realm: Realm, mode: str, loop_kind: str
+) -> None:
     async with realm.client(realm.oauth(), mode=mode) as client:
         assert (await client.call_tool("echo")).text == "done"
         assert (await client.call_tool("echo")).text == "done"
@@ -163,6 +169,7 @@ async def test_a_server_that_takes_no_token_at_all_asks_the_user_once(realm: Rea
             pass
     assert caught.value.status == 401
     assert len(realm.user) == 1
+    assert len(realm.issuer.forms()) == 1
 
 
 @in_realm
@@ -173,6 +180,7 @@ async def test_another_403_is_the_callers(realm: Realm) -> None:
         with pytest.raises(HttpStatusError):
             await client.call_tool("echo")
     assert len(realm.user) == 1
+    assert len(realm.issuer.forms()) == 1
 
 
 @in_realm
@@ -193,6 +201,26 @@ async def test_time_stands_still_while_the_user_is_asked(realm: Realm) -> None:
         assert not call.done()
         may_go_on.set()
         assert (await call).text == "done"
+
+
+@in_realm
+async def test_connecting_has_time_for_the_user_beside_its_own(realm: Realm) -> None:
+    asked, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> None:
+        asked.set()
+        await may_go_on.wait()
+
+    realm.before_user = slowly
+    client = Client(realm.url, auth=realm.oauth(), trust_env=False, limits=ClientLimits(connect_timeout_s=0.2))
+    async with asyncio.timeout(WAIT_S):
+        opening = asyncio.ensure_future(client.connect())
+        await asked.wait()
+        await asyncio.wait([opening], timeout=0.4)
+        assert not opening.done()
+        may_go_on.set()
+        await opening
+        await client.aclose()
 
 
 @in_realm
@@ -382,6 +410,27 @@ async def test_a_server_that_registers_nobody_says_what_is_to_be_done(realm: Rea
 
 
 @in_realm
+async def test_a_refresh_token_is_not_shown_to_another_authorization_server(realm: Realm) -> None:
+    async with Realm() as other, realm.client(realm.oauth(client_id="mine")) as client:
+        realm.resource_more = {"authorization_servers": [other.issuer.url]}
+        realm.revoke()
+        other.issuer.doors["/token"] = realm._token
+        await client.call_tool("echo")
+        assert [form["grant_type"] for form in other.issuer.forms()] == ["authorization_code"]
+
+
+@in_realm
+async def test_a_client_for_another_redirect_uri_is_another_client(realm: Realm) -> None:
+    store = MemoryStore()
+    for uri in (REDIRECT_URI, REDIRECT_URI + "/other"):
+        auth = OAuth(realm.agree, redirect_uri=uri, store=store, trust_env=False)
+        async with realm.client(auth):
+            await auth.forget(realm.url)
+    assert realm.issuer.paths.count("/register") == 2
+    assert len({wanted["client_id"] for wanted in realm.user}) == 2
+
+
+@in_realm
 async def test_another_authorization_server_gets_nothing_of_the_first_ones(realm: Realm) -> None:
     async with Realm() as other, realm.client(realm.oauth()) as client:
         first_id = realm.user[0]["client_id"]
@@ -447,3 +496,26 @@ def test_two_ways_to_say_who_calls_are_one_too_many() -> None:
 def test_auth_is_for_a_url() -> None:
     with pytest.raises(ConfigurationError, match="auth and trust_env are for a URL"):
         Client("tcp://127.0.0.1:1", auth="token")
+
+
+class Counting(Keeper):
+    count = 0
+
+    async def _get(self, challenge: Challenge) -> Token:
+        self.count += 1
+        await asyncio.sleep(0)
+        return Token(f"number-{self.count}", asked=challenge.scopes)
+
+
+async def test_who_was_refused_with_an_older_token_gets_the_one_that_is_there() -> None:
+    keeper = Counting("https://x.example/mcp")
+    await keeper.renew(Challenge(), "")
+    await keeper.renew(Challenge(), "older")
+    assert keeper.count == 1
+    stepping = Challenge(params={"error": "insufficient_scope", "scope": "more"})
+    await keeper.renew(stepping, "older")
+    assert keeper.count == 2
+    await keeper.renew(stepping, "older")
+    assert keeper.count == 2
+    await asyncio.gather(*(keeper.renew(Challenge(), "number-2") for _ in range(10)))
+    assert keeper.count == 3
