@@ -10,7 +10,9 @@ import pytest
 from erlmcp.cli import main
 
 APP = """
-from mcp.server.mcpserver import Context, MCPServer
+from typing import Annotated
+
+from mcp.server.mcpserver import Context, MCPServer, Resolve
 
 mcp = MCPServer("shop", version="1", log_level="ERROR")
 
@@ -21,6 +23,13 @@ async def add(a: int, b: int = 2) -> int:
 @mcp.tool()
 async def told(ctx: Context) -> str:
     return "told"
+
+async def found() -> str:
+    return "found"
+
+@mcp.tool()
+async def resolved(word: Annotated[str, Resolve(found)]) -> str:
+    return word
 """
 OWN = """
 from erlmcp import Server
@@ -45,8 +54,9 @@ def test_it_shows_the_level_of_each_tool_and_why(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert "shop (MCPServer; mcp 2.3.0)" in said
     assert "l3  add" in said
-    assert "l1  told  it takes the Context" in said
-    assert "1 straight, 1 kernel" in said
+    assert "l3  told      compiled arguments, a ready answer, with the Context" in said
+    assert "l1  resolved  it has Resolve parameters" in said
+    assert "2 straight, 1 kernel" in said
 
 
 GUARDED = """
@@ -92,6 +102,7 @@ def test_it_says_what_holds_for_all_tools(
     assert [(each["name"], each["level"], each["why"]) for each in found["tools"]] == [
         ("add", "l1", "level l1"),
         ("told", "l1", "level l1"),
+        ("resolved", "l1", "level l1"),
     ]
 
 

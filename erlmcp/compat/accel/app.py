@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmcp.compat.accel.adapter import ASK, Adapter, adapter_of, mirrors_headers
+from erlmcp.compat.accel.context import straight_tool
 from erlmcp.compat.accel.kernel import PAGE_COUNT_MAX, Kernel
 from erlmcp.compat.accel.level import L1, L3, OFF, Verdict, wanted_level
 from erlmcp.compat.accel.service import KernelHub, KernelService
-from erlmcp.compat.accel.straight import Straight, StraightPlan
+from erlmcp.compat.accel.straight import StraightPlan
 from erlmcp.compat.accel.tested import untested
 from erlmcp.compat.accel.visit import Visit, visit_of, within
 from erlmcp.errors import ConfigurationError, McpError
@@ -142,7 +143,7 @@ class Accelerated(Server):
             del self.tools[name]
             self._drop_entry(m.TOOLS_CALL, name)
         for name in plans.keys() - self.tools.keys():
-            self._place_tool(name, Straight(self, plans[name]))
+            self._place_tool(name, straight_tool(self, plans[name]))
         self._verdicts = found
         self.has_plans = bool(self.tools)
         custom = set(self.adapter.server._request_handlers) - SPEC

@@ -13,8 +13,8 @@ from typing import Any, Final, get_type_hints
 from fastmcp import FastMCP
 from fastmcp.exceptions import FastMCPError, ValidationError
 from fastmcp.server.auth.middleware import RequireAuthMiddleware
-from fastmcp.server.context import reset_transport, set_transport
-from fastmcp.server.dependencies import get_dependency_parameters
+from fastmcp.server.context import Context, reset_transport, set_transport
+from fastmcp.server.dependencies import get_dependency_parameters, without_injected_parameters
 from fastmcp.server.http import RequestContextMiddleware
 from fastmcp.server.low_level import FastMCPServerMiddleware
 from fastmcp.server.middleware import Middleware
@@ -34,6 +34,8 @@ from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, CallToolResult, InputR
 from pydantic import ValidationError as PydanticValidationError
 
 from erlmcp.compat.accel.adapter import ASK, Adapter, ambient_name, is_cancelled, mirrors_headers, names_reached
+from erlmcp.compat.accel.around import Body, caller_of, context_names, within
+from erlmcp.compat.accel.context import taker
 from erlmcp.compat.accel.level import L1, Verdict, name_of
 from erlmcp.compat.accel.sdk import CONSTANT, PLAIN
 from erlmcp.compat.accel.straight import CONVERT, TEXT, TEXT_ONLY, VALUE, Direct, StraightPlan, takes_by_position
@@ -46,6 +48,8 @@ log = logging.getLogger("fastmcp.server.server")  # where FastMCP says the same
 OVERRIDABLE: Final = ("call_tool", "_on_call_tool", "get_tool", "_get_tool", "_run_middleware")
 HOOKS: Final = ("__call__", "on_message", "on_request", "on_call_tool", "_dispatch_handler")  # those that see a call
 BY_SESSION: Final = frozenset({"enable_components", "disable_components", "reset_visibility"})
+# Of the names by which a function looks for the request at hand, those that a Context alone does not answer.
+ELSEWHERE: Final = frozenset({"get_access_token", "get_task_context"})
 WRAPPED: Final = {"fastmcp": {"wrap_result": True}}  # what FastMCP says of a result that it wrapped
 
 
@@ -185,17 +189,16 @@ def why_not(tool: Any) -> str:
 
 
 def _why_not_function(fn: Any) -> str:
-    from fastmcp.server.context import Context
-
     if not (inspect.isfunction(fn) or inspect.ismethod(fn)):
         return "it is no plain function"
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         return "it is a generator"
-    if find_kwarg_by_type(fn, Context):
-        return "it takes the Context"
-    if get_dependency_parameters(fn):
+    names = context_names(fn)
+    if len(names) != len(get_dependency_parameters(fn)):
         return "it has dependencies"
-    found = ambient_name(fn)
+    if find_kwarg_by_type(fn, Context) not in (None, *names):
+        return "it takes the Context in a way of its own"
+    found = names_reached(fn, ELSEWHERE)
     if found:
         return f"it calls {found}()"
     hint = fn.__annotations__.get("return")
@@ -204,25 +207,46 @@ def _why_not_function(fn: Any) -> str:
 
 def plan_of(app: FastMCP[Any], tool: Any) -> StraightPlan:
     """The plan of a plain tool."""
+    names = context_names(tool.fn)
     body = _wrap_body_errors(tool.fn, materialize_generators=True)
-    adapter = get_cached_typeadapter(_wrap_body_errors(body))
+    wrapper = without_injected_parameters(body, run_in_thread=tool.run_in_thread)
+    adapter = get_cached_typeadapter(_wrap_body_errors(wrapper))
     is_async = is_coroutine_function(tool.fn)
+    in_thread = not is_async and tool.run_in_thread
     kind, cls = result_of(tool)
+    fields = fields_of(tool.fn, names)
+    invoke: Any = partial(_invoke, app, tool.name, adapter)
+    with_context = bool(names) or bool(ambient_name(tool.fn))
+    if with_context:
+        validate = partial(invoke, _context=None)
+        invoke = partial(
+            within,
+            app,
+            Body(
+                take=None if fields is None else taker(fields, is_strict=True),
+                call=caller_of(tool.fn, in_thread=in_thread),
+                names=names,
+                validate=caller_of(validate, in_thread=in_thread and not is_coroutine_function(wrapper)),
+            ),
+        )
+    elif fields is not None and not takes_by_position(tool.fn, fields[0]):
+        fields = None
     return StraightPlan(
         name=tool.name,
         source=tool,
         function=tool.fn,
-        invoke=partial(_invoke, app, tool.name, adapter),
+        invoke=invoke,
         convert=partial(_convert, tool),
         refuse=partial(_refuse, app, tool.name),
         is_async=is_async,
-        in_thread=not is_async and tool.run_in_thread,
-        direct=direct_of(tool.fn),
+        in_thread=in_thread,
+        direct=fields,
         result_kind=kind,
         result_class=cls,
         wraps_result=True,
         strict=True,
         meta=WRAPPED if kind in (TEXT, VALUE) else None,
+        needs_context=with_context,
     )
 
 
@@ -271,7 +295,7 @@ def _refuse(app: FastMCP[Any], name: str, error: BaseException) -> Any:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def direct_of(function: Any) -> Direct | None:
+def fields_of(function: Any, injected: tuple[str, ...] = ()) -> Direct | None:
     """Keys, exact classes and defaults of arguments that need no validator; None where one does."""
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -281,6 +305,10 @@ def direct_of(function: Any) -> Direct | None:
     classes: list[type | None] = []
     defaults: list[object] = []
     for name, parameter in inspect.signature(function).parameters.items():
+        if name in injected:
+            continue
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            return None
         hint, default = hints.get(name), parameter.default
         if hint not in PLAIN:
             return None
@@ -291,7 +319,7 @@ def direct_of(function: Any) -> Direct | None:
         keys.append(name)
         classes.append(hint)
         defaults.append(default)
-    return (tuple(keys), tuple(classes), tuple(defaults)) if takes_by_position(function, tuple(keys)) else None
+    return tuple(keys), tuple(classes), tuple(defaults)
 
 
 def result_of(tool: FunctionTool) -> tuple[str, type | None]:

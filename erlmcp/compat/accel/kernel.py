@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.connection import _NO_CHANNEL, Connection
-from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data
+from mcp.server.runner import ServerRunner, _extract_meta, aclose_shielded, modern_error_data
 from mcp.shared.inbound import validate_mcp_param_headers
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp_types import methods
+from pydantic import ValidationError
 
 from erlmcp.compat.accel.voice import NotificationVoice, NotifyOnly, RequestVoice, Standalone
 from erlmcp.errors import McpError
-from erlmcp.spec.key import PROGRESS_TOKEN
-from erlmcp.spec.method import TOOLS_LIST
+from erlmcp.spec import key
+from erlmcp.spec.method import TOOLS_CALL, TOOLS_LIST
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -79,7 +81,7 @@ class Kernel:
         self.server = server
         self.state: Any = None
         self._is_lean = is_lean
-        self._peers: dict[int, tuple[Peer, Connection]] = {}
+        self._peers: dict[int, tuple[Peer, Connection, bool]] = {}
 
     def _runner(self, connection: Connection, meta: Any) -> ServerRunner[Any]:
         if not self._is_lean:
@@ -103,21 +105,36 @@ class Kernel:
         runner: ServerRunner[Any] | None = None if session._state is None else session._state.pop(PLACE, None)
         return None if runner is None else aclose_shielded(runner.connection)
 
-    def _modern_connection(self, exchange: Exchange) -> Connection:
-        """A connection born ready, as ``from_envelope`` makes it; what a peer said of itself is read once, and the
-        connection that was made of it is what the others are copies of, each with a state and an end of its own."""
-        peer = exchange.peer
+    def _known(self, peer: Peer) -> tuple[Peer, Connection, bool]:
+        """A peer with the connection that those of its requests are copies of, and whether the SDK takes what it says
+        of itself: both are found out once."""
         kept = self._peers.get(id(peer))
         if kept is None or kept[0] is not peer:
             if len(self._peers) >= PEER_COUNT_MAX:
                 self._peers.clear()
-            kept = peer, Connection.from_envelope(peer.version, peer.info, peer.capabilities)
-            self._peers[id(peer)] = kept
-        made = copy(kept[1])
+            connection = Connection.from_envelope(peer.version, peer.info, peer.capabilities)
+            kept = self._peers[id(peer)] = peer, connection, is_sound(peer)
+        return kept
+
+    def _modern_connection(self, exchange: Exchange) -> Connection:
+        """A connection born ready, as ``from_envelope`` makes it, with a state and an end of its own."""
+        made = copy(self._known(exchange.peer)[1])
         made.state, made.exit_stack = {}, AsyncExitStack()
         if exchange.headers is None:
             made.outbound = NotifyOnly(exchange.session)
         return made
+
+    def connection_of(self, exchange: Exchange) -> Connection:
+        """The connection that a request is of: its conversation's, or one of its own."""
+        return (
+            self._modern_connection(exchange) if exchange.peer.modern else self.runner_of(exchange.session).connection
+        )
+
+    def takes(self, exchange: Exchange) -> bool:
+        """Whether the kernel would hand a request that is well-formed on to its handler."""
+        if exchange.peer.modern:
+            return self._known(exchange.peer)[2]
+        return self.runner_of(exchange.session).connection.initialize_accepted
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -147,7 +164,7 @@ class Kernel:
     async def listed_schema(self, exchange: Exchange, name: str) -> Any:
         """A tool's input schema as this client is shown it; None where it is shown none."""
         meta = {} if exchange.call.meta is None else dict(exchange.call.meta.values)
-        meta.pop(PROGRESS_TOKEN, None)
+        meta.pop(key.PROGRESS_TOKEN, None)
         params: dict[str, Any] = {"_meta": meta}
         voice: Any = RequestVoice(exchange)
         for _ in range(PAGE_COUNT_MAX):
@@ -180,14 +197,12 @@ class Kernel:
         except Exception as error:
             raise as_ours(error, peer.modern) from error
 
-    def context_of(self, exchange: Exchange) -> ServerRequestContext[Any, Any]:
+    def context_of(self, exchange: Exchange, voice: Any, connection: Connection) -> ServerRequestContext[Any, Any]:
         """The SDK's own context of a request."""
-        voice: Any = RequestVoice(exchange)
-        connection = self._modern_connection(exchange)
         runner = ServerRunner(self.server, connection, self.state)
         params = exchange.params if isinstance(exchange.params, dict) else {}
         return runner._make_context(
-            voice, exchange.call.method or "", params, params.get("_meta"), exchange.peer.version
+            voice, exchange.call.method or "", params, _extract_meta(params), exchange.peer.version
         )
 
     async def note(self, session: Session, method: str, params: Any) -> None:
@@ -203,6 +218,18 @@ class Kernel:
             await ServerRunner(self.server, connection, self.state).on_notify(voice, method, given)
         finally:
             await aclose_shielded(connection)
+
+
+def is_sound(peer: Peer) -> bool:
+    """Whether what a peer says of itself in each request is what the SDK's model of it takes."""
+    meta = {key.PROTOCOL_VERSION: peer.version, key.CLIENT_CAPABILITIES: peer.capabilities}
+    if peer.info is not None:
+        meta[key.CLIENT_INFO] = peer.info
+    try:
+        methods.validate_client_request(TOOLS_CALL, peer.version, {"name": "", "_meta": meta})
+    except ValidationError:
+        return False
+    return True
 
 
 def as_ours(error: Exception, is_modern: bool) -> McpError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError, UnexpectedResourceError, UnexpectedToolError
 from mcp.server.mcpserver.resolve import returns_input_required
 from mcp.server.mcpserver.tools import Tool, ToolManager
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from erlmcp.compat.accel.adapter import Adapter, ambient_name, is_cancelled, mirrors_headers
+from erlmcp.compat.accel.context import taker
 from erlmcp.compat.accel.level import L1, Verdict
 from erlmcp.compat.accel.straight import CONVERT, TEXT, TEXT_ONLY, VALUE, Direct, StraightPlan, takes_by_position
 from erlmcp.compat.accel.watch import watch
@@ -81,12 +82,12 @@ class SdkAdapter(Adapter):
         tools = dict(self.app._tool_manager._tools)
         self.forget(tools.values())
         for name, tool in tools.items():
-            yield self.judged(tool, partial(_judge, name, tool))
+            yield self.judged(tool, partial(_judge, self.app, name, tool))
 
 
-def _judge(name: str, tool: Tool) -> StraightPlan | Verdict:
+def _judge(app: MCPServer[Any], name: str, tool: Tool) -> StraightPlan | Verdict:
     why = why_not(tool)
-    return Verdict(name, L1, why) if why else plan_of(name, tool)
+    return Verdict(name, L1, why) if why else plan_of(app, name, tool)
 
 
 def why_not(tool: Tool) -> str:
@@ -95,8 +96,6 @@ def why_not(tool: Tool) -> str:
         return f"a {type(tool).__name__}, not the SDK's own Tool"
     if type(tool.fn_metadata) is not FuncMetadata:
         return "its metadata is not the SDK's own"
-    if tool.context_kwarg is not None:
-        return "it takes the Context"
     if tool.resolved_params:
         return "it has Resolve parameters"
     if returns_input_required(tool.fn):
@@ -107,28 +106,56 @@ def why_not(tool: Tool) -> str:
     return f"it calls {found}()" if found else ""
 
 
-def plan_of(name: str, tool: Tool) -> StraightPlan:
+def plan_of(app: MCPServer[Any], name: str, tool: Tool) -> StraightPlan:
     """The plan of a plain tool."""
     kind, cls = result_of(tool.fn_metadata)
+    fields = fields_of(tool.fn_metadata.arg_model)
+    with_context = tool.context_kwarg is not None
+    if with_context:
+        invoke: Any = partial(_invoke_with, app, tool, None if fields is None else taker(fields, is_strict=False))
+    else:
+        invoke = partial(_invoke, tool)
+        fields = fields if fields is not None and takes_by_position(tool.fn, fields[0]) else None
     return StraightPlan(
         name=name,
         source=tool,
         function=tool.fn,
-        invoke=partial(_invoke, tool),
+        invoke=invoke,
         convert=tool.fn_metadata.convert_result,
         refuse=partial(_refuse, name, tool),
         is_async=tool.is_async,
         in_thread=not tool.is_async,
-        direct=direct_of(tool.fn, tool.fn_metadata.arg_model),
+        direct=fields,
         result_kind=kind,
         result_class=cls,
         wraps_result=True,
+        needs_context=with_context,
     )
 
 
 def _invoke(tool: Tool, arguments: Any, _context: object) -> Any:
+    return tool.fn(**_validated(tool, arguments or {}))
+
+
+async def _invoke_with(
+    app: MCPServer[Any],
+    tool: Tool,
+    take: Callable[[dict[str, Any]], dict[str, Any] | None] | None,
+    arguments: dict[str, Any],
+    request: Any,
+) -> Any:
+    """As ``_handle_call_tool`` and ``Tool.run`` do; an ordinary function has the thread that it would have had, from
+    which ``anyio.from_thread`` reaches the Context."""
+    given = None if take is None else take(arguments)
+    if given is None:
+        given = _validated(tool, arguments)
+    context = Context(request_context=request, mcp_server=app, subscriptions=app._subscriptions)
+    return await tool.fn_metadata.call_fn(tool.fn, tool.is_async, given, {tool.context_kwarg or "": context})
+
+
+def _validated(tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        validated = tool.fn_metadata.validate_arguments(arguments or {})
+        return tool.fn_metadata.validate_arguments(arguments)
     except ValidationError as error:
         fields = sorted({".".join(str(part) for part in each["loc"]) for each in error.errors()})
         log.info("Tool %r rejected arguments: %r", tool.name, fields)
@@ -138,7 +165,6 @@ def _invoke(tool: Tool, arguments: Any, _context: object) -> Any:
     except Exception as error:
         log.exception("Tool %r raised an unexpected exception", tool.name)
         raise RefusedError(f"Error executing tool {tool.name}") from error
-    return tool.fn(**validated)
 
 
 def _refuse(name: str, tool: Tool, error: BaseException) -> Any:
@@ -159,7 +185,7 @@ def _refuse(name: str, tool: Tool, error: BaseException) -> Any:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def direct_of(function: Any, model: Any) -> Direct | None:
+def fields_of(model: Any) -> Direct | None:
     """Keys, exact classes and defaults of arguments that need no validator; None where one does."""
     keys: list[str] = []
     classes: list[type | None] = []
@@ -177,7 +203,7 @@ def direct_of(function: Any, model: Any) -> Direct | None:
         keys.append(name)
         classes.append(field.annotation)
         defaults.append(default)
-    return (tuple(keys), tuple(classes), tuple(defaults)) if takes_by_position(function, tuple(keys)) else None
+    return tuple(keys), tuple(classes), tuple(defaults)
 
 
 def result_of(metadata: FuncMetadata) -> tuple[str, type | None]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmcp import core
 from erlmcp.compat.accel.kernel import as_ours
 from erlmcp.compat.accel.visit import visit_of, within
-from erlmcp.errors import JsonError
+from erlmcp.compat.accel.voice import RequestVoice
+from erlmcp.errors import JsonError, McpError
 from erlmcp.server.param import MISSING
 from erlmcp.server.source import DIRECT_MAX
 from erlmcp.server.tool import Tool
@@ -42,6 +43,8 @@ class StraightPlan:
     result, as ``refuse(error)`` does for an exception; where that is a protocol error it raises. ``direct`` are keys,
     exact classes and defaults of arguments that need no validator, and ``function`` what takes them by position;
     ``strict`` where other keys are refused. ``meta`` is what the SDK says of a result that a template is for.
+    ``needs_context`` where ``invoke`` takes the SDK's request context and gives a coroutine in any case
+    (``context.WithContext``).
     """
 
     name: str
@@ -73,7 +76,8 @@ class StraightPlan:
         """What its arguments and its result are read and written with."""
         by = "compiled arguments" if self.direct is not None else "the tool's own validator"
         written = "a ready answer" if self.result_class is not None else "the tool's own conversion"
-        return f"{by}, {written}" + (", in a thread" if self.in_thread else "")
+        ends = (", in a thread" if self.in_thread else "") + (", with the Context" if self.needs_context else "")
+        return f"{by}, {written}{ends}"
 
 
 class Straight(Tool):
@@ -95,7 +99,8 @@ class Straight(Tool):
         self.in_thread = plan.in_thread
         self.lane = 1
         self.needs_context = False
-        self.is_simple = self.may_be_simple = plan.is_async and plan.result_class is not None
+        is_simple = plan.is_async and plan.result_class is not None and not plan.needs_context
+        self.is_simple = self.may_be_simple = is_simple
         if self.is_simple and plan.direct is not None:
             self.set_direct(plan.function, *plan.direct, MISSING, plan.strict)
         meta, ours = plan.meta or {}, {SERVER_INFO: server.info}
@@ -131,6 +136,9 @@ class Straight(Tool):
                     pass  # Their conversion knows what becomes of it.
             try:
                 found = self._result(exchange, value)
+            except McpError as fault:  # A result that the revision does not have: no failure of the tool.
+                exchange.result_or_error(fault)
+                return
             except Exception as fault:
                 error = fault
             else:
@@ -146,8 +154,10 @@ class Straight(Tool):
         found = self.result(value, exchange.peer)
         if not self.server.adapter.is_question(value):
             return found
+        kernel = self.server.kernel
         with within(visit_of(exchange.headers)):  # what is sealed is for who asked
-            return self.server.adapter.seal(self.server.kernel.context_of(exchange), found)
+            context = kernel.context_of(exchange, RequestVoice(exchange), kernel.connection_of(exchange))
+            return self.server.adapter.seal(context, found)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError) and exchange.done:

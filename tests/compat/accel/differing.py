@@ -21,6 +21,11 @@ OLD = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = ("2026-07-28",)
 ALL = OLD + MODERN
 UNKNOWN = "a method that the revision does not have is refused before the app is asked: the text names it, not data"
+META = "what a request says of itself is judged before the app is asked: the text says what is wrong with it"
+MISSAID = (
+    'logs", "arguments": {"text": "no level"}',
+    'goes_on", "arguments": {"steps": 1}, "_meta": {"progressToken": 1.5}',
+)
 DIFFERENCES: tuple[Difference, ...] = (
     Difference("*", "server/discover", OLD, "code", UNKNOWN),
     Difference("*", "resources/subscribe", MODERN, "code", UNKNOWN),
@@ -28,6 +33,14 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("*", "logging/setLevel", MODERN, "code", UNKNOWN),
     Difference("*", "ping", MODERN, "code", UNKNOWN),
     Difference("*", "no/such", ALL, "code", UNKNOWN),
+    *(Difference("*", f'tools/call {{"name": "{asked}', MODERN, "code", META) for asked in MISSAID),
+    Difference(
+        "fast_told",
+        'tools/call {"name": "rounds"',
+        OLD,
+        "error",
+        "FastMCP has words and a code of its own for a question that the revision has no result for",
+    ),
     Difference(
         "sdk_values",
         'tools/call {"name": "text_liar", "arguments": {"what": "surrogate"}}',
@@ -40,7 +53,7 @@ DIFFERENCES: tuple[Difference, ...] = (
 
 def excused(difference: Difference, stock: list[dict[str, Any]], ours: list[dict[str, Any]]) -> bool:
     """Whether two answers differ as it says, and not further."""
-    errors = [messages[-1].get("error") for messages in (stock, ours)]
+    errors = [messages[-1].get("error") if messages else None for messages in (stock, ours)]
     if difference.same == "code":
         return all(errors) and errors[0]["code"] == errors[1]["code"]
     return all(errors) if difference.same == "error" else True

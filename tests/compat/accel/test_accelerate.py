@@ -198,7 +198,6 @@ async def takes_header(region: Annotated[str, Field(json_schema_extra={"x-mcp-he
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (takes_context, "it takes the Context"),
         (takes_resolved, "it has Resolve parameters"),
         (takes_header, "an argument is mirrored in a header"),
         (uses_ambient, "it calls get_access_token()"),
@@ -277,7 +276,7 @@ def test_a_tool_that_is_changed_in_place_is_judged_anew_when_it_is_said() -> Non
     app.add_tool(takes_header)
     assert server.verdict("add").level == "l3"  # Nobody told.
     server.decide()
-    assert server.verdict("add").why == "it takes the Context"
+    assert server.verdict("add").note == "compiled arguments, a ready answer, with the Context"
 
 
 async def test_many_tools_that_come_while_it_serves_are_judged_once_each(monkeypatch: pytest.MonkeyPatch) -> None:

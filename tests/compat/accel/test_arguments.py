@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from stocktalk import MODERN, OurTalk, settled
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -33,6 +33,16 @@ async def everything(
 
 async def plain(a: int, b: float = 1.5, c: str = "c", d: bool = True) -> str:
     return repr((a, b, c, d, type(a), type(b), type(d)))
+
+
+def fitted(context: Any) -> Any:
+    """The same as ``plain``, with the Context among its parameters."""
+
+    async def within(a: int, ctx: Any, b: float = 1.5, c: str = "c", d: bool = True) -> str:
+        return repr((a, b, c, d, type(a), type(b), type(d), type(ctx).__name__))
+
+    within.__annotations__["ctx"] = context
+    return within
 
 
 SCALARS = st.one_of(
@@ -93,12 +103,14 @@ def make_app(kind: str) -> Any:
         app = MCPServer("app", log_level="ERROR")
         app.add_tool(everything)
         app.add_tool(plain)
+        app.add_tool(fitted(Context))
         return app
-    from fastmcp import FastMCP
+    import fastmcp
 
-    made = FastMCP("app")
+    made = fastmcp.FastMCP("app")
     made.tool(everything)
     made.tool(plain)
+    made.tool(fitted(fastmcp.Context))
     return made
 
 
@@ -113,7 +125,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("name", ["plain", "everything"])
+@pytest.mark.parametrize("name", ["plain", "within", "everything"])
 @settings(max_examples=150)
 @given(arguments=ARGUMENTS)
 def test_both_levels_say_the_same_of_any_arguments(pair: Pair, name: str, arguments: dict[str, Any]) -> None:
@@ -125,3 +137,4 @@ def test_the_short_way_is_what_is_compared(pair: Pair) -> None:
     verdicts = [talk.server.verdict("plain") for talk in pair.talks]
     assert [verdict.level for verdict in verdicts] == ["l3", "l1"]
     assert verdicts[0].note == "compiled arguments, a ready answer"
+    assert pair.talks[0].server.verdict("within").note == "compiled arguments, a ready answer, with the Context"

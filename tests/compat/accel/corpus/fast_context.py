@@ -245,5 +245,5 @@ REQUESTS = [
     complete_of("ki"),
     ("server/discover", None),
 ]
-PLAIN = {"plain", "shrinks", "hides", "grows"}
-KERNEL = {"work", "says", "ambient", "hidden", "injected"}
+PLAIN = {"plain", "shrinks", "hides", "grows", "work", "says", "asks", "samples", "ambient", "hidden", "remembers"}
+KERNEL = {"injected"}

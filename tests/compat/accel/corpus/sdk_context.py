@@ -258,6 +258,6 @@ REQUESTS = [
     complete_of("ref/prompt", "greet", "boom", ""),
     ("server/discover", None),
 ]
-PLAIN = {"shrinks", "plain"}
-KERNEL = {"work", "says", "asks", "resolved", "rounds", "grows"}
+PLAIN = {"shrinks", "plain", "work", "says", "asks", "grows", "knows", "changes"}
+KERNEL = {"resolved", "rounds"}
 _ = ServerRequestContext
