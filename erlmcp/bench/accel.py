@@ -6,7 +6,9 @@ Six servers for each table: either package by its own transport (uvicorn with uv
 by its kernel on our transports (level 1), and with its plain tools called straight (level 3). With ``--auth`` all ask
 for a bearer token, which a verifier of the package looks at, and which it finds good; HTTP alone. They are measured by
 turns, as in ``bench peers``; whether a mark is met goes by the CPU time for a call. In process, no transport is there:
-the SDK's kernel is asked by ``serve_one`` and with objects, ours by a link and with bytes.
+the SDK's kernel is asked by ``serve_one`` and with objects, ours by a link and with bytes. ``echo`` is a plain tool;
+``tells`` takes the Context, and says by it how far it is (one progress, one log) to a client that has asked for
+neither; with sessions every log is sent all the same.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ FILES: Final = {"mcp": "echo_mcp.py", "fastmcp": "echo_fastmcp.py"}
 LEVELS: Final = ("l1", "l3")
 MARKS: Final = {("mcp", "l1"): 2.0, ("mcp", "l3"): 40.0, ("fastmcp", "l1"): 1.6, ("fastmcp", "l3"): 100.0}
 CALLS: Final = 2000
+TOOLS: Final = ("echo", "tells")
 TOKEN: Final = "BENCH_TOKEN"  # that the servers ask for, and that the load brings
+CONTEXT: Final = {"BENCH_CONTEXT": "1"}  # for the servers: to have the second one
 
 
 def accelerated(package: str, level: str) -> Peer:
@@ -56,19 +60,22 @@ def peers_of(packages: Sequence[str]) -> list[Peer]:
 
 def over_wires(options: argparse.Namespace, packages: Sequence[str], say: TextIO) -> list[Row]:
     """HTTP and stdio, by turns."""
-    modern = message.call("echo", {"text": message.TEXT})
-    legacy = message.call("echo", {"text": message.TEXT}, era=message.LEGACY)
     rows: list[Row] = []
-    for mode, body, counts, what, unit in (
-        ("stateless", modern, options.connections, f"HTTP, {message.MODERN}", "connections"),
-        ("stateful", legacy, options.connections, f"HTTP, {message.LEGACY} with sessions", "connections"),
-        ("stdio", modern, options.inflight, f"stdio, {message.MODERN}", "in flight"),
+    for mode, era, counts, what, unit in (
+        ("stateless", message.MODERN, options.connections, f"HTTP, {message.MODERN}", "connections"),
+        ("stateful", message.LEGACY, options.connections, f"HTTP, {message.LEGACY} with sessions", "connections"),
+        ("stdio", message.MODERN, options.inflight, f"stdio, {message.MODERN}", "in flight"),
     ):
         if options.auth and mode == "stdio":
             continue
         what += " with a bearer token" if options.auth else ""
-        servers = Field(peers_of(packages), mode, options, {}, say)
-        cases = [Case(f"echo over {what}, {n} {unit}", mode, n, body, message.EXPECT) for n in counts]
+        servers = Field(peers_of(packages), mode, options, CONTEXT, say)
+        bodies = {tool: message.call(tool, {"text": message.TEXT}, era=era) for tool in options.tools}
+        cases = [
+            Case(f"{tool} over {what}, {n} {unit}", mode, n, body, message.EXPECT)
+            for tool, body in bodies.items()
+            for n in counts
+        ]
         try:
             with pinned(options):
                 go_round(servers, cases, options.rounds, options.seconds, say, rows)
@@ -90,8 +97,8 @@ def load_app(package: str) -> Any:
     return module.server
 
 
-async def stock_call(low: Any, state: Any) -> Callable[[], Awaitable[None]]:
-    """One call of the echo tool by the SDK's own lowest entry."""
+async def stock_call(low: Any, state: Any, tool: str) -> Callable[[], Awaitable[None]]:
+    """One call of a tool by the SDK's own lowest entry."""
     from mcp.server.connection import Connection
     from mcp.server.runner import serve_one
     from mcp.shared.transport_context import TransportContext
@@ -102,7 +109,10 @@ async def stock_call(low: Any, state: Any) -> Callable[[], Awaitable[None]]:
         request_id = 1
         message_metadata = None
 
-    params = {"name": "echo", "arguments": {"text": message.TEXT}, "_meta": message.META}
+        async def progress(self, *given: object) -> None:
+            """Nobody asked for it."""
+
+    params = {"name": tool, "arguments": {"text": message.TEXT}, "_meta": message.META}
     asked: Any = Dispatch()
 
     async def call() -> None:
@@ -113,9 +123,9 @@ async def stock_call(low: Any, state: Any) -> Callable[[], Awaitable[None]]:
     return call
 
 
-async def our_call(server: Any) -> Callable[[], Awaitable[None]]:
+async def our_call(server: Any, tool: str) -> Callable[[], Awaitable[None]]:
     """One call of it through a link: from the bytes of the request to the bytes of the answer."""
-    asked = message.call("echo", {"text": message.TEXT}).replace(ID_SLOT, b"1") + b"\n"
+    asked = message.call(tool, {"text": message.TEXT}).replace(ID_SLOT, b"1") + b"\n"
     came: list[bytes] = []
     link = server.link(came.append)
 
@@ -137,8 +147,8 @@ async def timed(call: Callable[[], Awaitable[None]], count: int) -> float:
     return (time.process_time_ns() - began) / count / 1e3
 
 
-async def in_process(packages: Sequence[str], rounds: int, count: int) -> dict[str, float]:
-    """Server -> microseconds a call, the median of the rounds; all by turns."""
+async def in_process(packages: Sequence[str], tool: str, rounds: int, count: int) -> dict[str, float]:
+    """Server -> microseconds a call of a tool, the median of the rounds; all by turns."""
     from contextlib import AsyncExitStack
 
     from erlmcp import accelerate
@@ -151,9 +161,9 @@ async def in_process(packages: Sequence[str], rounds: int, count: int) -> dict[s
             servers = {level: accelerate(app, level) for level in LEVELS}
             for level, server in servers.items():
                 await stack.enter_async_context(server.running())
-                calls[f"{package} {level}"] = await our_call(server)
+                calls[f"{package} {level}"] = await our_call(server, tool)
             kernel = servers["l1"].kernel
-            calls[package] = await stock_call(kernel.server, kernel.state)
+            calls[package] = await stock_call(kernel.server, kernel.state, tool)
         for _ in range(rounds):
             for name, call in calls.items():
                 await timed(call, count // 10)
@@ -164,7 +174,7 @@ async def in_process(packages: Sequence[str], rounds: int, count: int) -> dict[s
 # ---- what came of it
 
 
-def report(rows: Sequence[Row], inside: dict[str, float], packages: Sequence[str], out: TextIO) -> None:
+def report(rows: Sequence[Row], inside: dict[str, dict[str, float]], packages: Sequence[str], out: TextIO) -> None:
     """One table for each case, with what each is of its package's own server."""
     heads = ["server", "version", "req/s", "of stock", "CPU us", "CPU of stock", "p50 ms", "p99 ms", "mark", ""]
     for case in dict.fromkeys(row.case for row in rows):
@@ -172,7 +182,7 @@ def report(rows: Sequence[Row], inside: dict[str, float], packages: Sequence[str
         cells, notes = [], []
         for row in here.values():
             package, _, level = row.server.partition(" ")
-            stock, mark = here[package], MARKS.get((package, level))
+            stock, mark = here[package], MARKS.get((package, level)) if case.startswith(TOOLS[0]) else None
             # Of the CPU: the rate changes with what else the machine does.
             times = stock.server_cpu_us / row.server_cpu_us if stock.server_cpu_us and row.server_cpu_us else None
             spent = table.ratio(stock.server_cpu_us, row.server_cpu_us)
@@ -194,12 +204,12 @@ def report(rows: Sequence[Row], inside: dict[str, float], packages: Sequence[str
             )
             notes += [f"{row.server}: {row.error}"] if row.error else []
         table.write(out, case, heads, cells, notes)
-    if inside:
+    for tool, found in inside.items():
         lines = []
         for name in [f"{package}{end}" for package in packages for end in ("", " l1", " l3")]:
-            stock_us = inside[name.partition(" ")[0]]
-            lines.append([name, table.number(inside[name]), table.ratio(stock_us, inside[name])])
-        table.write(out, "echo in process, one at a time", ["server", "CPU us", "of stock"], lines)
+            stock_us = found[name.partition(" ")[0]]
+            lines.append([name, table.number(found[name]), table.ratio(stock_us, found[name])])
+        table.write(out, f"{tool} in process, one at a time", ["server", "CPU us", "of stock"], lines)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -207,6 +217,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter of the stock servers")
     made.add_argument("--only", choices=sorted(FILES), help="one package; default: both")
     made.add_argument("--auth", action="store_true", help="over HTTP, with a bearer token to be looked at")
+    made.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS), help="default: both")
     made.add_argument("--connections", type=numbers, default=[64], metavar="N,N", help="HTTP; default 64")
     made.add_argument("--inflight", type=numbers, default=[64], metavar="N,N", help="stdio; default 64")
     made.add_argument("--seconds", type=float, default=2.0, help="of each measurement; default 2")
@@ -237,11 +248,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = over_wires(options, packages, sys.stderr)
     finally:
         os.environ.pop(TOKEN, None)
-    inside = {} if options.auth else asyncio.run(in_process(packages, options.rounds, options.calls))
+    inside: dict[str, dict[str, float]] = {}
+    if not options.auth:
+        os.environ.update(CONTEXT)
+        for tool in options.tools:
+            inside[tool] = asyncio.run(in_process(packages, tool, options.rounds, options.calls))
     report(rows, inside, packages, sys.stdout)
     if options.json:
         results: list[dict[str, object]] = [asdict(row) for row in rows]
-        results += [{"case": "in process", "server": name, "cpu_us": cpu_us} for name, cpu_us in inside.items()]
+        results += [
+            {"case": f"{tool} in process", "server": name, "cpu_us": cpu_us}
+            for tool, found in inside.items()
+            for name, cpu_us in found.items()
+        ]
         result.write(options.json, result.document("accel", vars(options), results))
     return 1 if any(row.error for row in rows) else 0
 

@@ -21,10 +21,11 @@ def test_all_three_of_a_package_are_measured_in_each_way(tmp_path: Path, capsys:
     words = ["--only", "mcp", "--connections", "4", "--inflight", "4", "--seconds", "0.2", "--rounds", "1"]
     assert accel.main([*words, "--calls", "20", "--json", str(file)]) == 0
     said = capsys.readouterr().out
-    assert "echo over HTTP, 2026-07-28, 4 connections" in said
-    assert "echo over HTTP, 2025-11-25 with sessions, 4 connections" in said
-    assert "echo over stdio, 2026-07-28, 4 in flight" in said
-    assert "echo in process, one at a time" in said
+    for tool in ("echo", "tells"):  # plain, and one that takes the Context
+        assert f"{tool} over HTTP, 2026-07-28, 4 connections" in said
+        assert f"{tool} over HTTP, 2025-11-25 with sessions, 4 connections" in said
+        assert f"{tool} over stdio, 2026-07-28, 4 in flight" in said
+        assert f"{tool} in process, one at a time" in said
     found = json.loads(file.read_text(encoding="utf-8"))["rows"]
     assert {row["server"] for row in found} == {"mcp", "mcp l1", "mcp l3"}
     assert all(row["rate"] > 0 for row in found if "rate" in row)

@@ -12,7 +12,7 @@ import sys
 
 import anyio
 import uvicorn
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 
 logging.disable(logging.INFO)
 token = os.environ.get("BENCH_TOKEN")  # that clients have to bring
@@ -49,6 +49,16 @@ if os.environ.get("BENCH_BLOB"):
     async def blob(size: int) -> str:
         """A text of this many bytes."""
         return "x" * size
+
+
+if os.environ.get("BENCH_CONTEXT"):
+
+    @server.tool()
+    async def tells(text: str, ctx: Context) -> str:
+        """Say how far it is, and give the text back."""
+        await ctx.report_progress(1, 2)
+        await ctx.info("half of it")
+        return text
 
 
 def _add(name: str) -> None:
