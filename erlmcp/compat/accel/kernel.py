@@ -12,7 +12,6 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -118,7 +117,8 @@ class Kernel:
 
     def _modern_connection(self, exchange: Exchange) -> Connection:
         """A connection born ready, as ``from_envelope`` makes it, with a state and an end of its own."""
-        made = copy(self._known(exchange.peer)[1])
+        made = Connection.__new__(Connection)
+        vars(made).update(vars(self._known(exchange.peer)[1]))
         made.state, made.exit_stack = {}, AsyncExitStack()
         if exchange.headers is None:
             made.outbound = NotifyOnly(exchange.session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -112,7 +113,8 @@ def plan_of(app: MCPServer[Any], name: str, tool: Tool) -> StraightPlan:
     fields = fields_of(tool.fn_metadata.arg_model)
     with_context = tool.context_kwarg is not None
     if with_context:
-        invoke: Any = partial(_invoke_with, app, tool, None if fields is None else taker(fields, is_strict=False))
+        empty = Context(mcp_server=app, subscriptions=app._subscriptions)  # which those of calls are copies of
+        invoke: Any = partial(_invoke_with, empty, tool, None if fields is None else taker(fields, is_strict=False))
     else:
         invoke = partial(_invoke, tool)
         fields = fields if fields is not None and takes_by_position(tool.fn, fields[0]) else None
@@ -138,7 +140,7 @@ def _invoke(tool: Tool, arguments: Any, _context: object) -> Any:
 
 
 async def _invoke_with(
-    app: MCPServer[Any],
+    empty: Context[Any, Any],
     tool: Tool,
     take: Callable[[dict[str, Any]], dict[str, Any] | None] | None,
     arguments: dict[str, Any],
@@ -149,7 +151,8 @@ async def _invoke_with(
     given = None if take is None else take(arguments)
     if given is None:
         given = _validated(tool, arguments)
-    context = Context(request_context=request, mcp_server=app, subscriptions=app._subscriptions)
+    context = copy(empty)
+    context._request_context = request
     return await tool.fn_metadata.call_fn(tool.fn, tool.is_async, given, {tool.context_kwarg or "": context})
 
 
