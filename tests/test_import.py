@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "erlmcp"
-NEEDS = {"erlmcp.compat.accel.fastmcp": "fastmcp"}  # what a module is for, and what no test extra brings
+# What a module is for, and what no test extra brings.
+NEEDS = {"erlmcp.compat.accel.fastmcp": "fastmcp", "erlmcp.compat.accel.around": "fastmcp"}
 
 # Imports each named module in a fork of its own, so that each is the first one, at the cost of one interpreter.
 IMPORT_ALONE = """
