@@ -15,6 +15,7 @@ from stocktalk import MODERN, ROOT, OurTalk, StockTalk, Talk
 
 from erlmcp import accelerate
 from erlmcp.compat.accel.context import is_plain, taker
+from erlmcp.runtime.executor import Executor
 from erlmcp.server.param import MISSING
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -27,6 +28,12 @@ KINDS = ("mcp", "fastmcp")
 def no_level(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ERLMCP_ACCEL", raising=False)
     logging.disable(logging.NOTSET)
+
+
+def fastmcp_context() -> Any:
+    import fastmcp
+
+    return fastmcp.Context
 
 
 class Seen:
@@ -52,7 +59,7 @@ def make_app(kind: str, seen: Seen) -> Any:
         import fastmcp
 
         app = fastmcp.FastMCP("app", version="1")
-        taken, add = fastmcp.Context, app.tool
+        taken, add = fastmcp_context(), app.tool
 
     async def waits(ctx: Any) -> str:
         seen.begun.set()
@@ -172,6 +179,24 @@ async def test_what_a_call_leaves_to_be_done_is_done_at_the_end_of_its_connectio
         assert seen.freed.is_set() == (era == MODERN)
         talk.link.close()
         await until(seen.freed)
+
+
+async def test_a_call_leaves_the_variables_of_its_carrier_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastmcp")
+    replaced: list[Executor] = []
+    monkeypatch.setattr(Executor, "replace", replaced.append)
+    app, talk = make_app("fastmcp", Seen()), OurTalk(MODERN)
+
+    async def at_once(ctx: Any) -> str:
+        return f"{ctx.transport} {ctx.fastmcp.name}"
+
+    at_once.__annotations__["ctx"] = fastmcp_context()
+    app.tool(at_once)
+    async with talk.opened(app):
+        assert talk.server.verdict("at_once").level == "l3"
+        found = await talk.ask("tools/call", {"name": "at_once", "arguments": {}})
+        assert found[-1]["result"]["content"][0]["text"] == "stdio app"
+        assert replaced == []
 
 
 async def test_a_call_before_the_handshake_is_the_kernels_business() -> None:

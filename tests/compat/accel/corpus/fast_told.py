@@ -166,13 +166,22 @@ async def injected(
     return f"{text} {ctx is other}"
 
 
+OPENED = []
+
+
 def pool() -> dict:
-    return {"pool": 1}
+    OPENED.append(1)
+    return {"pool": len(OPENED)}
 
 
 @app.tool
 async def shares(ctx: Context, found: dict = Shared(pool)) -> str:  # noqa: B008
     return f"{found} {ctx.fastmcp.name}"
+
+
+@app.tool
+async def reaches(ctx: Context) -> str:
+    return (await ctx.fastmcp.call_tool("shares", {})).content[0].text
 
 
 @app.tool
@@ -301,7 +310,9 @@ REQUESTS = [
     call_with({LEVEL: "info"}, "late"),
     call("streams"),
     call("injected", text="t"),
+    call("reaches"),
     call("shares"),
+    call("reaches"),
     call_with({LEVEL: "info"}, "ambient"),
     call("ambient", text=None),
     call("ambient", text="b", more=1),
@@ -334,6 +345,7 @@ PLAIN = {
     "validated",
     "asks",
     "nests",
+    "reaches",
     "sync",
     "inline",
     "late",
