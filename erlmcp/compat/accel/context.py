@@ -19,6 +19,7 @@ from mcp_types import LOG_LEVEL_META_KEY
 
 from erlmcp.compat.accel.kernel import close
 from erlmcp.compat.accel.straight import Direct, Straight, StraightPlan
+from erlmcp.compat.accel.visit import visit_of, within
 from erlmcp.compat.accel.voice import RequestVoice
 from erlmcp.server.param import MISSING
 from erlmcp.spec.key import PROGRESS_TOKEN
@@ -52,8 +53,9 @@ class WithContext(Straight):
         try:
             connection = kernel.connection_of(exchange)
             try:
-                context = kernel.context_of(exchange, voice, connection)
-                return await self.plan.invoke(params.get("arguments") or {}, context)
+                with within(visit_of(exchange.headers)):
+                    context = kernel.context_of(exchange, voice, connection)
+                    return await self.plan.invoke(params.get("arguments") or {}, context)
             finally:
                 if exchange.peer.modern:  # It was made for this request.
                     await close(connection)
