@@ -153,12 +153,16 @@ async def converse(home: str, path: Path, era: str) -> list[list[dict[str, Any]]
     """The whole talk of an app in one era; the first entry is the answer to the handshake."""
     module = load(path, home)
     opening = stock_wire(module.mcp) if home == STOCK else our_wire(module.mcp)
-    quiet = logging.getLogger("mcp"), logging.getLogger("erlmcp")
+    quiet = {each: each.level for each in (logging.getLogger("mcp"), logging.getLogger("erlmcp"))}
     for each in quiet:
         each.setLevel(logging.CRITICAL)
-    async with opening as wire:
-        talk = Talk(wire, era, getattr(module, "ANSWERS", {}))
-        heard = [[await talk.begin()]]
-        for method, params in module.TALK:
-            heard.append(await talk.ask(method, params))
-    return heard
+    try:
+        async with opening as wire:
+            talk = Talk(wire, era, getattr(module, "ANSWERS", {}))
+            heard = [[await talk.begin()]]
+            for method, params in module.TALK:
+                heard.append(await talk.ask(method, params))
+        return heard
+    finally:
+        for each, level in quiet.items():
+            each.setLevel(level)
