@@ -10,8 +10,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, memmove, memset
 from posix.unistd cimport close, read, write
 
-from erlmcp.bench.linux cimport EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event, epoll_wait
 from erlmcp.bench.stream cimport ID_DIGITS, READ_BYTES, reserve
+from erlmcp.transports.linux cimport EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event, epoll_wait
 
 import os
 import socket

@@ -20,22 +20,13 @@ from posix.unistd cimport close, read, write
 
 from erlmcp._core.meter cimport Histogram, histogram_record_alone
 from erlmcp.bench.linux cimport (
-    CLOCK_THREAD_CPUTIME_ID, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, TFD_NONBLOCK,
-    TFD_TIMER_ABSTIME, epoll_create1, epoll_ctl, epoll_event, epoll_wait, timerfd_create, timerfd_settime,
+    CLOCK_THREAD_CPUTIME_ID, TFD_NONBLOCK, TFD_TIMER_ABSTIME, timerfd_create, timerfd_settime,
 )
 from erlmcp.bench.stream cimport (
-    ID_DIGITS,
-    READ_BYTES,
-    UNTIL_CLOSE,
-    Pending,
-    Stream,
-    holds,
-    now_ns,
-    put_id,
-    read_chunks,
-    read_head,
-    read_id,
-    reserve,
+    ID_DIGITS, READ_BYTES, UNTIL_CLOSE, Pending, Stream, holds, now_ns, put_id, read_chunks, read_head, read_id, reserve,
+)
+from erlmcp.transports.linux cimport (
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait,
 )
 
 import os

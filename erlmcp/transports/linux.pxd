@@ -1,6 +1,6 @@
-"""What the poller needs of Linux: an epoll, and system calls on sockets that give -errno where they fail."""
+"""What the poller and the load generators need of Linux: an epoll, and system calls on sockets that give -errno."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -16,6 +16,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum: EPOLLET
     ctypedef union epoll_data_t:
         void *ptr
+        uint64_t u64
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data
