@@ -23,7 +23,8 @@ from erlmcp.bench.linux cimport (
     CLOCK_THREAD_CPUTIME_ID, TFD_NONBLOCK, TFD_TIMER_ABSTIME, timerfd_create, timerfd_settime,
 )
 from erlmcp.bench.stream cimport (
-    ID_DIGITS, READ_BYTES, UNTIL_CLOSE, Pending, Stream, holds, now_ns, put_id, read_chunks, read_head, read_id, reserve,
+    ID_DIGITS, READ_BYTES, UNTIL_CLOSE, Pending, Stream, holds, now_ns, put_id, read_chunks, read_head, read_id,
+    reserve,
 )
 from erlmcp.transports.linux cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, epoll_create1, epoll_ctl, epoll_event, epoll_wait,
